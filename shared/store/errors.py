@@ -1,0 +1,28 @@
+"""What can go wrong between a process and Postgres.
+
+StoreError
+├── StoreUnavailable    Postgres cannot be reached, hangs or refuses: try again later
+├── NotMigrated         the database lacks our tables or settings: run `fleetwire migrate`
+└── TermOver            the lease under which this was to be written has another term now
+"""
+
+__all__ = ["NotMigrated", "StoreError", "StoreUnavailable", "TermOver"]
+
+
+class StoreError(Exception):
+    """Something about the database."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.__doc__)
+
+
+class StoreUnavailable(StoreError):
+    """Postgres cannot be reached now."""
+
+
+class NotMigrated(StoreError):
+    """The database lacks our tables or settings: run `fleetwire migrate`."""
+
+
+class TermOver(StoreError):
+    """The lease has another term now: nothing was written."""

@@ -1,0 +1,153 @@
+"""The connection pool: every wait has a deadline, every new connection is compared with the log it should lead to.
+
+A connection that leads to another timeline or system, or to a copy of the log that has lost what this process recorded, must
+not be used as if nothing had happened: the epoch is raised first, so that devices are told (see `log_identity`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+from shared.store.errors import NotMigrated, StoreUnavailable
+from shared.store.log_identity import LogWitness
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = ["Connection", "Pool", "open_pool"]
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection | PoolConnectionProxy
+else:
+    Connection = Any
+
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+_MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
+
+
+class Pool:
+    """An asyncpg pool whose errors are ours and whose waits end.
+
+    `acquire()` and `transaction()` raise StoreUnavailable when Postgres is away, hangs or sheds us, and NotMigrated when our
+    tables are not there.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, witness: LogWitness, *, acquire_timeout_s: float) -> None:
+        self._pool = pool
+        self._acquire_timeout_s = acquire_timeout_s
+        self.witness = witness
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """A connection, waited for at most `acquire_timeout_s`."""
+        with _translated():
+            async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A READ COMMITTED transaction on a connection of its own. Await nothing but Postgres inside it."""
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """`work` in a transaction, done again once when Postgres broke a deadlock by ending ours."""
+        try:
+            async with self.transaction() as connection:
+                return await work(connection)
+        except asyncpg.DeadlockDetectedError:
+            async with self.transaction() as connection:
+                return await work(connection)
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
+        """One statement in a transaction of its own, done again once after a deadlock."""
+        try:
+            async with self.acquire() as connection:
+                return await connection.fetch(statement, *arguments)
+        except asyncpg.DeadlockDetectedError:
+            async with self.acquire() as connection:
+                return await connection.fetch(statement, *arguments)
+
+    async def close(self, *, timeout_s: float = 5.0) -> None:
+        """Wait for connections in use for at most `timeout_s`, then cut them."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    def __repr__(self) -> str:
+        return f"Pool({self._pool.get_size()} of {self._pool.get_max_size()} open, {self._pool.get_idle_size()} idle)"
+
+
+class _translated:  # noqa: N801 - reads as a word in a with statement
+    """Foreign errors become ours where the call is made. A deadlock stays itself, for `Pool.run` to try again."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, _MISSING):
+            raise NotMigrated from error
+        if isinstance(error, _UNAVAILABLE):
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+async def open_pool(
+    url: str,
+    *,
+    name: str,
+    min_size: int = 1,
+    max_size: int = 10,
+    statement_cache_size: int = 100,
+    acquire_timeout_s: float = 5.0,
+    command_timeout_s: float = 12.0,
+    connect_timeout_s: float = 5.0,
+) -> Pool:
+    """Open a pool and prove that the database is ours and migrated.
+
+    `name` shows in pg_stat_activity. `statement_cache_size` 0 is for poolers that cannot keep prepared statements.
+    Raises StoreUnavailable, NotMigrated.
+    """
+    witness = LogWitness()
+    with _translated():
+        async with asyncio.timeout(connect_timeout_s + command_timeout_s):
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=min(min_size, max_size),
+                max_size=max_size,
+                timeout=connect_timeout_s,
+                command_timeout=command_timeout_s,
+                statement_cache_size=statement_cache_size,
+                max_inactive_connection_lifetime=300.0,
+                server_settings={"application_name": f"fleetwire-{name}"},
+                init=witness.check,
+            )
+        try:
+            async with pool.acquire(timeout=acquire_timeout_s) as connection:
+                setting = await connection.fetchval("SELECT current_setting('idle_in_transaction_session_timeout')")
+        except BaseException:
+            pool.terminate()
+            raise
+    if setting == "0":
+        pool.terminate()
+        raise NotMigrated("the database lacks the server settings that bound a stopped transaction: run `fleetwire migrate`")
+    return Pool(pool, witness, acquire_timeout_s=acquire_timeout_s)
