@@ -1,0 +1,63 @@
+# Everything a newcomer needs: `make up`, `make test`. The environment is made on first use.
+# Another Python: make PYTHON=/usr/bin/python3 up
+
+.POSIX:
+.PHONY: help up test check format bench bench-scale chaos soak lock runtime dev clean
+
+PYTHON ?=
+BIN = .venv/bin
+ARGS =
+TESTS = tests
+SCHEDULES = 5
+MINUTES = 30
+
+help:
+	@echo "make up       install what is needed, start everything on this machine, keep running"
+	@echo "make test     the whole test suite (under 10 minutes)"
+	@echo "make check    format, lint, types, import contracts"
+	@echo "make bench    cost and latency figures beside a bare relay (on demand)"
+	@echo "make chaos SCHEDULES=n, make soak MINUTES=n   fault and endurance runs (on demand)"
+
+runtime:
+	@PYTHON="$(PYTHON)" sh infra/bootstrap runtime
+
+dev:
+	@PYTHON="$(PYTHON)" sh infra/bootstrap dev
+
+up: runtime
+	@exec $(BIN)/fleetwire up $(ARGS)
+
+test: dev
+	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+check: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: dev
+	@$(BIN)/python -m loadtests.bench $(ARGS)
+
+bench-scale: dev
+	@$(BIN)/python -m loadtests.bench_scale $(ARGS)
+
+chaos: dev
+	@$(BIN)/python -m loadtests.chaos --schedules $(SCHEDULES) $(ARGS)
+
+soak: dev
+	@$(BIN)/python -m loadtests.soak --minutes $(MINUTES) $(ARGS)
+
+# For maintainers: needs uv. The locks hold no index addresses, so they work behind any mirror.
+lock:
+	env -u UV_INDEX_URL uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet $(ARGS) -o requirements.lock
+	env -u UV_INDEX_URL uv pip compile pyproject.toml --group build --group dev -c requirements.lock --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(ARGS) -o requirements-dev.lock
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""The REST service: state by request, nothing held between requests."""

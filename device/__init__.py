@@ -1,0 +1,1 @@
+"""The client SDK: every event once and in order, by socket or by REST."""

@@ -1,0 +1,1 @@
+"""Hubs hold the device sockets and push what the log records."""

@@ -1,0 +1,1 @@
+"""The set-up: command line, embedded servers, supervisor, migrations, images, proxies."""

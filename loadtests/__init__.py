@@ -1,0 +1,1 @@
+"""Load, soak and fault runs with a history checker."""

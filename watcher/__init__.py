@@ -1,0 +1,1 @@
+"""Watchers turn changed cloud files into committed jobs and events."""

@@ -1,0 +1,1 @@
+"""Workers turn queued jobs into response files and recorded events."""
