@@ -1,15 +1,15 @@
 """The frames of `fleetwire.v1`: text, one JSON object each, told apart by `type`.
 
-Types are the schema: decoding and checking are one step. What a device sends wrongly comes in two grades. `FrameError` is
-answered by an `error` frame and the socket stays; `ProtocolViolation` (not JSON, duplicate keys, too deep) closes it with 4302,
-since nothing after it can be trusted to mean what it says.
+Types are the schema: decoding and checking are one step. What a device sends wrongly comes in two grades. `FrameError`
+is answered by an `error` frame and the socket stays; `ProtocolViolation` (not JSON, duplicate keys, too deep) closes
+it with 4302, since nothing after it can be trusted to mean what it says.
 """
 
-import json
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
+from shared.protocol import strict_json
 from shared.protocol.position import SEQ_MAX
 
 __all__ = [
@@ -154,17 +154,11 @@ _encoder: Final = msgspec.json.Encoder()
 def decode_device_frame(text: str | bytes) -> DeviceFrame:
     """One frame from a device, UTF-8 already checked. Raises FrameError, ProtocolViolation."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise ProtocolViolation(f"frame nests deeper than {INBOUND_MAX_DEPTH}") from None
-    except _DuplicateKey as error:
-        raise ProtocolViolation(f"frame has the key {error} twice") from None
-    except ValueError:
-        raise ProtocolViolation("frame is not JSON") from None
+        value = strict_json.decode(text, max_depth=INBOUND_MAX_DEPTH)
+    except strict_json.NotStrictJson as error:
+        raise ProtocolViolation(f"frame {error}") from None
     if not isinstance(value, dict):
         raise ProtocolViolation("frame is not a JSON object")
-    if _depth_exceeds(value, INBOUND_MAX_DEPTH):
-        raise ProtocolViolation(f"frame nests deeper than {INBOUND_MAX_DEPTH}")
     ref = value.get("ref")
     ref = ref if isinstance(ref, str) and len(ref) <= 128 else None
     if value.get("type") not in _DEVICE_TYPES:
@@ -181,13 +175,14 @@ def decode_device_frame(text: str | bytes) -> DeviceFrame:
 def decode_hub_frame(text: str | bytes) -> HubFrame | None:
     """One frame from a hub; None for a type this client does not know. Raises FrameError when it makes no sense."""
     try:
-        return _hub_frames.decode(text)
+        frame: HubFrame = _hub_frames.decode(text)
     except msgspec.ValidationError as error:
         if "Invalid value" in str(error) and "`$.type`" in str(error):
             return None
         raise FrameError("wrong_field", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError("not_json", str(error)) from None
+    return frame
 
 
 def encode_frame(frame: HubFrame | DeviceFrame) -> bytes:
@@ -198,36 +193,3 @@ def encode_frame(frame: HubFrame | DeviceFrame) -> bytes:
 def event_frame(seq: int, body: bytes) -> bytes:
     """An `event` frame around an event that is already encoded: a prefix, the recorded bytes, a brace."""
     return b'{"type":"event","seq":%d,"event":%b}' % (seq, body)
-
-
-class _DuplicateKey(ValueError):
-    pass
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _DuplicateKey(repr(key[:64]))
-            seen.add(key)
-    return unique
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _depth_exceeds(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
