@@ -1,7 +1,7 @@
 """How long to wait before trying again: exponential with full jitter, the first try included.
 
-Full jitter (a uniform draw from zero to the bound) is what keeps a thousand devices that lost the same hub from coming back
-in the same second; a fixed first delay would undo it.
+Full jitter (a uniform draw from zero to the bound) is what keeps a thousand devices that lost the same hub from coming
+back in the same second; a fixed first delay would undo it.
 """
 
 from random import Random

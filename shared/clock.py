@@ -1,8 +1,8 @@
 """The only place that reads a clock.
 
-Three clocks, never mixed: `monotonic()` for local deadlines (it counts suspend, so a lease held across a laptop's sleep is
-known to be over), `wall()` for tokens and timestamps that people read, and the database's `clock_timestamp()` for everything
-that processes compare with one another (leases, run_at, presence), which is read in SQL and not here.
+Three clocks, never mixed: `monotonic()` for local deadlines (it counts suspend, so a lease held across a laptop's
+sleep is known to be over), `wall()` for tokens and timestamps that people read, and the database's `clock_timestamp()`
+for everything that processes compare with one another (leases, run_at, presence), which is read in SQL and not here.
 """
 
 import time

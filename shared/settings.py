@@ -1,7 +1,7 @@
 """Settings from the environment into one frozen dataclass per process.
 
-A field says its variable, unit and default with `setting()`; `load()` reads them all, reports every mistake in one error and
-never shows the value of a secret. Nothing else in the project reads `os.environ`.
+A field says its variable, unit and default with `setting()`; `load()` reads them all, reports every mistake in one
+error and never shows the value of a secret. Nothing else in the project reads `os.environ`.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +22,13 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-def setting(env: str, default: Any = MISSING, *, help: str, parse: Callable[[str], Any] = str, secret: bool = False) -> Any:
-    """A dataclass field read from the variable `env`. Without a default it must be set. A secret is kept out of repr()."""
+def setting(
+    env: str, default: Any = MISSING, *, help: str, parse: Callable[[str], Any] = str, secret: bool = False
+) -> Any:
+    """A dataclass field read from the variable `env`.
+
+    Without a default it must be set. A secret is kept out of repr().
+    """
     metadata = {"env": env, "help": help, "parse": parse, "secret": secret}
     if default is MISSING:
         return field(metadata=metadata, repr=not secret)

@@ -1,9 +1,9 @@
 """JSON Web Tokens: what a key ring accepts, what a token may do, and how one is made.
 
 Every key names its one algorithm, and a token is checked against the key its `kid` names and nothing else, so neither
-`alg: none` nor a public key used as an HMAC secret gets anywhere (RFC 8725, sections 3.1 and 3.2). A ring holds several keys at
-once: to rotate, add the new one, sign with it, retire the old one when its last token is over. Processes that only verify are
-given public keys only.
+`alg: none` nor a public key used as an HMAC secret gets anywhere (RFC 8725, sections 3.1 and 3.2). A ring holds several
+keys at once: to rotate, add the new one, sign with it, retire the old one when its last token is over. Processes that
+only verify are given public keys only.
 """
 
 import json
@@ -26,11 +26,13 @@ Scope = Literal["device", "operator", "service"]
 _SCOPES: Final = frozenset({"device", "operator", "service"})
 _ALGORITHMS: Final = frozenset({"EdDSA", "ES256", "RS256", "HS256"})
 
-Refused = Literal["missing", "malformed", "expired", "not_yet_valid", "unknown_key", "bad_signature", "wrong_audience", "bad_claims"]
+Refused = Literal[
+    "missing", "malformed", "expired", "not_yet_valid", "unknown_key", "bad_signature", "wrong_audience", "bad_claims"
+]
 
 
 class InvalidToken(ValueError):
-    """A token that is not accepted. `reason` is for counters, `str()` for the one who sent it; neither holds the token."""
+    """A token that is not accepted. `reason` is for counters, `str()` for the sender; neither holds the token."""
 
     def __init__(self, reason: Refused, detail: str) -> None:
         super().__init__(detail)
@@ -55,7 +57,10 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a verified socket ticket says: it admits until `exp`, once (`token_id`); the connection lives to `session_expires_at`."""
+    """What a verified socket ticket says.
+
+    It admits once (`token_id`), until `admission_expires_at`; the connection it opens lives to `session_expires_at`.
+    """
 
     subject: str
     device_class: str | None
@@ -107,7 +112,7 @@ class KeyRing:
     @property
     def signing_key_id(self) -> str | None:
         """The last key of the set that has a private part: the one new tokens are signed with."""
-        return next((kid for kid in reversed(self._keys) if kid in self._private), None)
+        return next((kid for kid in reversed(list(self._keys)) if kid in self._private), None)
 
     @property
     def key_ids(self) -> frozenset[str]:
@@ -213,7 +218,12 @@ class KeyRing:
             raise InvalidToken("unknown_key", "token names no key (kid) that is accepted here")
         try:
             # exp, nbf and iat are checked below, against the clock of the caller.
-            options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "require": ["exp", "sub", "aud"]}
+            options: Any = {
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "require": ["exp", "sub", "aud"],
+            }
             payload = jwt.decode(token, key.key, algorithms=[key.algorithm_name], audience=audience, options=options)
         except jwt.InvalidAudienceError:
             raise InvalidToken("wrong_audience", f"token is not for this audience ({audience})") from None

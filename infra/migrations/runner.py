@@ -1,8 +1,8 @@
 """Runs the migration files that a database does not have yet, each in its own transaction, one runner at a time.
 
-A file is named NNNN_what.pre.sql or NNNN_what.post.sql. Old and new code both survive a `pre` file, so it runs first and
-`post` waits until no old process is left (`fleetwire migrate --post`). The server settings that keep a stopped process from
-stopping the others are laid on the database itself, so that they hold through a connection pooler.
+A file is named NNNN_what.pre.sql or NNNN_what.post.sql. Old and new code both survive a `pre` file, so it runs first
+and `post` waits until no old process is left (`fleetwire migrate --post`). The server settings that keep a stopped
+process from stopping the others are laid on the database itself, so that they hold through a connection pooler.
 """
 
 import asyncio
@@ -63,7 +63,9 @@ async def migrate(database_url: str, *, post: bool = True, folder: Path | None =
         connection = await asyncpg.connect(database_url, timeout=10)
         try:
             # The statement deadlines of running processes do not fit a migration.
-            await connection.execute("SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0")
+            await connection.execute(
+                "SET statement_timeout = 0; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = 0"
+            )
             if connection.get_server_version().major >= 17:
                 await connection.execute("SET transaction_timeout = 0")
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
@@ -82,13 +84,17 @@ async def _run_missing(connection: "asyncpg.Connection", files: list[MigrationFi
     for file in files:
         if file.name in ran:
             if ran[file.name] != file.digest:
-                raise MigrationError(f"{file.name} was changed after it ran: restore it and put the change into a new file")
+                raise MigrationError(
+                    f"{file.name} was changed after it ran: restore it and put the change into a new file"
+                )
             continue
         if file.phase == "post" and not post:
             continue
         async with connection.transaction():
             await connection.execute(file.sql)
-            await connection.execute("INSERT INTO schema_migrations (name, digest) VALUES ($1, $2)", file.name, file.digest)
+            await connection.execute(
+                "INSERT INTO schema_migrations (name, digest) VALUES ($1, $2)", file.name, file.digest
+            )
         now_run.append(file.name)
     await apply_server_settings(connection)
     return now_run
@@ -96,9 +102,13 @@ async def _run_missing(connection: "asyncpg.Connection", files: list[MigrationFi
 
 async def apply_server_settings(connection: "asyncpg.Connection") -> None:
     """Lay SERVER_SETTINGS on the connected database (they hold for connections made from now on)."""
-    known = {row["name"] for row in await connection.fetch("SELECT name FROM pg_settings WHERE name = ANY($1)", list(SERVER_SETTINGS))}
+    known = {
+        row["name"]
+        for row in await connection.fetch("SELECT name FROM pg_settings WHERE name = ANY($1)", list(SERVER_SETTINGS))
+    }
     for name, value in SERVER_SETTINGS.items():
         if name in known:
             await connection.execute(
-                f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = %L', current_database(), '{value}'); END $$"
+                f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = %L', current_database(), '{value}'); END
+                $$"
             )

@@ -1,8 +1,8 @@
 """Device ids, file names and the other identifiers that come from outside.
 
 A device id is a token subject, a query value, a folder, a Redis key and a log field at once, and some of the stores it
-becomes a folder in fold case or reserve names. So one narrow grammar holds everywhere, and what does not fit is refused,
-never folded or escaped into shape. Every process checks with the functions here.
+becomes a folder in fold case or reserve names. So one narrow grammar holds everywhere, and what does not fit is
+refused, never folded or escaped into shape. Every process checks with the functions here.
 """
 
 import re
@@ -26,7 +26,9 @@ FILE_NAME_MAX_BYTES: Final = 200
 
 _DEVICE_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 # Names that Windows, and with it SharePoint and OneDrive, reserve, alone or before an extension.
-_RESERVED: Final = frozenset({"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))})
+_RESERVED: Final = frozenset(
+    {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
+)
 
 
 class InvalidId(ValueError):
@@ -95,8 +97,8 @@ def safe_stem(name: str, *, max_bytes: int) -> str:
 def time_ordered_uuid(now: float, rand: Random) -> UUID:
     """A UUID version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, the rest random.
 
-    `now` is wall-clock seconds; `rand` should be `random.SystemRandom()` outside tests. Time order keeps index inserts at
-    one end of the B-tree.
+    `now` is wall-clock seconds; `rand` should be `random.SystemRandom()` outside tests. Time order keeps index inserts
+    at one end of the B-tree.
     """
     milliseconds = int(now * 1000) & (1 << 48) - 1
     value = milliseconds << 80 | rand.getrandbits(80)

@@ -1,8 +1,8 @@
 """A position in a device's log: `epoch:seq`.
 
 Why an epoch beside the number: a log at seq 10 is restored from a copy that ended at 8, then two new events are
-recorded as 9 and 10. A device that says "after 10" has seen the old 9 and 10, not the new ones. Restoring raises the epoch,
-so its `1:10` is older than `2:10`, and the device is told to start over instead of silently missing two events.
+recorded as 9 and 10. A device that says "after 10" has seen the old 9 and 10, not the new ones. Restoring raises the
+epoch, so its `1:10` is older than `2:10`, and the device is told to start over instead of silently missing two events.
 """
 
 from typing import Final, NamedTuple

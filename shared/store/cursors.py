@@ -1,7 +1,8 @@
 """Cursors: what each device has acked, and which of its connections is the newest.
 
-They live apart from the log's heads, so that an ack never waits for an append. Everything a hub asks for comes gathered: one
-statement for all handshakes of a few milliseconds, one for all acks, one for the sweep over all connected devices.
+They live apart from the log's heads, so that an ack never waits for an append. Everything a hub asks for comes
+gathered: one statement for all handshakes of a few milliseconds, one for all acks, one for the sweep over all
+connected devices.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,10 @@ class Greeting(NamedTuple):
 
 
 class Greeted(NamedTuple):
-    """The answer; numbers are 0 unless the verdict is ok. `conn_term` is the connection's, higher than any before it."""
+    """The answer; numbers are 0 unless the verdict is ok.
+
+    `conn_term` is the connection's, higher than any before it.
+    """
 
     verdict: Verdict
     epoch: int = 0
@@ -91,7 +95,10 @@ class Swept(NamedTuple):
 
 
 async def greet(pool: Pool, greetings: Sequence[Greeting]) -> dict[str, Greeted]:
-    """Admit connections, by device. Raises ValueError when a device is there twice: the later one waits for the next call."""
+    """Admit connections, by device.
+
+    Raises ValueError when a device is there twice: the later one waits for the next call.
+    """
     if len({greeting.device_id for greeting in greetings}) != len(greetings):
         raise ValueError("greet takes each device at most once")
     rows = await pool.fetch(

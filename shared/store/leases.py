@@ -1,8 +1,9 @@
 """Leases: one owner per name, fenced by a term that only Postgres gives.
 
-The lease says who may begin; the term decides what counts. An owner that was stopped and wakes up late may still believe that it
-owns a feed, but its transaction begins with `fence`, which finds another term and refuses. Expiry is judged by the
-database's clock alone. Redis holds a lock of the same name beside this (see `shared.bus`): it only keeps rivals from trying.
+The lease says who may begin; the term decides what counts. An owner that was stopped and wakes up late may still
+believe that it owns a feed, but its transaction begins with `fence`, which finds another term and refuses. Expiry is
+judged by the database's clock alone. Redis holds a lock of the same name beside this (see `shared.bus`): it only keeps
+rivals from trying.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,10 @@ async def release(pool: Pool, owner: str, held: Mapping[str, int]) -> None:
 
 
 async def fence(connection: Connection, name: str, term: int) -> None:
-    """Hold the term until the transaction ends. Raises TermOver, and then nothing of the transaction may be committed."""
+    """Hold the term until the transaction ends.
+
+    Raises TermOver, and then nothing of the transaction may be committed.
+    """
     if await connection.fetchrow(_SQL["fence"], name, term) is None:
         raise TermOver(f"lease {name}: term {term} is over")
 

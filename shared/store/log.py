@@ -1,7 +1,7 @@
 """The log: append a batch, read pages, trim a prefix.
 
-Promises: an event exists when its row is committed; `seq` is contiguous per device and in commit order, because it is given
-under the device's row lock; one dedupe key records one event, whoever repeats it and however often.
+Promises: an event exists when its row is committed; `seq` is contiguous per device and in commit order, because it is
+given under the device's row lock; one dedupe key records one event, whoever repeats it and however often.
 """
 
 from collections.abc import Iterable, Sequence
@@ -216,7 +216,9 @@ async def trim(pool: Pool, retention: Retention, *, devices: int = 100, events: 
     while True:
         rows = await pool.fetch(_SQL["trim_candidates"], after, retention.any, retention.acked, devices)
         for row in rows:
-            while count := (await pool.fetch(_SQL["trim_device"], row["device_id"], retention.any, retention.acked, events))[0][0]:
+            while count := (
+                await pool.fetch(_SQL["trim_device"], row["device_id"], retention.any, retention.acked, events)
+            )[0][0]:
                 deleted += count
                 if count < events:
                     break
@@ -229,4 +231,3 @@ async def prune(pool: Pool, retention: Retention, *, rows: int = 5000) -> None:
     """Delete one batch of dedupe keys and of used tickets whose time is over."""
     await pool.fetch(_SQL["prune_event_keys"], retention.keys, rows)
     await pool.fetch(_SQL["prune_used_tickets"], rows)
-

@@ -1,9 +1,10 @@
 """Is this still the log that positions were given in? Checked on every new connection to a primary.
 
-Three signs of a log that lost its end: another system or timeline (a failover, a restore into a new cluster), and, for a copy of
-the files put back in place, which keeps both, an event that this process recorded and that is no longer there. Whichever
-shows first, the epoch is raised by compare-and-set, so that many processes that notice at once raise it once. A device whose
-position is above the head is the fourth sign and raises the epoch of that device alone: a device that lies hurts only itself.
+Three signs of a log that lost its end: another system or timeline (a failover, a restore into a new cluster), and, for
+a copy of the files put back in place, which keeps both, an event that this process recorded and that is no longer
+there. Whichever shows first, the epoch is raised by compare-and-set, so that many processes that notice at once raise
+it once. A device whose position is above the head is the fourth sign and raises the epoch of that device alone: a
+device that lies hurts only itself.
 """
 
 from typing import Any, NamedTuple
@@ -45,7 +46,9 @@ class LogWitness:
             return
         if row["system_id"] != row["known_system_id"] or row["timeline"] != row["known_timeline"]:
             await self._raise(connection, row, "failover or restore: system or timeline changed")
-        elif self._started_at is not None and row["started_at"] != self._started_at and await self._has_lost(connection):
+        elif (
+            self._started_at is not None and row["started_at"] != self._started_at and await self._has_lost(connection)
+        ):
             await self._raise(connection, row, "restored copy: a recorded event is no longer in the log")
         self._started_at = row["started_at"]
 
@@ -61,7 +64,9 @@ class LogWitness:
 
     async def _raise(self, connection: Any, row: Any, reason: str) -> None:
         epoch = await raise_epoch(connection, row["epoch"], reason)
-        _log.warning("log epoch raised", reason=reason, epoch=epoch, system_id=row["system_id"], timeline=row["timeline"])
+        _log.warning(
+            "log epoch raised", reason=reason, epoch=epoch, system_id=row["system_id"], timeline=row["timeline"]
+        )
 
 
 async def raise_epoch(connection: Any, seen_epoch: int, reason: str) -> int:

@@ -1,30 +1,26 @@
 """The connection pool: every wait has a deadline, every new connection is compared with the log it should lead to.
 
-A connection that leads to another timeline or system, or to a copy of the log that has lost what this process recorded, must
-not be used as if nothing had happened: the epoch is raised first, so that devices are told (see `log_identity`).
+A connection that leads to another timeline or system, or to a copy of the log that has lost what this process
+recorded, must not be used as if nothing had happened: the epoch is raised first, so that devices are told (see
+`log_identity`).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
 from shared.store.errors import NotMigrated, StoreUnavailable
 from shared.store.log_identity import LogWitness
 
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
 __all__ = ["Connection", "Pool", "open_pool"]
 
 T = TypeVar("T")
 
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection | PoolConnectionProxy
-else:
-    Connection = Any
+# asyncpg's own types do not tell a pooled connection from a plain one; both have the same methods.
+Connection: TypeAlias = Any
 
 _UNAVAILABLE = (
     OSError,
@@ -46,8 +42,8 @@ _MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.U
 class Pool:
     """An asyncpg pool whose errors are ours and whose waits end.
 
-    `acquire()` and `transaction()` raise StoreUnavailable when Postgres is away, hangs or sheds us, and NotMigrated when our
-    tables are not there.
+    `acquire()` and `transaction()` raise StoreUnavailable when Postgres is away, hangs or sheds us, and NotMigrated
+    when our tables are not there.
     """
 
     def __init__(self, pool: asyncpg.Pool, witness: LogWitness, *, acquire_timeout_s: float) -> None:
@@ -79,12 +75,17 @@ class Pool:
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         """One statement in a transaction of its own, done again once after a deadlock."""
+
+        async def work(connection: Connection) -> list[Any]:
+            rows: list[Any] = await connection.fetch(statement, *arguments)
+            return rows
+
         try:
             async with self.acquire() as connection:
-                return await connection.fetch(statement, *arguments)
+                return await work(connection)
         except asyncpg.DeadlockDetectedError:
             async with self.acquire() as connection:
-                return await connection.fetch(statement, *arguments)
+                return await work(connection)
 
     async def close(self, *, timeout_s: float = 5.0) -> None:
         """Wait for connections in use for at most `timeout_s`, then cut them."""
@@ -149,5 +150,7 @@ async def open_pool(
             raise
     if setting == "0":
         pool.terminate()
-        raise NotMigrated("the database lacks the server settings that bound a stopped transaction: run `fleetwire migrate`")
+        raise NotMigrated(
+            "the database lacks the server settings that bound a stopped transaction: run `fleetwire migrate`"
+        )
     return Pool(pool, witness, acquire_timeout_s=acquire_timeout_s)

@@ -1,7 +1,7 @@
 """Named SQL statements, one file per subject.
 
-A statement begins with `-- name: what_it_is` and ends where the next begins; the comment lines under the name say what it is
-for. Python only fills the parameters.
+A statement begins with `-- name: what_it_is` and ends where the next begins; the comment lines under the name say what
+it is for. Python only fills the parameters.
 """
 
 from functools import cache
