@@ -54,6 +54,7 @@ def test_the_depth_that_is_allowed_is_allowed() -> None:
 
 
 def test_the_error_names_the_repeated_key_but_not_all_of_a_long_one() -> None:
+    key = "k" * 500
     with pytest.raises(strict_json.NotStrictJson, match="has the key 'kkkkk") as caught:
-        strict_json.decode('{"%s":1,"%s":2}' % ("k" * 500, "k" * 500), max_depth=4)
+        strict_json.decode(f'{{"{key}":1,"{key}":2}}', max_depth=4)
     assert len(str(caught.value)) < 100
