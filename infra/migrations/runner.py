@@ -102,13 +102,9 @@ async def _run_missing(connection: "asyncpg.Connection", files: list[MigrationFi
 
 async def apply_server_settings(connection: "asyncpg.Connection") -> None:
     """Lay SERVER_SETTINGS on the connected database (they hold for connections made from now on)."""
-    known = {
-        row["name"]
-        for row in await connection.fetch("SELECT name FROM pg_settings WHERE name = ANY($1)", list(SERVER_SETTINGS))
-    }
+    asked = "SELECT name FROM pg_settings WHERE name = ANY($1)"
+    known = {row["name"] for row in await connection.fetch(asked, list(SERVER_SETTINGS))}
     for name, value in SERVER_SETTINGS.items():
         if name in known:
-            await connection.execute(
-                f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = %L', current_database(), '{value}'); END
-                $$"
-            )
+            alter = f"EXECUTE format('ALTER DATABASE %I SET {name} = %L', current_database(), '{value}')"
+            await connection.execute(f"DO $$ BEGIN {alter}; END $$")

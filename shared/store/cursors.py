@@ -30,7 +30,7 @@ Verdict = Literal["ok", "ticket_used", "older_attempt", "unknown_device"]
 
 
 class Greeting(NamedTuple):
-    """One handshake: the client's run (`instance`) and its `attempt`, the hub, and the ticket to spend, if it came with one."""
+    """One handshake: the client's run (`instance`) and its `attempt`, the hub, and the ticket to spend, if any."""
 
     device_id: str
     instance: str
@@ -63,7 +63,7 @@ class Ack(NamedTuple):
 
 
 class AckResult(NamedTuple):
-    """Where the cursor stands after an ack; another `epoch` than the ack's, or an `acked` below it, says that it did not count."""
+    """Where the cursor stands after an ack. Another `epoch` than the ack's, or a lower `acked`: it did not count."""
 
     device_id: str
     epoch: int
