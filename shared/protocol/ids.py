@@ -15,6 +15,7 @@ __all__ = [
     "InvalidId",
     "check_device_id",
     "check_file_name",
+    "device_class_problem",
     "device_id_problem",
     "file_name_problem",
     "is_reserved_name",
@@ -25,6 +26,7 @@ __all__ = [
 FILE_NAME_MAX_BYTES: Final = 200
 
 _DEVICE_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
+_DEVICE_CLASS: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 # Names that Windows, and with it SharePoint and OneDrive, reserve, alone or before an extension.
 _RESERVED: Final = frozenset(
     {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
@@ -38,6 +40,13 @@ class InvalidId(ValueError):
 def is_reserved_name(name: str) -> bool:
     """Whether a folder or file of this name cannot exist on every store (`con`, `lpt1.txt`, …)."""
     return name.lower().split(".", 1)[0].rstrip(" ") in _RESERVED
+
+
+def device_class_problem(device_class: str) -> str | None:
+    """What is wrong with the name of a device class, as a sentence, or None."""
+    if _DEVICE_CLASS.fullmatch(device_class) is None:
+        return "class must begin with a-z and hold 1 to 32 characters of a-z 0-9 _ -"
+    return None
 
 
 def device_id_problem(device_id: str) -> str | None:
