@@ -1,0 +1,1 @@
+"""Cloud folders: one small port, and the stores behind it."""
