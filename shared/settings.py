@@ -1,7 +1,8 @@
 """Settings from the environment into one frozen dataclass per process.
 
-A field says its variable, unit and default with `setting()`; `load()` reads them all, reports every mistake in one
-error and never shows the value of a secret. Nothing else in the project reads `os.environ`.
+A field of the (frozen, kw_only) dataclass says its variable, unit and default with `setting()`; `load()` reads them
+all, reports every mistake in one error and never shows the value of a secret. Nothing else in the project reads
+`os.environ`.
 """
 
 from collections.abc import Callable, Mapping

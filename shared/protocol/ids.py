@@ -99,8 +99,8 @@ def safe_stem(name: str, *, max_bytes: int) -> str:
     """The name without its extension, fit to begin a folder name on every store, at most `max_bytes` of UTF-8."""
     stem = name.rsplit(".", 1)[0] or name
     stem = "".join("_" if c in '"*:<>?|\\/' or ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 else c for c in stem)
-    stem = stem.encode()[:max_bytes].decode(errors="ignore").strip(" .")
-    return stem or "file"
+    stem = stem.encode()[: max_bytes - 1].decode(errors="ignore").strip(" .")
+    return f"_{stem}" if not stem or is_reserved_name(stem) else stem
 
 
 def time_ordered_uuid(now: float, rand: Random) -> UUID:
