@@ -117,7 +117,8 @@ def _open_component(part: str, flags: int, folder: int) -> int:
 
 
 def _openat2(folder: int, path: str, flags: int) -> int:
-    how = _OpenHow(flags, 0, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
+    # O_NOFOLLOW would have the kernel say "no folder" of a link to one, where NO_SYMLINKS alone says "a link".
+    how = _OpenHow(flags & ~os.O_NOFOLLOW, 0, _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS)
     size = ctypes.c_size_t(ctypes.sizeof(how))
     code = errno.EAGAIN
     # EAGAIN: while names moved, the kernel could not tell that the path stays beneath.

@@ -78,7 +78,10 @@ class LocalStore:
     async def put_new(self, path: str, source: Source, *, expect: Digest | None = None) -> Stored | Existed:
         """See store.Store."""
         parts = split_path(path)
-        draft = await self._threads.run(path, Draft, self._tmp, release=Draft.discard)
+        try:
+            draft = await self._threads.run(path, Draft, self._tmp, release=Draft.discard)
+        except NotFound:
+            raise StoreUnavailable("the folder for drafts (FLEETWIRE_CLOUD_TMP) is gone; make it again") from None
         try:
             await self._fill(draft, path, source, expect)
             offered = await self._threads.run(path, draft.seal)
