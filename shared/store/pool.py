@@ -129,28 +129,26 @@ async def open_pool(
     Raises StoreUnavailable, NotMigrated.
     """
     witness = LogWitness()
-    with _translated():
-        async with asyncio.timeout(connect_timeout_s + command_timeout_s):
-            pool = await asyncpg.create_pool(
-                url,
-                min_size=min(min_size, max_size),
-                max_size=max_size,
-                timeout=connect_timeout_s,
-                command_timeout=command_timeout_s,
-                statement_cache_size=statement_cache_size,
-                max_inactive_connection_lifetime=300.0,
-                server_settings={"application_name": f"fleetwire-{name}"},
-                init=witness.check,
-            )
-        try:
-            async with pool.acquire(timeout=acquire_timeout_s) as connection:
-                setting = await connection.fetchval("SELECT current_setting('idle_in_transaction_session_timeout')")
-        except BaseException:
-            pool.terminate()
-            raise
-    if setting == "0":
+    pool = asyncpg.create_pool(
+        url,
+        min_size=min(min_size, max_size),
+        max_size=max_size,
+        timeout=connect_timeout_s,
+        command_timeout=command_timeout_s,
+        statement_cache_size=statement_cache_size,
+        max_inactive_connection_lifetime=300.0,
+        server_settings={"application_name": f"fleetwire-{name}"},
+        init=witness.check,
+    )
+    try:
+        with _translated():
+            async with asyncio.timeout(connect_timeout_s + command_timeout_s):
+                await pool
+                async with pool.acquire() as connection:
+                    setting = await connection.fetchval("SELECT current_setting('idle_in_transaction_session_timeout')")
+        if setting == "0":
+            raise NotMigrated("the database does not bound stopped transactions: run `fleetwire migrate`")
+    except BaseException:
         pool.terminate()
-        raise NotMigrated(
-            "the database lacks the server settings that bound a stopped transaction: run `fleetwire migrate`"
-        )
+        raise
     return Pool(pool, witness, acquire_timeout_s=acquire_timeout_s)

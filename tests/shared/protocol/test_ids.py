@@ -25,9 +25,8 @@ def test_a_plain_lower_case_id_is_legal(device_id: str) -> None:
 @pytest.mark.parametrize(
     "device_id",
     [
-        "", "A", "Truck-7", "-a", "a-", ".a", "a.", "a..b", "x" * 65, "a/b", "a b", "ä", "a\n", "a\x00", "%61", "con", "nul.txt",
-        
-        "com1", "lpt9.a.b", "aux", "prn", "a\\b", "١",
+        "", "A", "Truck-7", "-a", "a-", ".a", "a.", "a..b", "x" * 65, "a/b", "a b", "ä", "a\n", "a\x00", "%61", "con",
+        "nul.txt", "com1", "lpt9.a.b", "aux", "prn", "a\\b", "١",
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_with_a_sentence_that_names_the_field(device_id: str) -> None:

@@ -1,0 +1,142 @@
+"""Cursors: acks only upward, tickets once, and the newest connection known by its term."""
+
+import asyncio
+import time
+
+import pytest
+
+from shared.store import cursors, devices, log
+from shared.store.cursors import Ack, Greeting, Known
+from shared.store.pool import Pool
+from tests.shared.store.samples import event, make_devices
+
+
+async def with_events(pool: Pool, device_id: str, count: int) -> None:
+    await make_devices(pool, device_id)
+    await log.append_committed(pool, [event(device_id, str(n)) for n in range(count)])
+
+
+async def greet_one(pool: Pool, greeting: Greeting) -> cursors.Greeted:
+    return (await cursors.greet(pool, [greeting]))[greeting.device_id]
+
+
+async def test_a_greeting_raises_the_term_and_tells_where_the_log_stands(pool: Pool) -> None:
+    await with_events(pool, "a", 5)
+    await cursors.record_acks(pool, [Ack("a", 1, 2)])
+    first = await greet_one(pool, Greeting("a", "i1", 0, "hub-1"))
+    assert first == cursors.Greeted("ok", epoch=1, floor=0, head=5, acked=2, conn_term=1)
+    second = await greet_one(pool, Greeting("a", "i2", 0, "hub-2"))
+    assert second.conn_term == 2
+    state = await devices.get(pool, "a")
+    assert state is not None
+    assert state.hub == "hub-2"
+
+
+async def test_a_lower_attempt_of_the_same_client_is_refused_and_an_equal_one_is_not(pool: Pool) -> None:
+    await make_devices(pool, "a")
+    assert (await greet_one(pool, Greeting("a", "i", 5, "h"))).verdict == "ok"
+    assert (await greet_one(pool, Greeting("a", "i", 4, "h"))).verdict == "older_attempt"
+    assert (await greet_one(pool, Greeting("a", "i", 5, "h"))).verdict == "ok"
+    assert (await greet_one(pool, Greeting("a", "other", 0, "h"))).verdict == "ok"
+
+
+async def test_a_ticket_admits_once(pool: Pool) -> None:
+    await make_devices(pool, "a")
+    ticket = Greeting("a", "i", 0, "h", "jti-12345678", time.time() + 60)
+    assert (await greet_one(pool, ticket)).verdict == "ok"
+    assert (await greet_one(pool, ticket)).verdict == "ticket_used"
+
+
+async def test_the_ticket_of_a_device_that_does_not_exist_yet_stays_good(pool: Pool) -> None:
+    ticket = Greeting("a", "i", 0, "h", "jti-12345678", time.time() + 60)
+    assert (await greet_one(pool, ticket)).verdict == "unknown_device"
+    await make_devices(pool, "a")
+    assert (await greet_one(pool, ticket)).verdict == "ok"
+
+
+async def test_one_ticket_used_on_two_hubs_at_the_same_moment_admits_one(pool: Pool) -> None:
+    await make_devices(pool, "a")
+    ticket = Greeting("a", "i", 0, "h", "jti-12345678", time.time() + 60)
+    verdicts = [greeted.verdict for greeted in await asyncio.gather(*(greet_one(pool, ticket) for _ in range(6)))]
+    assert sorted(verdicts) == ["ok"] + ["ticket_used"] * 5
+
+
+async def test_many_handshakes_are_one_statement_and_each_gets_its_own_answer(pool: Pool) -> None:
+    names = [f"d{n}" for n in range(50)]
+    await make_devices(pool, *names)
+    answers = await cursors.greet(pool, [Greeting(name, "i", 0, "h") for name in [*names, "nobody"]])
+    assert {answers[name].verdict for name in names} == {"ok"}
+    assert answers["nobody"].verdict == "unknown_device"
+    with pytest.raises(ValueError, match="at most once"):
+        await cursors.greet(pool, [Greeting("d1", "i", 0, "h")] * 2)
+
+
+async def test_an_ack_moves_only_upward_only_to_the_head_and_only_in_its_epoch(pool: Pool) -> None:
+    await with_events(pool, "a", 5)
+
+    async def acked_after(ack: Ack) -> int:
+        return (await cursors.record_acks(pool, [ack]))[0].acked
+
+    assert await acked_after(Ack("a", 1, 3)) == 3
+    assert await acked_after(Ack("a", 1, 2)) == 3
+    assert await acked_after(Ack("a", 1, 6)) == 3
+    assert await acked_after(Ack("a", 2, 5)) == 3
+    assert await acked_after(Ack("a", 1, 5)) == 5
+    assert await cursors.record_acks(pool, [Ack("nobody", 1, 1)]) == []
+
+
+async def test_of_gathered_acks_the_highest_counts(pool: Pool) -> None:
+    await with_events(pool, "a", 5)
+    results = await cursors.record_acks(pool, [Ack("a", 1, 2), Ack("a", 1, 4), Ack("a", 1, 1)])
+    assert [result.acked for result in results] == [4]
+
+
+async def test_an_ack_of_the_old_epoch_that_waited_for_the_raise_misses(pool: Pool) -> None:
+    await with_events(pool, "a", 5)
+    raising = asyncio.Event()
+
+    async def raise_slowly() -> None:
+        async with pool.transaction() as connection:
+            await connection.execute("UPDATE devices SET epoch = 2")
+            await connection.execute("UPDATE cursors SET epoch = 2")
+            raising.set()
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            async with asyncio.timeout(5):
+                while not (await pool.fetch(waiting))[0][0]:
+                    await asyncio.sleep(0)
+
+    task = asyncio.create_task(raise_slowly())
+    await raising.wait()
+    await cursors.record_acks(pool, [Ack("a", 1, 5)])
+    await task
+    state = await devices.get(pool, "a")
+    assert state is not None
+    assert (state.epoch, state.acked) == (2, 0)
+
+
+async def test_the_sweep_returns_what_changed_and_only_that(pool: Pool) -> None:
+    await with_events(pool, "a", 3)
+    await with_events(pool, "b", 3)
+    known = [Known("a", 1, 3, 0, 0), Known("b", 1, 3, 0, 0), Known("gone", 1, 0, 0, 0)]
+    assert await cursors.sweep(pool, known) == []
+    await cursors.record_acks(pool, [Ack("a", 1, 1)])
+    assert [(row.device_id, row.acked) for row in await cursors.sweep(pool, known)] == [("a", 1)]
+    await cursors.greet(pool, [Greeting("b", "i9", 0, "h")])
+    changed = {row.device_id: row for row in await cursors.sweep(pool, known)}
+    assert (changed["b"].conn_term, changed["b"].instance) == (1, "i9")
+
+
+async def test_only_the_newest_connection_can_say_that_a_device_is_gone(pool: Pool) -> None:
+    await make_devices(pool, "a")
+    await greet_one(pool, Greeting("a", "i", 0, "hub-1"))
+    await greet_one(pool, Greeting("a", "i", 1, "hub-2"))
+    await cursors.mark_disconnected(pool, [("a", 1)])
+    state = await devices.get(pool, "a")
+    assert state is not None
+    assert state.hub == "hub-2"
+    await cursors.mark_disconnected(pool, [("a", 2)])
+    state = await devices.get(pool, "a")
+    assert state is not None
+    assert state.hub is None

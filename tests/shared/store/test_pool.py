@@ -1,0 +1,70 @@
+"""The pool: its errors are ours, its waits end, and a stopped transaction does not stop the others."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+import asyncpg
+import pytest
+
+from shared.store.errors import NotMigrated, StoreUnavailable
+from shared.store.pool import Connection, Pool, open_pool
+from tests.servers import ServerProcess, free_port
+
+
+async def test_a_server_that_is_not_there_is_said_to_be_unavailable() -> None:
+    with pytest.raises(StoreUnavailable):
+        await open_pool(f"postgresql://x@127.0.0.1:{free_port()}/x", name="test", connect_timeout_s=2)
+
+
+async def test_a_database_without_our_tables_says_to_migrate(postgres_admin_url: str) -> None:
+    with pytest.raises(NotMigrated, match="fleetwire migrate"):
+        await open_pool(postgres_admin_url, name="test")
+
+
+async def test_when_all_connections_are_in_use_waiting_ends(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=1, acquire_timeout_s=0.05)
+    async with pool.acquire():
+        with pytest.raises(StoreUnavailable):
+            await pool.fetch("SELECT 1")
+    assert await pool.fetch("SELECT 1")
+    await pool.close()
+
+
+async def test_a_server_that_hangs_does_not_hang_us(postgres_server: Callable[[], ServerProcess]) -> None:
+    server = postgres_server()
+    pool = await open_pool(server.url, name="test", command_timeout_s=0.3, acquire_timeout_s=0.5)
+    backend = (await pool.fetch("SELECT pg_backend_pid()"))[0][0]
+    server.pause()
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable):
+            async with asyncio.timeout(10):
+                await pool.fetch("SELECT 1")
+    finally:
+        os.kill(backend, signal.SIGCONT)
+        server.resume()
+    assert [tuple(row) for row in await pool.fetch("SELECT 1")] == [(1,)]
+    await pool.close()
+
+
+async def test_a_deadlock_is_tried_again_once(pool: Pool) -> None:
+    attempts = 0
+
+    async def work(connection: Connection) -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise asyncpg.DeadlockDetectedError("test")
+        return attempts
+
+    assert await pool.run(work) == 2
+
+
+async def test_the_database_ends_transactions_of_a_process_that_stopped_inside_one(pool: Pool) -> None:
+    (row,) = await pool.fetch(
+        "SELECT current_setting('idle_in_transaction_session_timeout'), current_setting('lock_timeout'),"
+        " current_setting('statement_timeout')"
+    )
+    assert tuple(row) == ("5s", "2s", "10s")
