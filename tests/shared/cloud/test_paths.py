@@ -12,28 +12,13 @@ def test_a_path_is_split_into_its_components() -> None:
     assert split_folder("Requests") == ("Requests",)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "",
-        "/",
-        "/a",
-        "a/",
-        "a//b",
-        ".",
-        "..",
-        "a/../b",
-        "a/./b",
-        "a\\b",
-        "a\x00b",
-        "a\nb",
-        "a/\x7f",
-        "x" * 201,
-        "é" * 101,
-        "a/�",
-        "/".join("a" * 17),
-    ],
-)
+NO_PATHS = [
+    *("", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\\b", "a\0b", "a\nb", "a/\x7f"),
+    *("x" * 201, "é" * 101, "a/\udcff", "/".join("a" * 17)),
+]
+
+
+@pytest.mark.parametrize("path", NO_PATHS)
 def test_what_is_no_path_inside_a_store_is_refused(path: str) -> None:
     with pytest.raises(BadPath):
         split_path(path)
