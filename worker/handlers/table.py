@@ -24,6 +24,7 @@ _CSV_EXTENSIONS: Final = frozenset({".csv", ".tsv"})
 _CELL_MAX: Final = 128 * 1024
 _KEY_MAX: Final = 200
 _SNIFF_LINES: Final = 40
+_SNIFF_BYTES: Final = 1024
 _PROBLEMS_MAX: Final = 10
 
 
@@ -45,7 +46,7 @@ class TableHandler:
         with text:
             extension = PurePosixPath(task.name).suffix.lower()
             table = _Table(lines, task.option("table.max_columns", 1000))
-            if extension in _CSV_EXTENSIONS:
+            if extension in _CSV_EXTENSIONS or (extension not in _JSON_EXTENSIONS and not _begins_like_json(task)):
                 dialect = _sniff(task, line_max)
                 header = _read_csv(table, dialect)
                 form: dict[str, Any] = {"format": "CSV", "delimiter": dialect.delimiter, "header": header}
@@ -199,6 +200,11 @@ def _read_json_lines(table: _Table) -> None:
                 name = column_names([key])[0]
                 column = columns[key] = table.new_column(name, wide=len(columns) >= 64)
             column.add_value(value)
+
+
+def _begins_like_json(task: Task) -> bool:
+    with task.path.open("rb") as file:
+        return file.read(_SNIFF_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
 def _is_object(line: bytes) -> bool:

@@ -75,7 +75,8 @@ def test_a_small_photo_is_not_made_larger(tmp_path: Path) -> None:
 def test_every_orientation_comes_out_upright_and_unmarked(tmp_path: Path, orientation: int) -> None:
     turned = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
     }[orientation]  # fmt: skip
     upright = gradient(600, 400)
     stored = upright if turned is None else upright.transpose(turned)

@@ -1,0 +1,133 @@
+"""Handlers that do everything a handler must not, offered as plug-ins of an installed package."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from worker.handlers.contract import Answer, ResponseFile, Task
+
+
+class _Handler:
+    kind = "?"
+
+    @property
+    def extensions(self) -> frozenset[str]:
+        return frozenset({f".{self.kind}"})
+
+    def recognises(self, head: bytes) -> bool:
+        return False
+
+    def run(self, task: Task) -> Any:
+        raise NotImplementedError
+
+
+class Crash(_Handler):
+    kind = "crash"
+
+    def run(self, task: Task) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("dead")
+
+
+class Exit(_Handler):
+    kind = "exit"
+
+    def run(self, task: Task) -> NoReturn:
+        os._exit(3)
+
+
+class Hang(_Handler):
+    kind = "hang"
+
+    def run(self, task: Task) -> NoReturn:
+        while True:
+            time.sleep(60)
+
+
+class Greedy(_Handler):
+    kind = "greedy"
+
+    def run(self, task: Task) -> Answer:
+        held = bytearray(700_000_000)
+        return Answer("processed", summary={"held": len(held)})
+
+
+class Hoard(_Handler):
+    """Keeps what it allocated."""
+
+    kind = "hoard"
+    kept: ClassVar[list[bytes]] = []
+
+    def run(self, task: Task) -> Answer:
+        self.kept.append(os.urandom(40_000_000))
+        return Answer("processed", summary={"pid": os.getpid()})
+
+
+class Raise(_Handler):
+    kind = "raise"
+
+    def run(self, task: Task) -> NoReturn:
+        raise RuntimeError("broken handler")
+
+
+class Chatty(_Handler):
+    kind = "chatty"
+
+    def run(self, task: Task) -> Answer:
+        os.write(1, b"\xff\xff\xff\xff this would be a length\n")
+        print("and this a message")
+        return Answer("processed", summary={"pid": os.getpid(), "environ": sorted(os.environ)})
+
+
+class Wrong(_Handler):
+    """Breaks the contract in the way the file's content names."""
+
+    kind = "wrong"
+
+    def run(self, task: Task) -> Any:
+        what = task.path.read_text()
+        if what == "type":
+            return {"outcome": "processed"}
+        if what == "summary":
+            return Answer("processed", summary={"x": "y" * 100_000})
+        (task.output / "a.txt").write_text("a")
+        if what == "link":
+            (task.output / "link").symlink_to("/etc/passwd")
+        files = {
+            "missing": ["not-there.txt"],
+            "traversal": ["../a.txt"],
+            "document": ["Response.json"],
+            "twice": ["a.txt", "a.txt"],
+            "many": [f"{n}.txt" for n in range(100)],
+            "link": ["link"],
+        }[what]
+        return Answer("processed", files=tuple(ResponseFile(name, "text/plain") for name in files))
+
+
+class Count(_Handler):
+    """Counts its runs in a file beside the request's name, and answers something else every time."""
+
+    kind = "count"
+
+    def run(self, task: Task) -> Answer:
+        ledger = Path(str(task.options["count.ledger"]))
+        with ledger.open("a") as file:
+            file.write(f"{task.name}\n")
+        (task.output / "result.txt").write_bytes(os.urandom(16))
+        (task.output / "same.txt").write_text("the same every time")
+        return Answer(
+            "processed", files=(ResponseFile("result.txt", "text/plain"), ResponseFile("same.txt", "text/plain"))
+        )
+
+
+def install(folder: Path) -> None:
+    """Write the metadata of an installed package that offers these handlers; the folder goes on PYTHONPATH."""
+    info = folder / "fleetwire_test_handlers-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fleetwire-test-handlers\nVersion: 1.0\n")
+    names = [Crash, Exit, Hang, Greedy, Hoard, Raise, Chatty, Wrong, Count]
+    lines = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in names]
+    lines.append("absent = no_such_module:Handler")
+    (info / "entry_points.txt").write_text("[fleetwire.handlers]\n" + "\n".join(lines) + "\n")

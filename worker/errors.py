@@ -1,0 +1,57 @@
+"""What can go wrong in a worker. The tree:
+
+WorkerError
+├── AttemptFailed          this attempt came to nothing; another may succeed
+│   ├── HandlerFailed      the handler raised something that is no refusal
+│   ├── HandlerCrashed     its process died: a signal, the memory bound, an exit
+│   ├── HandlerTimedOut    it did not end in time and was killed
+│   └── PoolUnavailable    no process could be started
+├── PermanentFailure       no attempt can succeed
+└── LeaseLost              the job is another's now, or was ended: stop, write nothing more
+"""
+
+__all__ = [
+    "AttemptFailed",
+    "HandlerCrashed",
+    "HandlerFailed",
+    "HandlerTimedOut",
+    "LeaseLost",
+    "PermanentFailure",
+    "PoolUnavailable",
+    "WorkerError",
+]
+
+
+class WorkerError(Exception):
+    """Something about a job."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or type(self).__doc__)
+
+
+class AttemptFailed(WorkerError):
+    """This attempt came to nothing."""
+
+
+class HandlerFailed(AttemptFailed):
+    """The handler raised an error."""
+
+
+class HandlerCrashed(AttemptFailed):
+    """The handler's process died."""
+
+
+class HandlerTimedOut(AttemptFailed):
+    """The handler did not end in time."""
+
+
+class PoolUnavailable(AttemptFailed):
+    """No handler process could be started."""
+
+
+class PermanentFailure(WorkerError):
+    """No attempt can succeed."""
+
+
+class LeaseLost(WorkerError):
+    """The job is another worker's now, or was ended."""

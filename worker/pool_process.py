@@ -1,0 +1,147 @@
+"""A pool process: takes one file after another and runs its handler, alone, within bounds it cannot lift.
+
+It is started by `pool.py` with an environment that holds no secret, dies with the worker, and may be killed at any
+moment. Memory is bounded by the kernel (RLIMIT_DATA counts what is allocated, not what libraries map), so a handler
+that needs too much gets a MemoryError, and the machine keeps its memory.
+"""
+
+import argparse
+import gc
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from shared.clock import monotonic
+from shared.lifecycle import die_with_parent
+from shared.protocol.ids import file_name_problem
+from worker.handlers.contract import DETAIL_MAX_CHARS, FILES_MAX, SUMMARY_MAX_BYTES, Answer, Handler, Refusal, Task
+from worker.handlers.noop import NoopHandler
+from worker.handlers.photo import PhotoHandler
+from worker.handlers.registry import HEAD_BYTES, Registry, load_registry
+from worker.handlers.table import TableHandler
+from worker.pool_wire import Hello, Order, Report, pack, read_message
+
+__all__ = ["RESPONSE_DOCUMENT", "main"]
+
+RESPONSE_DOCUMENT: Final = "response.json"
+_OPEN_FILES_MAX: Final = 128
+
+
+class _BadAnswer(Exception):
+    """A handler broke its contract."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until the worker closes the pipe."""
+    parser = argparse.ArgumentParser(prog="worker.pool_process")
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--memory", type=int, required=True, help="bytes")
+    parser.add_argument("--file-size", type=int, required=True, help="bytes of one written file")
+    parser.add_argument("--nice", type=int, default=0)
+    parser.add_argument("--noop", action="store_true")
+    given = parser.parse_args(arguments)
+    die_with_parent(given.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides
+    os.nice(given.nice)
+    orders, reports = _take_pipes()
+    builtin: list[Handler] = [PhotoHandler(), TableHandler()]
+    if given.noop:
+        builtin.append(NoopHandler())
+    registry = load_registry(builtin)
+    _limit(given.memory, given.file_size)
+    reports.write(pack(Hello(os.getpid(), sorted(registry.handlers), list(registry.problems)[:32])))
+    reports.flush()
+    while (order := read_message(orders, Order)) is not None:
+        reports.write(pack(_carry_out(registry, order)))
+        reports.flush()
+    return 0
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes to ourselves: what a library prints goes to standard error and cannot garble a report."""
+    orders, reports = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return orders, reports
+
+
+def _limit(memory: int, file_size: int) -> None:
+    which = resource.RLIMIT_DATA if sys.platform.startswith("linux") else resource.RLIMIT_AS
+    for what, bound in (
+        (which, memory),
+        (resource.RLIMIT_FSIZE, file_size),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES_MAX),
+    ):
+        hard = resource.getrlimit(what)[1]
+        allowed = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        try:
+            resource.setrlimit(what, (allowed, allowed))
+        except (OSError, ValueError) as error:  # macOS takes no bound on memory; the worker still recycles
+            print(f"pool process: limit {what} of {allowed} is not applied: {error}", file=sys.stderr)  # noqa: T201
+
+
+def _carry_out(registry: Registry, order: Order) -> Report:
+    began = monotonic()
+    name = order.kind
+    answer: Answer | None = None
+    error: str | None = None
+    try:
+        task = order.task()
+        with task.path.open("rb") as file:
+            handler = registry.choose(order.kind, order.name, file.read(HEAD_BYTES))
+        name = handler.kind
+        try:
+            answer = handler.run(task)
+        except Refusal as refusal:
+            answer = refusal.answer()
+        except MemoryError:
+            # The same file would need the same memory again.
+            answer = Answer("too_large", "processing the file needs more memory than a handler may use")
+        _check(answer, task)
+    except Exception as failure:  # noqa: BLE001 - a handler may raise anything; it costs this attempt
+        traceback.print_exc(limit=20)
+        answer, error = None, f"{type(failure).__name__}: {failure}"[:DETAIL_MAX_CHARS]
+    gc.collect()
+    return Report(name, monotonic() - began, _resident(), answer, error)
+
+
+def _check(answer: Any, task: Task) -> None:
+    """What the worker relies on. Raises _BadAnswer."""
+    if not isinstance(answer, Answer):
+        raise _BadAnswer(f"the handler returned {type(answer).__name__}, not an Answer")
+    if len(answer.files) > FILES_MAX:
+        raise _BadAnswer(f"{len(answer.files)} files; at most {FILES_MAX}")
+    if len(msgspec.json.encode(answer.summary)) > SUMMARY_MAX_BYTES:
+        raise _BadAnswer(f"the summary has more than {SUMMARY_MAX_BYTES} bytes")
+    names = [file.name for file in answer.files]
+    if len({name.lower() for name in names}) != len(names):
+        raise _BadAnswer("two files have the same name")  # also where a store folds case
+    for name in names:
+        if problem := file_name_problem(name):
+            raise _BadAnswer(f"{name!r}: {problem}")
+        if name.lower() == RESPONSE_DOCUMENT or name.startswith("."):
+            raise _BadAnswer(f"{name!r} is a reserved name")
+        if not (task.output / name).is_file() or (task.output / name).is_symlink():
+            raise _BadAnswer(f"{name!r} was not written")
+
+
+def _resident() -> int:
+    """Bytes of memory held now; the peak where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    sys.exit(main())
