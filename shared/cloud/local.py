@@ -10,6 +10,7 @@ import stat
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from shared import clock
 from shared.cloud.beneath import FILE, Root
@@ -27,6 +28,9 @@ from shared.cloud.local_reader import CHUNK, LocalReader, Pages, stat_of
 from shared.cloud.paths import split_folder, split_path
 from shared.cloud.store import Entry, Existed, Source, Stat, Stored
 from shared.cloud.threads import DEADLINE_S, FileThreads
+
+
+_GATHER: Final = 256 * 1024
 
 
 class LocalStore:
@@ -145,6 +149,11 @@ class LocalStore:
 
         return await self._threads.run("", remove)
 
+    async def check(self) -> None:
+        """Whether files can be made: raises StoreUnavailable when a folder was removed or is read-only."""
+        await self._threads.run("", _check, self._root.fd, "FLEETWIRE_CLOUD_ROOT")
+        await self._threads.run("", _check, self._tmp, "FLEETWIRE_CLOUD_TMP")
+
     async def close(self) -> None:
         """Take no more calls; wait a while for those that run."""
         await self._threads.close()
@@ -180,17 +189,15 @@ class LocalStore:
 
 
 async def _gathered(source: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Small pieces made into larger ones, so that a thread is asked once a megabyte and not once a packet."""
-    waiting: list[bytes] = []
-    size = 0
+    """Small pieces made into larger ones, so that a thread is asked once per quarter megabyte and not per packet."""
+    waiting = bytearray()
     async for piece in source:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= CHUNK:
-            yield b"".join(waiting)
-            waiting, size = [], 0
+        waiting += piece
+        if len(waiting) >= _GATHER:
+            yield bytes(waiting)
+            waiting.clear()
     if waiting:
-        yield b"".join(waiting)
+        yield bytes(waiting)
 
 
 def _open_root(root: Path, *, allow_openat2: bool) -> Root:
@@ -215,6 +222,13 @@ def _open_tmp(tmp: Path, root_path: Path, root: Root) -> int:
         os.close(fd)
         raise Misconfigured(f"FLEETWIRE_CLOUD_TMP={tmp} {problem}")
     return fd
+
+
+def _check(folder: int, setting: str) -> None:
+    if os.fstat(folder).st_nlink == 0:
+        raise StoreUnavailable(f"the folder that was {setting} is removed; make it again and restart")
+    if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+        raise StoreUnavailable(f"the folder of {setting} is on a read-only file system")
 
 
 def _mount_of(fd: int) -> tuple[int, str]:

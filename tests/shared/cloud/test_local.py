@@ -260,6 +260,13 @@ async def test_a_vanished_folder_for_drafts_is_said_with_its_setting(store: Loca
         await store.put_new("f", b"")
 
 
+async def test_the_check_finds_a_removed_folder(store: LocalStore, root: Path) -> None:
+    await store.check()
+    root.rmdir()
+    with pytest.raises(StoreUnavailable, match="FLEETWIRE_CLOUD_ROOT"):
+        await store.check()
+
+
 def test_a_store_that_cannot_work_is_refused_with_the_setting_to_mend(root: Path, tmp: Path, tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="FLEETWIRE_CLOUD_ROOT"):
         LocalStore(tmp_path / "none", tmp)
