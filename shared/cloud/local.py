@@ -24,11 +24,10 @@ from shared.cloud.errors import (
     StoreUnavailable,
 )
 from shared.cloud.hashes import Digest, StreamHash
-from shared.cloud.local_reader import CHUNK, LocalReader, Pages, stat_of
+from shared.cloud.local_reader import LocalReader, Pages, stat_of
 from shared.cloud.paths import split_folder, split_path
 from shared.cloud.store import Entry, Existed, Source, Stat, Stored
 from shared.cloud.threads import DEADLINE_S, FileThreads
-
 
 _GATHER: Final = 256 * 1024
 

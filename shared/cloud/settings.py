@@ -17,7 +17,7 @@ class CloudSettings:
     cloud_tmp: Path | None = setting(
         "FLEETWIRE_CLOUD_TMP",
         None,
-        help="Folder for files in the making, on the same mount, outside the cloud folder; default: cloud-tmp beside it.",
+        help="Folder for drafts, on the same mount as the cloud folder, outside it; default: cloud-tmp beside it.",
         parse=path,
     )
     cloud_threads: int = setting(
