@@ -1,0 +1,95 @@
+"""What travels on a slot's channel: a small fixed header and, for an event, the bytes it was recorded with.
+
+One byte of version (high four bits) and kind (low four), one of device-id length, epoch (u32) and seq (u64)
+big-endian, the id, the body. An unknown version or kind is not an error of the sender: hubs of two releases share a
+bus, so it is counted and dropped.
+"""
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from shared.hash_slots import slot_of
+
+__all__ = [
+    "CANARY",
+    "CONNECTION",
+    "EVENT",
+    "HEADER_BYTES",
+    "MESSAGE_MAX_BYTES",
+    "InvalidMessage",
+    "Message",
+    "connection_body",
+    "connection_message",
+    "decode",
+]
+# Room is left for kinds 4 (notice) and 5 (moved).
+
+EVENT: Final = 1  # epoch and seq of the event; body is the encoded CloudEvent
+CONNECTION: Final = (
+    2  # a newer connection of the device: epoch 0, seq is its conn_term; body is instance, NUL, hub name
+)
+CANARY: Final = 3  # a hub's message to itself: seq is its number; body is the sender's run
+
+HEADER_BYTES: Final = 14
+MESSAGE_MAX_BYTES: Final = HEADER_BYTES + 64 + 256 * 1024
+
+_VERSION: Final = 1
+_HEADER: Final = Struct(">BBIQ")
+_pack: Final = _HEADER.pack
+_unpack: Final = _HEADER.unpack_from
+_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY)}
+
+
+class InvalidMessage(ValueError):
+    """Bytes that are not a message of this version."""
+
+
+class Message(NamedTuple):
+    """One message about one device."""
+
+    kind: int
+    device_id: str
+    epoch: int
+    seq: int
+    body: bytes
+
+    @property
+    def slot(self) -> int:
+        """The slot whose channel it goes to."""
+        return slot_of(self.device_id)
+
+    def encode(self) -> bytes:
+        """Header, id and body as bytes."""
+        device_id = self.device_id.encode("ascii")
+        return _pack(_VERSION << 4 | self.kind, len(device_id), self.epoch, self.seq) + device_id + self.body
+
+
+def decode(payload: bytes) -> tuple[int, str, int, int, bytes]:
+    """(kind, device_id, epoch, seq, body), a plain tuple since it is made for every message. Raises InvalidMessage."""
+    if len(payload) < HEADER_BYTES:
+        raise InvalidMessage("message is shorter than its header")
+    tag, id_length, epoch, seq = _unpack(payload)
+    kind = _KINDS.get(tag)
+    end = HEADER_BYTES + id_length
+    if kind is None or len(payload) < end:
+        raise InvalidMessage("message is of another version or cut short")
+    try:
+        return kind, payload[HEADER_BYTES:end].decode("ascii"), epoch, seq, payload[end:]
+    except UnicodeDecodeError:
+        raise InvalidMessage("message has a device id that is not ASCII") from None
+
+
+def connection_message(device_id: str, conn_term: int, instance: str, hub: str) -> Message:
+    """Tells the hub that holds an older connection of the device that `instance` now has one at `hub`."""
+    return Message(CONNECTION, device_id, 0, conn_term, b"%b\x00%b" % (instance.encode(), hub.encode()))
+
+
+def connection_body(body: bytes) -> tuple[str, str]:
+    """(instance, hub name) of a CONNECTION message. Raises InvalidMessage."""
+    try:
+        instance, nul, hub = body.decode().partition("\x00")
+    except UnicodeDecodeError:
+        raise InvalidMessage("connection message is not UTF-8") from None
+    if not nul:
+        raise InvalidMessage("connection message names no hub")
+    return instance, hub

@@ -1,0 +1,35 @@
+"""Every Redis key and channel, in one place. The braces are a hash tag: a slot's channels stay on one node."""
+
+from typing import Final
+
+from shared.hash_slots import SLOTS
+
+__all__ = ["canary_channel", "job_stream", "lease_lock", "slot_channel", "slot_of_channel"]
+
+_CHANNELS: Final = tuple(b"fw:{s%d}" % slot for slot in range(SLOTS))
+_SLOT_OF: Final = {channel: slot for slot, channel in enumerate(_CHANNELS)}
+
+
+def slot_channel(slot: int) -> bytes:
+    """The sharded channel of a slot: `fw:{s17}`."""
+    return _CHANNELS[slot]
+
+
+def slot_of_channel(channel: bytes) -> int | None:
+    """The slot of a slot channel, None for any other channel."""
+    return _SLOT_OF.get(channel)
+
+
+def canary_channel(hub: str, slot: int = 0) -> bytes:
+    """Where a hub sends messages to itself, on the node that has this slot: `fw:{s0}:canary:hub-1`."""
+    return b"%b:canary:%b" % (_CHANNELS[slot], hub.encode())
+
+
+def job_stream(queue: str) -> str:
+    """The stream of hints for workers of a queue: `fw:jobs:requests`."""
+    return f"fw:jobs:{queue}"
+
+
+def lease_lock(name: str) -> str:
+    """The lock that goes with a lease row of this name: `fw:lease:local/17`."""
+    return f"fw:lease:{name}"

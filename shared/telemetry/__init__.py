@@ -1,0 +1,1 @@
+"""Logs, metrics and health: how a process says what it does."""

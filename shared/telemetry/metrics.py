@@ -1,0 +1,110 @@
+"""Every metric, declared once; processes import what they count and nothing declares one elsewhere.
+
+Names are `fleetwire_…`, units are in the name, distributions are histograms. Labels have few, fixed values: never a
+device, a file or a free text. A `labels()` lookup costs about a microsecond, so hot paths keep the child it returns.
+"""
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.gc_collector import GCCollector
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY: Final = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
+
+_FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.075, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
+_SLOW: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+def _counter(name: str, help: str, *labels: str) -> Counter:
+    return Counter(f"fleetwire_{name}", help, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, help: str, *labels: str) -> Gauge:
+    return Gauge(f"fleetwire_{name}", help, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, help: str, *labels: str, buckets: tuple[float, ...] = _FAST) -> Histogram:
+    return Histogram(f"fleetwire_{name}", help, labels, buckets=buckets, registry=REGISTRY)
+
+
+# Every process
+LOOP_STALL_SECONDS = _histogram("loop_stall_seconds", "How long the event loop could not run.")
+PROCESS_READY = _gauge("process_ready", "1 while the process is ready, else 0.")
+STAGE_LAG_SECONDS = _histogram("stage_lag_seconds", "Time from one stage of an event's life to the next.", "stage")
+
+# Bus, in every process that publishes or reads
+BUS_CANARY_SECONDS = _histogram("bus_canary_seconds", "Round trip of a canary through the publish path.")
+BUS_CANARIES_LATE = _counter("bus_canaries_late_total", "Canaries that did not return in time.")
+BUS_CONNECTED = _gauge("bus_connected", "1 while the connection of this role to Redis is up.", "role")
+BUS_DROPPED = _counter("bus_dropped_total", "Messages not sent to Redis.", "role", "reason")
+BUS_GAPS = _counter("bus_gaps_total", "Breaks in a slot's subscription, by cause.", "cause")
+BUS_MALFORMED = _counter("bus_malformed_total", "Messages from Redis that could not be read.")
+BUS_PUBLISHED = _counter("bus_published_total", "Messages that Redis took.", "role")
+BUS_QUEUED = _gauge("bus_queued", "Messages that wait for Redis.", "role")
+BUS_RECEIVED = _counter("bus_received_total", "Messages received from slots.")
+BUS_RECONNECTS = _counter("bus_reconnects_total", "Connections to Redis that had to be made again.", "role")
+BUS_STATE = _gauge("bus_state", "1 for the state the bus is judged to be in (ok, doubt, degraded, deaf).", "state")
+
+# Store, in every process with a pool
+DB_SECONDS = _histogram("db_seconds", "Duration of a named statement or transaction.", "statement")
+DB_ERRORS = _counter("db_errors_total", "Database errors by class.", "kind")
+DB_RETRIES = _counter(
+    "db_retries_total", "Transactions run again after a deadlock or serialization failure.", "statement"
+)
+
+# hub
+HUB_ACKS = _counter("hub_acks_total", "Ack frames taken.")
+HUB_ACKS_WRITTEN = _counter("hub_acks_written_total", "Cursor rows moved by gathered acks.")
+HUB_BEHIND = _gauge("hub_behind", "Connections whose window is full.")
+HUB_CLOSES = _counter("hub_closes_total", "Sockets closed, by code.", "code")
+HUB_CONNECTIONS = _gauge("hub_connections", "Open device sockets.")
+HUB_CONNECTION_CAPACITY = _gauge("hub_connection_capacity", "Most device sockets this hub takes.")
+HUB_EVENTS_SENT = _counter("hub_events_sent_total", "Event frames written.", "path")
+HUB_FRAMES_REFUSED = _counter("hub_frames_refused_total", "Frames answered by an error or a close.", "code")
+HUB_GREETING_SECONDS = _histogram("hub_greeting_seconds", "Handshake to welcome.")
+HUB_HANDSHAKES_REFUSED = _counter("hub_handshakes_refused_total", "Handshakes refused.", "status", "reason")
+HUB_LOG_READ_SECONDS = _histogram("hub_log_read_seconds", "Gathered log reads.")
+HUB_RESETS = _counter("hub_resets_total", "Resets said to devices.", "reason")
+HUB_SWEEP_SECONDS = _histogram("hub_sweep_seconds", "Duration of a sweep.")
+
+# api
+API_REQUESTS = _counter("api_requests_total", "Requests answered.", "route", "method", "status")
+API_REQUEST_SECONDS = _histogram("api_request_seconds", "Duration of a request, long-polls apart.", "route", "method")
+API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by REST, by result.", "result")
+API_LONG_POLLS = _gauge("api_long_polls", "Long-polls that wait.")
+API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
+
+# watcher
+WATCHER_FEEDS_OWNED = _gauge("watcher_feeds_owned", "Feeds this watcher holds the lease of.")
+WATCHER_FILES = _counter("watcher_files_total", "Files seen, by what became of them.", "result")
+WATCHER_LEASE_CHANGES = _counter("watcher_lease_changes_total", "Leases gained and lost.", "change")
+WATCHER_OVERFLOWS = _counter("watcher_overflows_total", "Notification queues that overflowed.")
+WATCHER_RESCAN_SECONDS = _histogram("watcher_rescan_seconds", "Duration of a rescan of one feed.", buckets=_SLOW)
+WATCHER_REFUSED = _counter("watcher_refused_total", "Paths refused, by reason.", "reason")
+WATCHER_SEEN_SECONDS = _histogram("watcher_seen_seconds", "File closed or moved in to row committed.")
+
+# worker
+WORKER_CLAIMED = _counter("worker_claimed_total", "Jobs claimed.", "queue")
+WORKER_FINISHED = _counter("worker_finished_total", "Jobs finished, by outcome.", "queue", "kind", "outcome")
+WORKER_HANDLER_SECONDS = _histogram("worker_handler_seconds", "Duration of a handler.", "kind", buckets=_SLOW)
+WORKER_LEASES_LOST = _counter("worker_leases_lost_total", "Jobs whose lease was over before their completion.", "queue")
+WORKER_QUEUED = _gauge("worker_queued", "Jobs that wait.", "queue")
+WORKER_QUEUE_SECONDS = _histogram("worker_queue_seconds", "Job queued to claimed.", "queue", buckets=_SLOW)
+
+# files
+FILES_BYTES = _counter("files_bytes_total", "Bytes streamed.", "direction")
+FILES_REQUESTS = _counter("files_requests_total", "Requests answered.", "method", "status")
+FILES_REFUSED = _counter("files_refused_total", "Requests refused, by reason.", "reason")
