@@ -1,0 +1,184 @@
+"""The API process: built here, left here, both to be read from top to bottom.
+
+It holds nothing about a user or a request between requests, so any instance answers any request and one may leave at
+any time: first it says that it is not ready and sends connections elsewhere while it still answers everything, then
+it stops accepting, finishes what is in flight, and flushes its publisher.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from random import Random, SystemRandom
+
+import structlog
+from starlette.routing import Router
+
+from api.bodies import BodyBudget
+from api.envelope import Envelope
+from api.http_protocol import bounded_http
+from api.hub_view import HubView
+from api.long_poll import LongPolls
+from api.resource import Guard, Resource
+from api.routes.acks import Acks
+from api.routes.connection import Connection
+from api.routes.devices import Devices
+from api.routes.events import Events
+from api.routes.files import Files
+from api.routes.health import health_resources
+from api.routes.publish import Publish
+from api.routes.responses import Responses
+from api.settings import Settings
+from api.store_probe import StoreProbe, open_pool_when_there
+from shared import lifecycle
+from shared.asgi_server import AsgiServer
+from shared.bus.publisher import Publisher
+from shared.lifecycle import Stop
+from shared.settings import SettingsError, load
+from shared.signed_urls import SignedUrls
+from shared.store.pool import Pool
+from shared.telemetry import logs
+from shared.telemetry.health import OpsServer, Readiness
+
+__all__ = ["Keys", "main", "serve"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Keys:
+    """The three key sets of the API, read and checked before anything starts. Raises SettingsError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.tokens = settings.token_key_ring()
+        self.tickets = settings.ticket_key_ring()
+        self.files = settings.files_hmac_keys()
+        if self.tickets.signing_key_id is None:
+            raise SettingsError(["FLEETWIRE_TICKET_KEYS_FILE holds no private key: the API signs tickets with it"])
+
+
+def main() -> int:
+    """Run until SIGTERM. Exit status 2: the settings are wrong."""
+    try:
+        settings = load(Settings, os.environ)
+        keys = Keys(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"fleetwire api: {len(error.problems)} setting(s) to mend\n{error}\n")
+        return 2
+    logs.configure("api", settings.log_level, json=settings.log_format == "json")
+    return lifecycle.run(lambda stop: serve(settings, keys, stop), environ=os.environ)
+
+
+async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
+    """Everything from the first connection to the last."""
+    rand = SystemRandom()
+    probe = StoreProbe()
+    async with AsyncExitStack() as leaving:
+        ops = OpsServer(
+            settings.ops_host,
+            settings.ops_port,
+            process="api",
+            readiness=lambda: Readiness(not probe.problems, tuple(probe.problems)),
+            token=settings.ops_token,
+        )
+        await ops.start()
+        leaving.push_async_callback(ops.close)
+        pool = await open_pool_when_there(settings, stop, probe, rand)
+        if pool is None:
+            return 0
+        leaving.push_async_callback(pool.close, timeout_s=2.0)
+
+        publisher = Publisher(settings.redis_url, name="api")
+        polls = LongPolls(pool, period_s=settings.poll_period_s, waiting_max=settings.waiting_max)
+        parts = _Parts(settings, keys, pool, publisher, polls, probe, rand)
+        envelope = Envelope(
+            Router([resource.route() for resource in _resources(parts)], redirect_slashes=False),
+            in_flight_max=settings.in_flight_max,
+            parked=lambda: polls.waiting,
+            rand=rand,
+        )
+        server = _server(envelope, settings)
+        loops = {
+            asyncio.create_task(publisher.run(), name="publisher"),
+            asyncio.create_task(polls.run(), name="long polls"),
+        }
+        leaving.push_async_callback(_cancelled, loops)
+        leaving.push_async_callback(publisher.close)
+        await server.start()
+        loops.add(asyncio.create_task(probe.run(pool, settings.probe_s, rand), name="store probe"))
+        _log.info("api accepts", host=settings.host, port=server.port, ops_port=ops.port)
+        failed = await _until_stop_or_failure(stop, loops)
+
+        _log.info("api leaves", in_flight=envelope.in_flight, waiting=polls.waiting)
+        probe.leave()
+        envelope.leaving = True
+        polls.close()
+        if not failed:
+            await asyncio.sleep(settings.drain_s)
+        await server.close()
+        return 1 if failed else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    settings: Settings
+    keys: Keys
+    pool: Pool
+    publisher: Publisher
+    polls: LongPolls
+    probe: StoreProbe
+    rand: Random
+
+
+def _resources(parts: _Parts) -> Sequence[Resource]:
+    """The route table."""
+    settings, pool = parts.settings, parts.pool
+    guard = Guard(parts.keys.tokens, BodyBudget(settings.bodies_max_bytes))
+    hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)
+    connection = Connection(
+        pool, hubs, parts.keys.tickets, proxy_url=settings.proxy_url, ticket_lifetime_s=settings.ticket_s
+    )
+    files = Files(pool, SignedUrls(parts.keys.files, settings.files_url), lifetime_s=settings.file_url_s)
+    return [
+        *health_resources(guard, lambda: not parts.probe.problems),
+        connection.resource(guard),
+        Events(pool, parts.polls, page_max=settings.page_max, page_max_bytes=settings.page_max_bytes).resource(guard),
+        Acks(pool).resource(guard),
+        Responses(pool, page_max=settings.page_max).resource(guard),
+        files.resource(guard),
+        Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
+        Devices(pool).resource(guard),
+    ]
+
+
+def _server(envelope: Envelope, settings: Settings) -> AsgiServer:
+    protocol = bounded_http(connections_max=settings.connections_max, head_s=settings.head_s, stall_s=settings.stall_s)
+    return AsgiServer(
+        envelope,
+        settings.host,
+        settings.port,
+        setting="FLEETWIRE_API_PORT",
+        close_s=settings.finish_s,
+        http=protocol,
+        ws="none",
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_s,
+    )
+
+
+async def _until_stop_or_failure(stop: Stop, loops: set[asyncio.Task[None]]) -> bool:
+    """Whether one of the loops that must never end did."""
+    wish = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait({wish, *loops}, return_when=asyncio.FIRST_COMPLETED)
+    wish.cancel()
+    for task in done - {wish}:
+        error = None if task.cancelled() else task.exception()
+        _log.error("a loop of the process ended", loop=task.get_name(), exc_info=error)
+    return bool(done - {wish})
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=2.0)

@@ -1,0 +1,149 @@
+"""One path of the API and what may be done with it.
+
+Everything that must hold before a handler runs is done here, in one order for all: method, token, scope, whose
+device, body type, size, time. So a handler sees only a checked `Call`, and none can forget a check.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from api import bodies
+from api.auth import authenticate, require, require_own
+from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of
+from api.problems import Problem
+from shared.clock import wall
+from shared.tokens import Claims, KeyRing, Scope
+
+__all__ = ["Call", "Guard", "Operation", "Resource", "Trace", "headers_of"]
+
+NOBODY: Final = Claims(subject="", scopes=frozenset(), device_class=None, expires_at=0.0, key_id="")
+
+
+@dataclass(slots=True)
+class Trace:
+    """What is known of a request while it is handled, for its log line and its metrics."""
+
+    request_id: str
+    route: str = "unmatched"
+    device_id: str | None = None
+    subject: str | None = None
+    waited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was checked. `body` is the converted body of operations that have one."""
+
+    trace: Trace
+    claims: Claims
+    path: Mapping[str, str]
+    query: Query
+    body: Any
+    receive: Receive = field(repr=False)
+
+    @property
+    def device_id(self) -> str:
+        """The device in the path, legal and the caller's own unless another scope lets it in."""
+        return self.path["device_id"]
+
+    @property
+    def is_by_device(self) -> bool:
+        """Whether the device in the path itself is asking."""
+        return self.claims.allows("device") and self.claims.subject == self.path["device_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of a path. No scopes: open to all. `body` is the type of its JSON body.
+
+    `decode` is for bodies that are converted elsewhere: the handler then gets the bytes.
+    """
+
+    handle: Callable[[Call], Awaitable[Response]]
+    scopes: frozenset[Scope] = frozenset()
+    body: type | None = None
+    decode: bool = True
+    body_max_bytes: int = 4096
+    body_deadline_s: float = 10.0
+    deadline_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What all resources check with."""
+
+    keys: KeyRing
+    budget: bodies.BodyBudget
+
+
+class Resource:
+    """An ASGI application for one path template."""
+
+    def __init__(self, guard: Guard, template: str, operations: Mapping[str, Operation]) -> None:
+        self._guard = guard
+        self.template = template
+        self.operations = dict(operations)
+        if "GET" in operations:
+            self.operations["HEAD"] = operations["GET"]
+
+    def route(self) -> Route:
+        """The resource as an entry of the route table."""
+        return Route(self.template, self)
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        trace: Trace = scope["fleetwire.trace"]
+        trace.route = self.template
+        operation = self.operations.get(scope["method"])
+        if operation is None:
+            allowed = ", ".join(sorted(self.operations))
+            raise Problem("method-not-allowed", f"use one of {allowed}", headers={"Allow": allowed})
+        response = await self._answer(operation, scope, receive, trace)
+        await response(scope, receive, send)
+
+    async def _answer(self, operation: Operation, scope: AsgiScope, receive: Receive, trace: Trace) -> Response:
+        headers = headers_of(scope)
+        path: dict[str, str] = scope.get("path_params", {})
+        claims = self._admit(operation, headers, path, trace)
+        query = Query(scope["query_string"])
+        if operation.body is None:
+            return await _within(operation, Call(trace, claims, path, query, None, receive))
+        check_json_content(headers)
+        limit = operation.body_max_bytes
+        with self._guard.budget.reserve(bodies.expected_length(headers, limit=limit)):
+            raw = await bodies.read_body(receive, headers, limit=limit, deadline_s=operation.body_deadline_s)
+            body = bodies.convert_body(bodies.decode_body(raw), operation.body) if operation.decode else raw
+            return await _within(operation, Call(trace, claims, path, query, body, receive))
+
+    def _admit(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:
+        if not operation.scopes:
+            return NOBODY
+        claims = authenticate(self._guard.keys, bearer_token(headers.get(b"authorization", [])), now=wall())
+        trace.subject = claims.subject
+        require(claims, operation.scopes)
+        if "device_id" in path:
+            trace.device_id = device_id_of(path["device_id"])
+            require_own(claims, trace.device_id, operation.scopes)
+        return claims
+
+
+async def _within(operation: Operation, call: Call) -> Response:
+    try:
+        async with asyncio.timeout(operation.deadline_s):
+            return await operation.handle(call)
+    except TimeoutError:
+        raise Problem("unavailable", f"no answer within {operation.deadline_s:g} s") from None
+
+
+def headers_of(scope: AsgiScope) -> Headers:
+    """Header values by lower-case name, in order; the HTTP layer has bounded them."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name, []).append(value)
+    return found

@@ -1,0 +1,56 @@
+"""Acks by REST move the cursor that the socket moves, by the same statement; hubs learn of it by their sweep."""
+
+import msgspec
+from starlette.responses import Response
+
+from api.answers import json_answer
+from api.known_device import of_known_device
+from api.problems import Problem
+from api.resource import Call, Guard, Operation, Resource
+from shared.protocol.position import InvalidPosition, Position, parse_position
+from shared.protocol.resume import acked_position
+from shared.store import cursors
+from shared.store.cursors import Ack, AckResult
+from shared.store.pool import Pool
+
+__all__ = ["Acks"]
+
+
+class _AckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    position: str
+
+
+class Acks:
+    """`POST /api/v1/devices/{device_id}/acks`"""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def resource(self, guard: Guard) -> Resource:
+        """For the route table."""
+        operation = Operation(self.record, frozenset({"device"}), body=_AckBody)
+        return Resource(guard, "/api/v1/devices/{device_id}/acks", {"POST": operation})
+
+    async def record(self, call: Call) -> Response:
+        """Everything up to the position is done with. Answers where the cursor stands."""
+        position = _position_of(call.body)
+        ack = Ack(call.device_id, position.epoch, position.seq)
+
+        async def read() -> AckResult | None:
+            results = await cursors.record_acks(self._pool, [ack])
+            return results[0] if results else None
+
+        now = await of_known_device(self._pool, call, read)
+        if now.epoch != position.epoch:
+            current = acked_position(epoch=now.epoch, floor=now.floor, head=now.head, acked=now.acked)
+            raise Problem("epoch-changed", f"the log is in epoch {now.epoch}", position=str(current))
+        if position.seq > max(now.head, now.acked):
+            raise Problem("ack-above-head", f"the log's head is {now.head}", field="position", head=now.head)
+        return json_answer({"position": f"{now.epoch}:{now.acked}", "head": max(now.head, now.acked)})
+
+
+def _position_of(body: _AckBody) -> Position:
+    try:
+        return parse_position(body.position)
+    except InvalidPosition as error:
+        raise Problem("invalid-body", f"position: {error}", field="position") from None

@@ -1,0 +1,69 @@
+"""Where a device connects: a hub, a ticket for it, and what to try when it refuses. Needs Postgres and nothing else."""
+
+import uuid
+
+from starlette.responses import Response
+
+from api.answers import json_answer
+from api.assignment import Mode, assign, socket_url
+from api.hub_view import HubView
+from api.problems import Problem
+from api.resource import Call, Guard, Operation, Resource
+from shared.clock import iso, wall
+from shared.store import devices
+from shared.store.hubs import HubRow
+from shared.store.pool import Pool
+from shared.tokens import KeyRing
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """`GET /api/v1/devices/{device_id}/connection`"""
+
+    def __init__(
+        self, pool: Pool, hubs: HubView, ticket_keys: KeyRing, *, proxy_url: str | None, ticket_lifetime_s: float
+    ) -> None:
+        self._pool = pool
+        self._hubs = hubs
+        self._ticket_keys = ticket_keys
+        self._proxy_url = proxy_url
+        self._ticket_lifetime_s = ticket_lifetime_s
+
+    def resource(self, guard: Guard) -> Resource:
+        """For the route table."""
+        operation = Operation(self.read, frozenset({"device"}))
+        return Resource(guard, "/api/v1/devices/{device_id}/connection", {"GET": operation})
+
+    async def read(self, call: Call) -> Response:
+        """Assign a hub and mint a ticket that lives no longer than the token it was given for."""
+        live = await self._hubs.live()
+        state = await devices.get(self._pool, call.device_id)
+        if state is None:
+            await devices.ensure(self._pool, call.device_id, call.claims.device_class or devices.DEFAULT_CLASS)
+        assignment = assign(call.device_id, live, connected_to=state.hub if state is not None else None)
+        if assignment is None:
+            raise Problem("no-hub", "no hub has room now; read events by REST meanwhile")
+        now = wall()
+        lifetime_s = min(self._ticket_lifetime_s, max(1.0, call.claims.expires_at - now))
+        ticket = self._ticket_keys.mint_ticket(
+            subject=call.device_id,
+            token_id=uuid.uuid4().hex,
+            now=now,
+            lifetime_s=lifetime_s,
+            session_expires_at=call.claims.expires_at,
+            device_class=state.device_class if state is not None else call.claims.device_class,
+        )
+        mode: Mode = "direct" if self._proxy_url is None else "proxy"
+        return json_answer(
+            {
+                **self._place(assignment.hub),
+                "ticket": ticket,
+                "ticket_expires_at": iso(int(now + lifetime_s)),
+                "alternatives": [self._place(hub) for hub in assignment.alternatives],
+                "mode": mode,
+            }
+        )
+
+    def _place(self, hub: HubRow) -> dict[str, str]:
+        return {"hub": hub.name, "url": socket_url(hub, self._proxy_url)}

@@ -1,0 +1,68 @@
+"""Devices for operators: make one, see how far behind it is and where it is connected."""
+
+import msgspec
+from starlette.responses import Response
+
+from api.answers import json_answer, moment
+from api.problems import Problem
+from api.resource import Call, Guard, Operation, Resource
+from shared.protocol.ids import device_class_problem
+from shared.store import devices
+from shared.store.devices import DeviceState
+from shared.store.pool import Pool
+from shared.tokens import Scope
+
+__all__ = ["Devices"]
+
+
+class _DeviceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    device_class: str = msgspec.field(name="class")
+
+
+class Devices:
+    """`GET | PUT /api/v1/devices/{device_id}`"""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def resource(self, guard: Guard) -> Resource:
+        """For the route table."""
+        operator: frozenset[Scope] = frozenset({"operator"})
+        operations = {"GET": Operation(self.read, operator), "PUT": Operation(self.put, operator, body=_DeviceBody)}
+        return Resource(guard, "/api/v1/devices/{device_id}", operations)
+
+    async def read(self, call: Call) -> Response:
+        """The device as it is now."""
+        state = await devices.get(self._pool, call.device_id)
+        if state is None:
+            raise Problem("not-found", "there is no such device")
+        return json_answer(_shown(state))
+
+    async def put(self, call: Call) -> Response:
+        """Make the device, or change its class. Saying it twice changes nothing more."""
+        device_class = call.body.device_class
+        if problem := device_class_problem(device_class):
+            raise Problem("invalid-body", problem, field="class")
+        made = await devices.put(self._pool, call.device_id, device_class)
+        state = await devices.get(self._pool, call.device_id)
+        if state is None:
+            raise AssertionError("a device row is never deleted")
+        return json_answer(_shown(state), 201 if made else 200)
+
+
+def _shown(state: DeviceState) -> dict[str, object]:
+    connection = None
+    if state.hub is not None:
+        connection = {"hub": state.hub, "hub_alive": state.hub_alive, "connected_at": moment(state.connected_at)}
+    return {
+        "device_id": state.device_id,
+        "class": state.device_class,
+        "created_at": moment(state.created_at),
+        "position": f"{state.epoch}:{state.acked}",
+        "acked_at": moment(state.acked_at),
+        "head": state.head,
+        "floor": state.floor,
+        "lag": max(0, state.head - state.acked),
+        "connection": connection,
+        "disconnected_at": moment(state.disconnected_at),
+    }

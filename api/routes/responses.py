@@ -1,0 +1,64 @@
+"""The responses a device has: the state to fetch when the log cannot go on from where the device was."""
+
+import orjson
+from starlette.responses import Response
+
+from api.answers import json_answer, moment
+from api.known_device import of_known_device
+from api.pagination import InvalidCursor, PageCursor, decode_cursor, encode_cursor
+from api.problems import Problem
+from api.resource import Call, Guard, Operation, Resource
+from shared.store import devices, response_list
+from shared.store.pool import Pool
+from shared.store.response_list import ResponseRow
+
+__all__ = ["Responses"]
+
+LIMIT_DEFAULT = 100
+
+
+class Responses:
+    """`GET /api/v1/devices/{device_id}/responses`"""
+
+    def __init__(self, pool: Pool, *, page_max: int) -> None:
+        self._pool = pool
+        self._page_max = page_max
+
+    def resource(self, guard: Guard) -> Resource:
+        """For the route table."""
+        operation = Operation(self.read, frozenset({"device", "operator"}))
+        return Resource(guard, "/api/v1/devices/{device_id}/responses", {"GET": operation})
+
+    async def read(self, call: Call) -> Response:
+        """A page, newest first. One row more than asked for tells whether there is a next page."""
+        limit = call.query.integer("limit", default=min(LIMIT_DEFAULT, self._page_max), low=1, high=self._page_max)
+        before = _cursor_of(call)
+        rows = await response_list.page(self._pool, call.device_id, before=before, limit=limit + 1)
+        if not rows:
+            await of_known_device(self._pool, call, lambda: devices.get(self._pool, call.device_id))
+        shown = rows[:limit]
+        following = None
+        if len(rows) > limit:
+            following = encode_cursor(PageCursor(shown[-1].completed_at, shown[-1].response_id))
+        return json_answer({"responses": [_shown(row) for row in shown], "next": following})
+
+
+def _cursor_of(call: Call) -> PageCursor | None:
+    text = call.query.text("cursor")
+    try:
+        return decode_cursor(text) if text is not None else None
+    except InvalidCursor as error:
+        raise Problem("invalid-parameter", str(error), field="cursor") from None
+
+
+def _shown(row: ResponseRow) -> dict[str, object]:
+    return {
+        "response_id": row.response_id,
+        "job_id": row.job_id,
+        "request": {"name": row.request_name} if row.request_name is not None else None,
+        "outcome": row.outcome,
+        "reason": row.reason,
+        "event_id": row.event_id,
+        "completed_at": moment(row.completed_at),
+        "files": orjson.Fragment(row.files),
+    }
