@@ -1,0 +1,240 @@
+"""Jobs: the queue, and the only truth about what is to be done, by whom, and what came of it.
+
+A claim raises the job's `lease_token`. Whatever a worker does later presents that token, so one that was stopped and
+wakes up after its lease changes nothing, and what follows from an end (response, event) is written in the same
+transaction, for the jobs that `finish` returned and for no others. Every change of state is also a row in the
+history, which the database keeps append-only.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from shared.store import log, responses
+from shared.store.pool import Connection, Pool
+from shared.store.queries import statements
+
+__all__ = [
+    "Cancelled",
+    "Claimed",
+    "Depth",
+    "Finish",
+    "Job",
+    "JobStatus",
+    "NewJob",
+    "StatusRow",
+    "cancel",
+    "claim",
+    "depth",
+    "finish",
+    "get",
+    "history",
+    "insert_jobs",
+    "release",
+    "renew",
+    "retry",
+]
+
+_SQL = statements("jobs")
+
+JobStatus = Literal["queued", "running", "done", "retry", "dead", "cancelled"]
+
+
+class NewJob(NamedTuple):
+    """A file to be handled. `content_version` is its content as it was seen: only that is this job's business.
+
+    `detected_age_s` is how long ago it was seen; `path` is the one inside the store, `name` its last component.
+    """
+
+    job_id: UUID
+    queue: str
+    kind: str
+    device_id: str
+    store: str
+    path: str
+    name: str
+    size: int
+    content_version: str
+    detected_age_s: float = 0.0
+    traceparent: str | None = None
+
+
+class Claimed(NamedTuple):
+    """A job that is the claimant's for as long as it renews, under `lease_token`. `attempt` counts from 1.
+
+    `expires_in_s` is what is left of its time to live; `folder` is where its response goes, the same in every attempt.
+    """
+
+    job_id: UUID
+    kind: str
+    device_id: str
+    store: str
+    path: str
+    name: str
+    size: int
+    content_version: str
+    traceparent: str | None
+    attempt: int
+    lease_token: int
+    expires_in_s: float
+    waited_s: float
+    response_id: UUID
+    folder: str
+
+
+class Finish(NamedTuple):
+    """The end of a job as its worker sees it."""
+
+    job_id: UUID
+    lease_token: int
+    status: Literal["done", "dead"]
+    error: str | None = None
+
+
+class Cancelled(NamedTuple):
+    """A job that was ended by someone else than its worker."""
+
+    job_id: UUID
+    device_id: str
+    name: str
+    store: str
+    path: str
+    traceparent: str | None
+
+
+class Depth(NamedTuple):
+    """What waits in a queue."""
+
+    waiting: int
+    oldest_s: float
+
+
+class Job(NamedTuple):
+    """A job's row."""
+
+    job_id: UUID
+    queue: str
+    kind: str
+    device_id: str
+    store: str
+    path: str
+    name: str
+    size: int
+    content_version: str
+    current_status: JobStatus
+    attempts: int
+    lease_token: int
+    worker: str | None
+    error: str | None
+    detected_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class StatusRow(NamedTuple):
+    """One line of a job's history."""
+
+    ts: datetime
+    status: JobStatus
+    worker: str | None
+    detail: str | None
+
+
+async def insert_jobs(connection: Connection, new: Sequence[NewJob]) -> None:
+    """Queue jobs in the caller's transaction; the hint goes out after its commit."""
+    if new:
+        await connection.execute(_SQL["insert"], *(list(column) for column in zip(*new, strict=True)))
+
+
+async def claim(
+    pool: Pool, queue: str, worker: str, *, limit: int, lease_s: float, ttl_s: float, reserve: responses.Reserve
+) -> list[Claimed]:
+    """Take up to `limit` jobs, due ones and those whose worker is silent, each with its response reserved.
+
+    `reserve` names the folder for a job that has none yet; one that has keeps it. `ttl_s` runs from the first claim.
+    """
+
+    async def work(connection: Connection) -> list[Claimed]:
+        rows = await connection.fetch(_SQL["claim"], queue, worker, limit, lease_s, ttl_s)
+        homeless = [row for row in rows if row["folder"] is None]
+        homes: dict[UUID, tuple[UUID, str]] = {}
+        if homeless:
+            asked = [responses.Request(*(row[key] for key in responses.Request._fields)) for row in homeless]
+            homes = await responses.reserve(connection, asked, reserve)
+        return [
+            Claimed(*tuple(row)[:-2], *homes.get(row["job_id"], (row["response_id"], row["folder"]))) for row in rows
+        ]
+
+    return await pool.run(work)
+
+
+async def renew(pool: Pool, held: Sequence[tuple[UUID, int]], *, lease_s: float) -> set[UUID]:
+    """Extend leases (job, token). What is missing from the answer is lost."""
+    if not held:
+        return set()
+    job_ids, tokens = zip(*held, strict=True)
+    return {row["job_id"] for row in await pool.fetch(_SQL["renew"], list(job_ids), list(tokens), lease_s)}
+
+
+async def finish(connection: Connection, ends: Sequence[Finish]) -> set[UUID]:
+    """End jobs in the caller's transaction. Only what is returned was still the caller's."""
+    if not ends:
+        return set()
+    columns = [list(column) for column in zip(*ends, strict=True)]
+    return {row["job_id"] for row in await connection.fetch(_SQL["finish"], *columns)}
+
+
+async def retry(pool: Pool, job_id: UUID, lease_token: int, *, error: str, delay_s: float) -> bool:
+    """Queue a failed job again. False when it was no longer the caller's."""
+    return bool(await pool.fetch(_SQL["retry"], job_id, lease_token, error, delay_s))
+
+
+async def release(pool: Pool, held: Sequence[tuple[UUID, int]]) -> set[UUID]:
+    """Give jobs back unfinished, to be claimed at once; the attempt does not count."""
+    if not held:
+        return set()
+    job_ids, tokens = zip(*held, strict=True)
+    return {row["job_id"] for row in await pool.fetch(_SQL["release"], list(job_ids), list(tokens))}
+
+
+async def cancel(
+    pool: Pool, job_id: UUID, *, reason: str, announce: Callable[[Cancelled], log.NewEvent]
+) -> log.Appended | None:
+    """End a job that has not ended, and tell its device. None when there was nothing to end.
+
+    `announce` makes the event; the caller offers it to the bus.
+    """
+
+    async def work(connection: Connection) -> tuple[log.NewEvent, log.Appended] | None:
+        row = await connection.fetchrow(_SQL["cancel"], job_id, reason)
+        if row is None:
+            return None
+        cancelled = Cancelled(*row)
+        event = announce(cancelled)
+        await responses.complete(connection, [responses.Completion(job_id, "failed", reason, event.event_id)], [])
+        return event, (await log.append(connection, [event]))[0]
+
+    ended = await pool.run(work)
+    if ended is None:
+        return None
+    event, appended = ended
+    log.remember(pool, [event], [appended])
+    return appended
+
+
+async def depth(pool: Pool, queue: str) -> Depth:
+    """What waits in a queue and could run."""
+    return Depth(*(await pool.fetch(_SQL["depth"], queue))[0])
+
+
+async def get(pool: Pool, job_id: UUID) -> Job | None:
+    """The job, or None."""
+    rows = await pool.fetch(_SQL["get"], job_id)
+    return Job(*rows[0]) if rows else None
+
+
+async def history(pool: Pool, job_id: UUID, *, limit: int = 100) -> list[StatusRow]:
+    """Every change of the job's state, newest first."""
+    return [StatusRow(*row) for row in await pool.fetch(_SQL["history"], job_id, limit)]

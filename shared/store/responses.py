@@ -1,0 +1,75 @@
+"""Responses of jobs: reserved before a file of them is written, complete in the transaction that ends the job.
+
+The reservation is what makes writing repeatable: every attempt writes into the same folder, finds what an earlier one
+left, and the watcher knows from the row that the files there are ours and announces none of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from shared.store.pool import Connection
+from shared.store.queries import statements
+
+__all__ = ["Completion", "NewFile", "Request", "Reserve", "complete", "reserve"]
+
+_SQL = statements("responses")
+
+
+class Request(NamedTuple):
+    """The request that a response is reserved for."""
+
+    job_id: UUID
+    device_id: str
+    store: str
+    name: str
+
+
+Reserve = Callable[[Request], tuple[UUID, str]]
+"""Gives a response its id and its folder inside the store."""
+
+
+class Completion(NamedTuple):
+    """How a response ended. `reason` is for a failed one."""
+
+    job_id: UUID
+    outcome: Literal["ready", "failed"]
+    reason: str | None
+    event_id: str
+
+
+class NewFile(NamedTuple):
+    """A file of a response, as it lies in the store."""
+
+    file_id: UUID
+    job_id: UUID
+    path: str
+    name: str
+    size: int
+    sha256: str
+    content_type: str
+
+
+async def reserve(connection: Connection, requests: Sequence[Request], name: Reserve) -> dict[UUID, tuple[UUID, str]]:
+    """(response id, folder) by job. What was reserved before stays."""
+    named = [(request, *name(request)) for request in requests]
+    await connection.execute(
+        _SQL["reserve"],
+        [response_id for _, response_id, _ in named],
+        [request.device_id for request, _, _ in named],
+        [request.job_id for request, _, _ in named],
+        [request.name for request, _, _ in named],
+        [request.store for request, _, _ in named],
+        [folder for _, _, folder in named],
+    )
+    rows = await connection.fetch(_SQL["reserved"], [request.job_id for request in requests])
+    return {row["job_id"]: (row["response_id"], row["folder"]) for row in rows}
+
+
+async def complete(connection: Connection, ended: Sequence[Completion], files: Sequence[NewFile]) -> None:
+    """Write how responses ended and which files they have, after `jobs.finish` returned their jobs."""
+    if ended:
+        await connection.execute(_SQL["complete"], *(list(column) for column in zip(*ended, strict=True)))
+    if files:
+        await connection.execute(_SQL["add_files"], *(list(column) for column in zip(*files, strict=True)))
+
