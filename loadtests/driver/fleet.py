@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import cast
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
@@ -92,9 +93,8 @@ class Device(asyncio.Protocol):
             self._come_back()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._request)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own, not a subclass
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if not self._open:
