@@ -53,8 +53,8 @@ def _cursor_of(call: Call) -> PageCursor | None:
 
 def _shown(row: ResponseRow) -> dict[str, object]:
     return {
-        "response_id": row.response_id,
-        "job_id": row.job_id,
+        "response_id": str(row.response_id),
+        "job_id": str(row.job_id) if row.job_id is not None else None,
         "request": {"name": row.request_name} if row.request_name is not None else None,
         "outcome": row.outcome,
         "reason": row.reason,

@@ -1,0 +1,1 @@
+"""Tests of what each path answers, against a real server and a real Postgres."""
