@@ -1,0 +1,128 @@
+"""Which way to the server, and when: pure timing rules for socket tries, REST and the state that the application sees.
+
+The socket is tried for ever, with full jitter from the first try on. REST begins when there has been no live socket for
+a grace time, whatever became of the tries, so a try that hangs in a swallowed SYN delays nothing; probing for the
+socket goes on beside it. A socket counts as good, and the backoff starts anew, only when it has lived for a while: else
+a hub that accepts and closes would be hammered.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+from typing import Final
+
+from device.timing import Timing
+from shared.backoff import Backoff
+from shared.protocol.close_codes import CloseCode, Return
+
+__all__ = ["Route", "State"]
+
+_SPREAD_MAX_S: Final = 60.0
+
+
+class State(Enum):
+    """How the device stands to the server, for people and for the application."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"  # events come over a socket
+    REST = "rest"  # the socket cannot be had; events come by REST
+    OFFLINE = "offline"  # neither works; the client keeps trying
+    CLOSED = "closed"  # the client has ended
+
+
+@dataclass
+class Route:
+    """One client's way. `has_rest` is false when only a socket address is known."""
+
+    rand: Random
+    now: float
+    timing: Timing
+    has_rest: bool
+
+    def __post_init__(self) -> None:
+        base, cap = self.timing.backoff_base_s, self.timing.backoff_cap_s
+        self._socket_backoff = Backoff(self.rand, base=base, cap=cap)
+        self._rest_backoff = Backoff(self.rand, base=base, cap=cap)
+        self._live_since: float | None = None
+        self._socket_failed = False
+        self._rest_works: bool | None = None
+        self._spread_s = 0.0
+        self.socket_due = self.now + self._socket_backoff.next()
+        self.rest_due: float | None = None
+        self._allow_rest(self.now)
+
+    @property
+    def state(self) -> State:
+        """What holds now; CLOSED is for the client to say."""
+        if self._live_since is not None:
+            return State.LIVE
+        if self._rest_works:
+            return State.REST
+        if self._socket_failed and (self._rest_works is False or not self.has_rest):
+            return State.OFFLINE
+        return State.CONNECTING
+
+    def on_live(self, now: float, spread_s: float) -> None:
+        """A socket was welcomed. `spread_s` is what the hub wants its devices spread over when they come back."""
+        self._live_since = now
+        self._spread_s = min(spread_s, _SPREAD_MAX_S)
+        self._socket_failed = False
+        self._rest_works = None
+        self._rest_backoff.reset()
+        self.rest_due = None
+        self.socket_due = float("inf")  # until on_gone
+
+    def on_gone(self, how: Return, code: int, now: float) -> None:
+        """The last live socket has closed."""
+        if self._live_since is not None and now - self._live_since >= self.timing.stable_s:
+            self._socket_backoff.reset()
+        self._live_since = None
+        if how is Return.NOW and self._socket_backoff.attempt == 0:
+            # Told to come back: only spread, no wait. The attempt is counted, so that being told so again backs off.
+            self._socket_backoff.attempt = 1
+            delay = self.rand.uniform(0.0, max(self._spread_s, self.timing.backoff_base_s))
+        else:
+            delay = max(self._socket_backoff.next(), self.rand.uniform(0.0, self._spread_s))
+        self._allow_rest(now)
+        if code == CloseCode.FLAPPING:
+            delay = self.rand.uniform(1.0, 2.0) * self.timing.flapping_s
+            if self.has_rest:
+                self.rest_due = now + self.rand.uniform(0.0, self.timing.backoff_base_s)
+        self.socket_due = now + delay
+
+    def on_failed(self, now: float, retry_after: float | None = None) -> None:
+        """A socket try came to nothing."""
+        self._socket_failed = True
+        delay = self._socket_backoff.next()
+        if retry_after is not None:
+            delay += min(retry_after, self.timing.retry_after_max_s)
+        self.socket_due = now + delay
+
+    def on_rest_ok(self, now: float, *, idle: bool = False) -> None:
+        """A REST request worked; the next may follow at once, or, after an empty answer that came early, a little
+        later."""
+        self._rest_works = True
+        if idle:
+            self.rest_due = now + self._rest_backoff.next()
+        else:
+            self._rest_backoff.reset()
+            self.rest_due = now
+
+    def on_rest_failed(self, now: float, retry_after: float | None = None) -> None:
+        """A REST request came to nothing."""
+        self._rest_works = False
+        delay = self._rest_backoff.next()
+        if retry_after is not None:
+            delay += min(retry_after, self.timing.retry_after_max_s)
+        self.rest_due = now + delay
+
+    def hurry(self, now: float) -> None:
+        """A person or the system says that the network is back: try now."""
+        self.socket_due = min(self.socket_due, now)
+        if self.rest_due is not None:
+            self.rest_due = min(self.rest_due, now)
+
+    def _allow_rest(self, now: float) -> None:
+        if self.has_rest and self.rest_due is None:
+            # Spread below the grace time, so that a fleet that lost its hub does not ask in the same second.
+            self.rest_due = now + self.rand.uniform(0.5, 1.0) * self.timing.grace_s

@@ -1,0 +1,542 @@
+"""The client against a real socket server and a real HTTP server, in every kind of network that is not one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from device import (
+    Client,
+    ConfigurationError,
+    Event,
+    PositionFileLocked,
+    Replaced,
+    Reset,
+    Revoked,
+    State,
+    StateChange,
+    Timing,
+    TokenRefused,
+)
+from tests.device.fleet import Fleet, make_event, problem
+
+FAST = Timing().faster(20)
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[Fleet]:
+    async with Fleet().running() as running:
+        yield running
+
+
+def client_of(fleet: Fleet, folder: Path | None = None, **options: Any) -> Client:
+    options = {"token": fleet.token, "api": fleet.api_url, "timing": FAST, "rand": Random(7), **options}
+    return Client("truck-7", folder=folder, **options)
+
+
+async def take(client: Client, count: int) -> list[Event]:
+    """The next events, the last one finished too."""
+    taken: list[Event] = []
+    async with asyncio.timeout(DEADLINE_S):
+        async for event in client:
+            taken.append(event)
+            if len(taken) == count:
+                await client.finish(event)
+                break
+    return taken
+
+
+def numbers(events: list[Event]) -> list[int]:
+    return [event.position.seq for event in events]
+
+
+async def until(condition: Any) -> None:
+    """For conditions that nothing signals, with a deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_events_come_once_and_in_order_and_are_acked_after_the_body(fleet: Fleet) -> None:
+    async with client_of(fleet) as client:
+        await fleet.publish(40)
+        events = await take(client, 40)
+        await asyncio.wait_for(fleet.until_acked(40), DEADLINE_S)
+    assert numbers(events) == list(range(1, 41))
+    assert not any(event.redelivered for event in events)
+    assert events[0].id == "event-1"
+    assert events[0].data == {"n": 1}
+    assert [via for via, _ in fleet.acks] == ["socket"] * len(fleet.acks)
+
+
+async def test_nothing_is_acked_while_the_body_runs(fleet: Fleet) -> None:
+    async with client_of(fleet) as client:
+        await fleet.publish(3)
+        async with asyncio.timeout(DEADLINE_S):
+            async for event in client:
+                assert all(seq < event.position.seq for _, seq in fleet.acks)
+                await asyncio.sleep(0.1)  # longer than acks are gathered
+                assert all(seq < event.position.seq for _, seq in fleet.acks)
+                if event.position.seq == 3:
+                    break
+    assert fleet.acked == 2, "the body that was left by break has not ended"
+
+
+async def test_acks_are_gathered(fleet: Fleet) -> None:
+    fleet.ack_ms = 5000
+    async with client_of(fleet) as client:
+        await fleet.publish(64)
+        await take(client, 64)
+        await asyncio.wait_for(fleet.until_acked(64), DEADLINE_S)
+    assert len(fleet.acks) <= 4
+    assert all(seq % 16 == 0 for _, seq in fleet.acks)
+
+
+async def test_a_cut_connection_costs_nothing_and_repeats_nothing(fleet: Fleet) -> None:
+    async with client_of(fleet) as client:
+        seen: list[int] = []
+        await fleet.publish(30)
+        for upto in (10, 20, 30):
+            seen += numbers(await take(client, upto - len(seen)))
+            fleet.hub_gate.cut()
+        await fleet.publish(5)
+        seen += numbers(await take(client, 5))
+    assert seen == list(range(1, 36))
+    attempts = [int(handshake["attempt"]) for handshake in fleet.handshakes]
+    assert attempts == sorted(set(attempts)), "attempts rise"
+    assert len({handshake["instance"] for handshake in fleet.handshakes}) == 1
+
+
+async def test_a_body_that_raises_is_given_its_event_again_as_redelivered(fleet: Fleet) -> None:
+    await fleet.publish(3)
+    given: list[tuple[str, bool]] = []
+    async with client_of(fleet) as client, asyncio.timeout(DEADLINE_S):
+        with pytest.raises(ZeroDivisionError):
+            async for event in client:
+                given.append((event.id, event.redelivered))
+                if event.position.seq == 2:
+                    raise ZeroDivisionError
+        async for event in client:
+            given.append((event.id, event.redelivered))
+            if event.position.seq == 3:
+                await client.finish(event)
+                break
+    assert given == [("event-1", False), ("event-2", False), ("event-2", True), ("event-3", False)]
+    assert fleet.acked == 3
+
+
+async def test_a_run_that_ends_inside_a_body_is_given_the_event_again_by_the_next_run(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    await fleet.publish(3)
+    async with client_of(fleet, tmp_path) as client, asyncio.timeout(DEADLINE_S):
+        async for event in client:
+            if event.position.seq == 2:
+                break
+    async with client_of(fleet, tmp_path) as client:
+        events = await take(client, 2)
+    assert [(event.id, event.redelivered) for event in events] == [("event-2", True), ("event-3", False)]
+    assert fleet.handshakes[-1]["after"] == "1:1"
+
+
+async def test_at_most_once_skips_the_event_and_says_so(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(3)
+    async with client_of(fleet, tmp_path, delivery="at_most_once") as client, asyncio.timeout(DEADLINE_S):
+        async for event in client:
+            if event.position.seq == 2:
+                break
+    skipped: list[str] = []
+    options = {"delivery": "at_most_once", "on_skipped": lambda event: skipped.append(event.id)}
+    async with client_of(fleet, tmp_path, **options) as client:
+        events = await take(client, 1)
+        await asyncio.wait_for(fleet.until_acked(3), DEADLINE_S)
+    assert skipped == ["event-2"]
+    assert numbers(events) == [3]
+
+
+async def test_the_first_frame_acks_what_was_finished_and_did_not_arrive(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.ack_ms = 60_000
+    await fleet.publish(5)
+    async with client_of(fleet, tmp_path) as client:
+        await take(client, 3)
+        fleet.hub_gate.freeze()  # the last acks are never carried
+    assert fleet.acked == 0
+    fleet.hub_gate.thaw()
+    fleet.hub_gate.cut()
+    async with client_of(fleet, tmp_path) as client:
+        assert numbers(await take(client, 2)) == [4, 5]
+    assert fleet.first_frames[-1] == {"type": "ack", "seq": 3}
+
+
+async def test_without_a_position_the_next_run_begins_at_what_was_acked(fleet: Fleet) -> None:
+    await fleet.publish(4)
+    async with client_of(fleet) as client:
+        await take(client, 2)
+    async with client_of(fleet) as client:
+        assert numbers(await take(client, 2)) == [3, 4]
+    assert "after" not in fleet.handshakes[-1]
+
+
+@pytest.mark.parametrize("mode", ["refuse", "swallow", "silent", "200", "400", "502", "portal"])
+async def test_a_socket_that_cannot_be_had_is_replaced_by_rest_and_taken_back(fleet: Fleet, mode: Any) -> None:
+    await fleet.hub_gate.set(mode)
+    await fleet.publish(5)
+    async with client_of(fleet) as client:
+        async with asyncio.timeout(10.0 / 20 + 1.0):  # 10 s, at the speed of the test, and what the machine adds
+            assert numbers(await take(client, 5)) == [1, 2, 3, 4, 5]
+        assert client.state.state is State.REST
+        await asyncio.wait_for(fleet.until_acked(5), DEADLINE_S)
+        assert ("rest", 5) in fleet.acks
+        await fleet.publish(2)
+        assert numbers(await take(client, 2)) == [6, 7]
+        await fleet.hub_gate.set("forward")
+        async with asyncio.timeout(60.0 / 20 + 1.0):
+            await client.wait_for_state(State.LIVE)
+        await fleet.publish(2)
+        assert numbers(await take(client, 2)) == [8, 9]
+        await asyncio.wait_for(fleet.until_acked(9), DEADLINE_S)
+        assert ("socket", 9) in fleet.acks
+
+
+async def test_accepted_but_never_welcomed_counts_as_no_socket(fleet: Fleet) -> None:
+    fleet.welcome = False
+    await fleet.publish(2)
+    async with client_of(fleet) as client:
+        assert numbers(await take(client, 2)) == [1, 2]
+        assert client.state.state is State.REST
+
+
+async def test_flipping_between_socket_and_rest_loses_and_repeats_nothing(fleet: Fleet) -> None:
+    rand = Random(11)
+    total = 400
+    seen: list[int] = []
+
+    async def trouble() -> None:
+        while True:
+            await asyncio.sleep(rand.uniform(0.0, 0.15))
+            match rand.randrange(6):
+                case 0:
+                    fleet.hub_gate.cut()
+                case 1:
+                    await fleet.hub_gate.set(rand.choice(["refuse", "502", "silent", "forward"]))
+                case 2:
+                    await fleet.close_sockets(rand.choice([1012, 4001, 4100, 4102]))
+                case 3:
+                    fleet.api_gate.cut()
+                case _:
+                    await fleet.hub_gate.set("forward")
+
+    async def publisher() -> None:
+        for _ in range(total // 10):
+            await fleet.publish(10)
+            await asyncio.sleep(rand.uniform(0.0, 0.1))
+
+    async with client_of(fleet) as client, asyncio.timeout(DEADLINE_S * 2):
+        tasks = [asyncio.create_task(trouble()), asyncio.create_task(publisher())]
+        try:
+            async for event in client:
+                seen.append(event.position.seq)
+                if event.position.seq == total:
+                    await client.finish(event)
+                    break
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await fleet.hub_gate.set("forward")
+        await fleet.until_acked(total)
+    assert seen == list(range(1, total + 1))
+    assert {via for via, _ in fleet.acks} == {"socket", "rest"}
+
+
+async def test_a_start_without_any_network_keeps_trying_and_says_so(fleet: Fleet) -> None:
+    await fleet.hub_gate.set("refuse")
+    await fleet.api_gate.set("refuse")
+    states: list[State] = []
+    async with client_of(fleet, on_state=lambda change: states.append(change.state)) as client:
+        await asyncio.wait_for(client.wait_for_state(State.OFFLINE), DEADLINE_S)
+        await fleet.publish(1)
+        await fleet.hub_gate.set("forward")
+        await fleet.api_gate.set("forward")
+        client.hurry()
+        assert numbers(await take(client, 1)) == [1]
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+    assert states[0] is State.CONNECTING or states[0] is State.OFFLINE
+    assert states[-2:] == [State.LIVE, State.CLOSED]
+
+
+async def test_a_captive_portal_does_not_end_the_client(fleet: Fleet) -> None:
+    await fleet.hub_gate.set("portal")
+    await fleet.api_gate.set("portal")
+    async with client_of(fleet) as client:
+        await asyncio.wait_for(client.wait_for_state(State.OFFLINE), DEADLINE_S)
+        await fleet.hub_gate.set("forward")
+        await fleet.api_gate.set("forward")
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+
+
+async def test_a_half_open_socket_is_found_and_replaced(fleet: Fleet) -> None:
+    fleet.heartbeat_s = 0.1
+    async with client_of(fleet) as client:
+        await fleet.publish(1)
+        await take(client, 1)
+        fleet.hub_gate.freeze()
+        await fleet.publish(2)
+        await until(lambda: client.state.state is not State.LIVE)
+        fleet.hub_gate.thaw()
+        assert numbers(await take(client, 2)) == [2, 3]
+
+
+async def test_a_slow_body_says_that_it_is_still_working(fleet: Fleet) -> None:
+    await fleet.publish(2)
+    async with client_of(fleet) as client, asyncio.timeout(DEADLINE_S):
+        async for event in client:
+            if event.position.seq == 2:
+                await until(lambda: len(fleet.acks) >= 3)
+                await client.finish(event)
+                break
+    assert [seq for _, seq in fleet.acks][:3] == [1, 1, 1]
+
+
+async def test_retention_is_said_by_a_reset_between_two_events(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(3)
+    async with client_of(fleet, tmp_path) as client:
+        await take(client, 3)
+    await fleet.publish(7)
+    await fleet.trim(8)
+    order: list[str] = []
+
+    async def on_reset(reset: Reset) -> None:
+        await client.responses()
+        order.append(f"reset {reset.position} {reset.reason}")
+
+    async with client_of(fleet, tmp_path, on_reset=on_reset) as client:
+        order += [str(event.position) for event in await take(client, 2)]
+        await asyncio.wait_for(fleet.until_acked(10), DEADLINE_S)
+    assert order == ["reset 1:8 retention", "1:9", "1:10"]
+
+
+async def test_a_reset_that_the_application_fails_to_handle_is_said_again(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(3)
+    async with client_of(fleet, tmp_path) as client:
+        await take(client, 1)
+    await fleet.trim(2)
+    said: list[Reset] = []
+
+    def on_reset(reset: Reset) -> None:
+        said.append(reset)
+        if len(said) < 3:
+            raise ZeroDivisionError
+
+    for _ in range(2):
+        async with client_of(fleet, tmp_path, on_reset=on_reset) as client:
+            with pytest.raises(ZeroDivisionError):
+                await take(client, 1)
+        assert fleet.acked == 1
+    async with client_of(fleet, tmp_path, on_reset=on_reset) as client:
+        assert numbers(await take(client, 1)) == [3]
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("way", ["socket", "rest"])
+async def test_after_a_lost_log_what_was_seen_is_dropped_and_what_is_new_is_given(
+    fleet: Fleet, tmp_path: Path, way: str
+) -> None:
+    resets: list[str] = []
+    await fleet.publish(6)
+    async with client_of(fleet, tmp_path, on_reset=lambda reset: resets.append(str(reset.position))) as client:
+        assert numbers(await take(client, 6)) == [1, 2, 3, 4, 5, 6]
+        if way == "rest":
+            await fleet.hub_gate.set("refuse")
+            await client.wait_for_state(State.REST)
+        # Restored from a copy that ends at 4 and knows 2 as acked; then two other events take the numbers 5 and 6.
+        await fleet.lose(4, acked=2)
+        fleet.events += [make_event(5, event_id="other-5"), make_event(6, event_id="other-6")]
+        events = await take(client, 2)
+        await asyncio.wait_for(fleet.until_acked(6), DEADLINE_S)
+    assert resets == ["2:2"]
+    assert [(str(event.position), event.id) for event in events] == [("2:5", "other-5"), ("2:6", "other-6")]
+
+
+async def test_two_events_of_one_epoch_may_share_an_id(fleet: Fleet) -> None:
+    fleet.events += [make_event(1, event_id="same"), make_event(2, event_id="same")]
+    async with client_of(fleet) as client:
+        assert numbers(await take(client, 2)) == [1, 2]
+
+
+async def test_replaced_by_another_client_is_the_end(fleet: Fleet) -> None:
+    async with client_of(fleet) as client:
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+        await fleet.close_sockets(4300, "replaced")
+        with pytest.raises(Replaced):
+            await take(client, 1)
+        assert client.state.state is State.CLOSED
+        assert len(fleet.handshakes) == 1
+
+
+async def test_revoked_is_the_end_on_socket_and_rest(fleet: Fleet) -> None:
+    fleet.api_refusals = [problem(403, detail="token is for truck-8")]
+    async with client_of(fleet) as client:
+        with pytest.raises(Revoked, match="truck-8"):
+            await take(client, 1)
+
+
+async def test_a_flapping_device_uses_rest_at_once_and_leaves_the_socket_alone(fleet: Fleet) -> None:
+    async with client_of(fleet) as client:
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+        await fleet.close_sockets(4103)
+        await fleet.publish(2)
+        assert numbers(await take(client, 2)) == [1, 2]
+        assert client.state.state is State.REST
+        assert len(fleet.handshakes) == 1
+
+
+async def test_a_refused_token_is_renewed_by_the_callback(fleet: Fleet) -> None:
+    asked: list[str] = []
+
+    async def renew() -> str:
+        asked.append("asked")
+        return "token-1" if len(asked) == 1 else "token-2"
+
+    await fleet.publish(1)
+    async with client_of(fleet, token=renew) as client:
+        assert numbers(await take(client, 1)) == [1]
+        fleet.token = "token-2"
+        await fleet.close_sockets(4200, "expired")
+        await fleet.publish(1)
+        assert numbers(await take(client, 1)) == [2]
+    assert len(asked) == 2
+
+
+async def test_a_refused_token_without_a_callback_is_the_end(fleet: Fleet) -> None:
+    async with client_of(fleet, token="wrong") as client:
+        with pytest.raises(TokenRefused):
+            await take(client, 1)
+
+
+async def test_a_sync_callback_that_fails_is_asked_again(fleet: Fleet) -> None:
+    asked: list[str] = []
+
+    def renew() -> str:
+        asked.append("asked")
+        if len(asked) < 3:
+            raise OSError("no network")
+        return "token-1"
+
+    await fleet.publish(1)
+    async with client_of(fleet, token=renew) as client:
+        assert numbers(await take(client, 1)) == [1]
+
+
+async def test_a_full_hub_is_asked_again_through_the_assignment(fleet: Fleet) -> None:
+    status, headers, body = problem(503)
+    fleet.refusals = [(status, {**headers, "Retry-After": "0"}, body)]
+    await fleet.publish(1)
+    async with client_of(fleet) as client:
+        assert numbers(await take(client, 1)) == [1]
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+    tickets = [handshake["authorization"] for handshake in fleet.handshakes]
+    assert tickets == ["Bearer ticket-1", "Bearer ticket-2"]
+
+
+async def test_a_hub_alone_is_enough(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(2)
+    async with Client(
+        "truck-7", token=fleet.token, socket_url=fleet.hub_url + "?hub=hub-1", folder=tmp_path, timing=FAST
+    ) as client:
+        assert numbers(await take(client, 1)) == [1]
+        await fleet.hub_gate.set("refuse")
+        await asyncio.wait_for(client.wait_for_state(State.OFFLINE), DEADLINE_S)
+        await fleet.hub_gate.set("forward")
+        assert numbers(await take(client, 1)) == [2]
+    assert fleet.handshakes[0]["hub"] == "hub-1"
+    assert fleet.handshakes[0]["authorization"] == "Bearer token-1"
+
+
+async def test_moved_opens_a_second_socket_before_the_first_is_closed(fleet: Fleet) -> None:
+    fleet.move_to = fleet.hub_url + "?hub=hub-2"
+    states: list[StateChange] = []
+    async with client_of(fleet, on_state=states.append) as client:
+        await until(lambda: len(fleet.handshakes) == 2 and len(fleet.sockets) == 1)
+        await fleet.publish(3)
+        assert numbers(await take(client, 3)) == [1, 2, 3]
+        assert [change.state for change in states] == [State.CONNECTING, State.LIVE]
+    assert fleet.handshakes[1]["hub"] == "hub-2"
+    assert fleet.handshakes[1]["authorization"] == "Bearer ticket-2"
+
+
+async def test_the_token_does_not_move_to_another_origin(fleet: Fleet) -> None:
+    fleet.move_to = "ws://127.0.0.2:9/v1/socket"
+    async with Client("truck-7", token=fleet.token, socket_url=fleet.hub_url, timing=FAST) as client:
+        await fleet.publish(1)
+        assert numbers(await take(client, 1)) == [1]
+        await until(lambda: fleet.move_to is None)
+        assert client.state.state is State.LIVE
+    assert len(fleet.handshakes) == 1
+
+
+async def test_a_second_client_of_the_device_on_this_machine_is_refused(fleet: Fleet, tmp_path: Path) -> None:
+    async with client_of(fleet, tmp_path):
+        with pytest.raises(PositionFileLocked, match="process"):
+            await client_of(fleet, tmp_path).start()
+
+
+async def test_a_damaged_position_file_is_set_aside_and_the_acked_position_counts(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(4)
+    async with client_of(fleet, tmp_path) as client:
+        await take(client, 2)
+    (tmp_path / "truck-7.position").write_bytes(b"garbage\n" * 20)
+    async with client_of(fleet, tmp_path) as client:
+        events = await take(client, 2)
+    assert [(event.position.seq, event.redelivered) for event in events] == [(3, True), (4, True)]
+    assert (tmp_path / "truck-7.position.corrupt").read_bytes().startswith(b"garbage")
+
+
+async def test_one_loop_at_a_time(fleet: Fleet) -> None:
+    async with client_of(fleet) as client:
+        waiting = asyncio.create_task(anext(aiter(client)))
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+        with pytest.raises(RuntimeError, match="one loop"):
+            await anext(aiter(client))
+        waiting.cancel()
+
+
+async def test_a_cancelled_wait_loses_nothing(fleet: Fleet) -> None:
+    async with client_of(fleet) as client:
+        loop = aiter(client)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(loop), 0.02)
+        await fleet.publish(1)
+        event = await asyncio.wait_for(anext(loop), DEADLINE_S)
+    assert (event.position.seq, event.redelivered) == (1, False)
+
+
+async def test_callbacks_that_raise_do_not_end_the_client(fleet: Fleet) -> None:
+    def on_state(change: StateChange) -> None:
+        raise ZeroDivisionError
+
+    await fleet.publish(1)
+    async with client_of(fleet, on_state=on_state) as client:
+        assert numbers(await take(client, 1)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"device_id": "Truck-7"}, "lower case"),
+        ({"api": None}, "give api="),
+        ({"api": "ftp://x"}, "http"),
+        ({"api": "http://user:secret@x"}, "token="),
+        ({"api": "https://x", "socket_url": "ws://x"}, "wss"),
+        ({"delivery": "exactly_once"}, "delivery"),
+    ],
+)
+def test_arguments_that_cannot_work_are_named(options: dict[str, Any], complaint: str) -> None:
+    given: dict[str, Any] = {"device_id": "truck-7", "token": "t", "api": "http://127.0.0.1:1", **options}
+    with pytest.raises(ConfigurationError, match=complaint):
+        Client(given.pop("device_id"), **given)
