@@ -1,0 +1,51 @@
+-- name: ensure
+INSERT INTO feeds (feed_id, provider, root, partition)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[]) ORDER BY 1
+ON CONFLICT DO NOTHING
+
+-- name: state
+SELECT feed_id, cursor, baseline_at IS NOT NULL AS baselined, generation
+FROM feeds WHERE feed_id = $1
+
+-- name: changed
+-- A page changed something. Under the term.
+UPDATE feeds SET changed_at = clock_timestamp() WHERE feed_id = $1
+
+-- name: scanned
+-- The whole feed was compared with the store; the first time ends the baseline. Under the term.
+UPDATE feeds
+SET generation = generation + 1, scanned_at = clock_timestamp(), baseline_at = COALESCE(baseline_at, clock_timestamp())
+WHERE feed_id = $1
+
+-- name: free
+-- Leases that nobody holds now, so that rivals of a live owner do not even try its lock.
+SELECT name FROM leases WHERE name = ANY ($1::text[]) AND expires_at <= clock_timestamp() ORDER BY name
+
+-- name: disown
+-- A watcher that starts ends what an earlier run of its name left: the same name is the same owner. The next claim still waits for
+-- an effect in flight and raises the term, so the earlier run can change nothing any more.
+WITH mine AS (
+    SELECT name FROM leases WHERE name = ANY ($1::text[]) AND owner = $2 ORDER BY name FOR NO KEY UPDATE
+)
+UPDATE leases l SET owner = NULL, expires_at = '-infinity' FROM mine WHERE l.name = mine.name
+RETURNING l.name
+
+-- name: join_watchers
+-- The newest run of a name wins. Rows of watchers silent for a day go.
+WITH pruned AS (
+    DELETE FROM watchers WHERE name <> $1 AND heartbeat_at < clock_timestamp() - interval '1 day'
+)
+INSERT INTO watchers (name, instance) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET instance = $2, heartbeat_at = clock_timestamp()
+
+-- name: watchers
+-- Who watches: all that have not said goodbye, and whether they were heard of lately. Says at the same time that we live, not
+-- oftener than needed.
+WITH beat AS (
+    UPDATE watchers SET heartbeat_at = clock_timestamp()
+    WHERE name = $1 AND instance = $2 AND heartbeat_at < clock_timestamp() - make_interval(secs => $3)
+)
+SELECT name, instance, heartbeat_at > clock_timestamp() - make_interval(secs => $4) AS live FROM watchers
+
+-- name: leave_watchers
+DELETE FROM watchers WHERE name = $1 AND instance = $2

@@ -1,0 +1,182 @@
+"""The feeds this process holds: one loop each, notices routed to them by the device in the path.
+
+A loop that ends by itself has either been fenced or has met a bug; both mean that its lease is given up, and whoever claims the feed
+next begins with a scan.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final
+
+import structlog
+
+from shared.hash_slots import partition_of
+from shared.store import items
+from shared.store.errors import StoreError, TermOver
+from shared.telemetry.metrics import WATCHER_FEEDS_OWNED, WATCHER_LEASE_CHANGES, WATCHER_OVERFLOWS, WATCHER_REFUSED
+from watcher.feed_loop import FeedLoop, FeedTools
+from watcher.pacing import Notice
+from watcher.places import AREAS, Place, Refused, locate, shown
+from watcher.tree import WatchedTree
+
+_log = structlog.get_logger(__name__)
+
+_REFUSALS_MAX: Final = 10_000
+_CRASH_PAUSE_S: Final = 2.0
+
+
+class Refusals:
+    """What is not taken, counted and said once per path."""
+
+    def __init__(self) -> None:
+        self._said: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def add(self, refused: Refused) -> None:
+        """Count and log it, unless that was done before."""
+        key = (refused.path, refused.reason)
+        if key in self._said:
+            return
+        self._said[key] = None
+        if len(self._said) > _REFUSALS_MAX:
+            self._said.popitem(last=False)
+        WATCHER_REFUSED.labels(refused.reason).inc()
+        _log.warning("path refused", path=shown(refused.path), reason=refused.reason, detail=refused.detail)
+
+
+class FeedSet:
+    """Starts, feeds and stops the loops. `partitions` says which partition a feed is."""
+
+    def __init__(
+        self,
+        partitions: Mapping[str, int],
+        *,
+        tools: FeedTools,
+        tree: WatchedTree,
+        refusals: Refusals,
+        trusted: Callable[[str, int], bool],
+        give_up: Callable[[str, int], Awaitable[None]],
+    ) -> None:
+        """`give_up(feed, term)` is called when a loop ended by itself."""
+        self._partitions = partitions
+        self._tools = tools
+        self._tree = tree
+        self._refusals = refusals
+        self._trusted = trusted
+        self._give_up = give_up
+        self._loops: dict[int, FeedLoop] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def __repr__(self) -> str:
+        return f"FeedSet({len(self._loops)} of {len(self._partitions)} feeds)"
+
+    @property
+    def loops(self) -> list[FeedLoop]:
+        """The loops that run."""
+        return list(self._loops.values())
+
+    # Leases.
+
+    def on_gained(self, feed_id: str, term: int) -> None:
+        """Begin with a feed."""
+        partition = self._partitions[feed_id]
+        loop = FeedLoop(
+            feed_id, partition, term, trusted=lambda: self._trusted(feed_id, term), tools=self._tools
+        )
+        self._loops[partition] = loop
+        self._tasks[feed_id] = asyncio.create_task(self._run(loop), name=f"feed {feed_id}")
+        self._counted("gained")
+
+    def on_renewed(self) -> None:
+        """Feeds whose lease was in doubt may go on."""
+        for loop in self._loops.values():
+            loop.wake()
+
+    async def end(self, feed_ids: Collection[str], change: str, *, grace_s: float = 0.0) -> None:
+        """Stop the loops: after their page when `grace_s` is given, which bounds the wait, else at once."""
+        tasks = [task for feed_id in feed_ids if (task := self._tasks.pop(feed_id, None)) is not None]
+        loops = [loop for feed_id in feed_ids if (loop := self._loops.pop(self._partitions[feed_id], None)) is not None]
+        for loop in loops:
+            loop.stop()
+            self._counted(change)
+        if tasks and grace_s:
+            await asyncio.wait(tasks, timeout=grace_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        gone = {loop.partition for loop in loops}
+        self._tree.forget(*(path for path in self._tree.paths() if _partition_of_folder(path) in gone))
+
+    async def _run(self, loop: FeedLoop) -> None:
+        try:
+            await loop.run()
+            return
+        except TermOver:
+            _log.warning("feed taken over by another watcher", feed=loop.feed_id, term=loop.term)
+        except Exception:
+            _log.exception("feed failed", feed=loop.feed_id)
+            await asyncio.sleep(_CRASH_PAUSE_S)
+        # Not awaited here: giving up ends this task.
+        self._ending = asyncio.ensure_future(self._give_up(loop.feed_id, loop.term))
+
+    def _counted(self, change: str) -> None:
+        WATCHER_LEASE_CHANGES.labels(change).inc()
+        WATCHER_FEEDS_OWNED.set(len(self._loops))
+
+    # Notices, from the tree.
+
+    def on_notice(self, path: str, what: Notice) -> None:
+        """Something happened to a file."""
+        place = locate(path)
+        if isinstance(place, Refused):
+            if what is not Notice.REMOVED:
+                self._refusals.add(place)
+        elif place is not None and place.name:
+            loop = self._loops.get(partition_of(place.device_id))
+            if loop is not None:
+                loop.on_notice(path, what)
+
+    def on_folder(self, path: str) -> None:
+        """A folder came or went."""
+        place = locate(path)
+        if path in AREAS:
+            self._scan_all()
+        elif isinstance(place, Refused):
+            if path.count("/") >= 1:
+                self._refusals.add(place)
+        elif place is not None:
+            if not place.name:
+                self._tools.disk.forget_listing()
+            loop = self._loops.get(partition_of(place.device_id))
+            if loop is not None:
+                loop.on_folder(path)
+
+    def on_lost(self, reason: str) -> None:
+        """Notices were lost: all must be scanned."""
+        WATCHER_OVERFLOWS.inc()
+        _log.warning("file notices were lost, scanning everything", reason=reason)
+        self._scan_all()
+
+    def _scan_all(self) -> None:
+        self._tools.disk.forget_listing()
+        for loop in self._loops.values():
+            loop.scan_now()
+
+    async def look_for_arrivals(self) -> None:
+        """Wake the feeds that hold files of devices which did not exist and do now."""
+        by_feed = {loop.feed_id: loop for loop in self._loops.values()}
+        if not by_feed:
+            return
+        try:
+            for feed_id in await items.feeds_with_arrivals(self._tools.pool, list(by_feed)):
+                by_feed[feed_id].on_arrivals()
+        except StoreError as error:
+            _log.debug("arrivals not looked for", error=str(error))
+
+
+def _partition_of_folder(path: str) -> int | None:
+    place = locate(path)
+    return partition_of(place.device_id) if isinstance(place, Place) else None

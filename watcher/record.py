@@ -1,0 +1,287 @@
+"""One page of a feed as one transaction under its term: the ledger, and with it the jobs and events that the changes call for.
+
+Either all of it is committed or nothing, so a watcher that dies at any moment leaves nothing half announced, and the next owner finds
+the same differences again. What was committed is then told to Redis, as a hint that may be lost.
+
+Order in the transaction: the fence first; then feeds, items, jobs, responses; the append to the log last.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from shared import clock
+from shared.bus.message import EVENT, Message
+from shared.protocol.event import RESPONSE_READY
+from shared.protocol.ids import time_ordered_uuid
+from shared.store import feeds, items, jobs, leases, log
+from shared.store.errors import StoreUnavailable
+from shared.store.pool import Connection, Pool
+from watcher.pacing import FileStat
+from watcher.places import Place, locate
+from watcher.translate import Seen, Verdict, content_type_of, judge, kind_of, response_ready
+
+FOLDER_VERSION: Final = "folder"
+"""Stands as the content version of a job's folder."""
+
+
+class PageRefused(Exception):
+    """Postgres will not take something in the page, however often it is tried."""
+
+
+@dataclass(slots=True)
+class Page:
+    """What a feed has to record. `gone` are paths without a file, `folders` those of jobs.
+
+    `baseline_until`: what was noticed before this moment may have been taken for older than it is.
+    """
+
+    seen: list[Seen] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    scanned: bool = False
+    baseline_until: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.seen or self.gone or self.folders or self.scanned)
+
+    @property
+    def size(self) -> int:
+        """How many paths are in it."""
+        return len(self.seen) + len(self.gone) + len(self.folders)
+
+    def add(self, later: "Page") -> None:
+        """Take in what came after."""
+        self.seen += later.seen
+        self.gone += later.gone
+        self.folders += later.folders
+        self.scanned |= later.scanned
+
+    def paths(self) -> list[str]:
+        """All paths in it."""
+        return [*(one.place.path for one in self.seen), *self.gone, *self.folders]
+
+    def parts(self) -> "list[Page]":
+        """Pages of one path each, in reverse."""
+        parts = [Page(scanned=True)] if self.scanned else []
+        parts += [Page(folders=[path], baseline_until=self.baseline_until) for path in self.folders]
+        parts += [Page(seen=[one], baseline_until=self.baseline_until) for one in self.seen]
+        return parts + [Page(gone=[path]) for path in self.gone]
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What a committed page did."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    jobs: list[UUID] = field(default_factory=list)
+    events: list[Message] = field(default_factory=list)
+
+
+AfterCommit = Callable[[Recorded], None]
+
+
+class Recorder:
+    """Writes pages. `after_commit` gets every committed page and must not wait; at most `at_once` transactions run."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        store: str,
+        queue: str,
+        after_commit: AfterCommit,
+        at_once: int = 4,
+        rand: Random | None = None,
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._queue = queue
+        self._after_commit = after_commit
+        self._at_once = asyncio.Semaphore(at_once)
+        self._rand = rand or SystemRandom()
+
+    async def page(self, feed_id: str, term: int, page: Page) -> Recorded:
+        """Record it. Raises TermOver, StoreUnavailable, PageRefused, and then nothing of it was."""
+
+        async def work(connection: Connection) -> tuple[Recorded, _Appending]:
+            await leases.fence(connection, feed_id, term)
+            return await self._record(connection, feed_id, page)
+
+        return await self._commit(work)
+
+    async def arrivals(self, feed_id: str, term: int, limit: int) -> Recorded:
+        """Take up files whose device has come into being, at most `limit`."""
+
+        async def work(connection: Connection) -> tuple[Recorded, _Appending]:
+            await leases.fence(connection, feed_id, term)
+            waiting = await items.arrivals(connection, feed_id, limit)
+            page = Page(seen=[_seen_again(arrival) for arrival in waiting])
+            return await self._record(connection, feed_id, page)
+
+        return await self._commit(work)
+
+    async def _commit(self, work: "Callable[[Connection], Awaitable[tuple[Recorded, _Appending]]]") -> Recorded:
+        async with self._at_once:
+            try:
+                recorded, appending = await self._pool.run(work)
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+                raise StoreUnavailable(str(error)) from error
+            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+                raise PageRefused(str(error)) from error
+        log.remember(self._pool, appending.events, appending.results)
+        self._after_commit(recorded)
+        return recorded
+
+    async def _record(self, connection: Connection, feed_id: str, page: Page) -> "tuple[Recorded, _Appending]":
+        recorded, appending = Recorded(), _Appending()
+        if page.scanned:
+            await feeds.scanned(connection, feed_id)
+        if page.gone:
+            await items.remove(connection, feed_id, page.gone)
+        facts = await self._facts(connection, feed_id, page.seen)
+        rows = [_folder_item(folder) for folder in dict.fromkeys(page.folders)]
+        announced: list[Seen] = []
+        for one, known in zip(page.seen, facts, strict=True):
+            verdict = judge(one, known, in_baseline=one.noticed_at < page.baseline_until)
+            recorded.verdicts.append(verdict)
+            if (row := _row(one, known, verdict)) is not None:
+                rows.append(row)
+            if verdict is Verdict.ANNOUNCED:
+                announced.append(one)
+        if rows:
+            await items.upsert(connection, feed_id, rows)
+        if announced or page.gone:
+            await feeds.changed(connection, feed_id)
+        requests = [one for one in announced if one.place.area == "request"]
+        if requests:
+            recorded.jobs = await self._insert_jobs(connection, requests)
+        responses = [one for one in announced if one.place.area == "response"]
+        if responses:
+            recorded.events = await self._append_responses(connection, responses, appending)
+        return recorded, appending
+
+    async def _facts(self, connection: Connection, feed_id: str, seen: Sequence[Seen]) -> list[items.Facts]:
+        if not seen:
+            return []
+        asked = [(one.place.path, one.place.device_id, one.place.top_folder) for one in seen]
+        return await items.facts(connection, feed_id, self._store, asked)
+
+    async def _insert_jobs(self, connection: Connection, requests: Sequence[Seen]) -> list[UUID]:
+        now = clock.monotonic()
+        new = [
+            jobs.NewJob(
+                job_id=self._new_id(),
+                queue=self._queue,
+                kind=kind_of(one.place.name),
+                device_id=one.place.device_id,
+                store=self._store,
+                path=one.place.path,
+                name=one.place.name,
+                size=one.stat.size,
+                content_version=one.sha256,
+                detected_age_s=max(0.0, now - one.noticed_at) if one.noticed_at else 0.0,
+            )
+            for one in requests
+        ]
+        await jobs.insert_jobs(connection, new)
+        return [job.job_id for job in new]
+
+    async def _append_responses(
+        self, connection: Connection, responses: Sequence[Seen], appending: "_Appending"
+    ) -> list[Message]:
+        rows = []
+        for one in responses:
+            response_id, file_id = self._new_id(), self._new_id()
+            event = response_ready(
+                event_id=self._new_id(),
+                file_id=file_id,
+                time=clock.iso(clock.wall()),
+                name=one.place.name,
+                size=one.stat.size,
+                sha256=one.sha256,
+            )
+            folder = one.place.path.rsplit("/", 1)[0]
+            rows.append(
+                items.ExternalResponse(
+                    response_id=response_id,
+                    file_id=file_id,
+                    device_id=one.place.device_id,
+                    folder=folder,
+                    path=one.place.path,
+                    name=one.place.name,
+                    size=one.stat.size,
+                    sha256=one.sha256,
+                    content_type=content_type_of(one.place.name),
+                    event_id=event.event_id,
+                )
+            )
+            # The ledger makes this happen once. A key made of path and content would also refuse the same file put again.
+            key = f"item:{response_id}"
+            appending.events.append(
+                log.NewEvent(one.place.device_id, event.event_id, RESPONSE_READY, event.body, event.body_hash, key)
+            )
+        await items.record_responses(connection, self._store, rows)
+        appending.results = await log.append(connection, appending.events)
+        return [
+            Message(EVENT, new.device_id, result.epoch, result.seq, new.body)
+            for new, result in zip(appending.events, appending.results, strict=True)
+            if result.status == "recorded"
+        ]
+
+    def _new_id(self) -> UUID:
+        return time_ordered_uuid(clock.wall(), self._rand)
+
+
+@dataclass(slots=True)
+class _Appending:
+    events: list[log.NewEvent] = field(default_factory=list)
+    results: list[log.Appended] = field(default_factory=list)
+
+
+def _row(seen: Seen, known: items.Facts, verdict: Verdict) -> items.Item | None:
+    if verdict is Verdict.UNCHANGED:
+        return None
+    state = known.state if verdict is Verdict.TOUCHED else _STATES[verdict]
+    if state is None:
+        raise AssertionError("only what is in the ledger can be touched")
+    return items.Item(
+        item_id=seen.place.path,
+        device_id=seen.place.device_id,
+        area=seen.place.area,
+        state=state,
+        content_version=seen.sha256,
+        size=seen.stat.size,
+        inode=seen.stat.inode,
+        mtime_ns=None if seen.racy else seen.stat.mtime_ns,
+    )
+
+
+_STATES: Final[dict[Verdict, items.ItemState]] = {
+    Verdict.RESERVED: "reserved",
+    Verdict.BASELINE: "baseline",
+    Verdict.WAITING: "waiting",
+    Verdict.ANNOUNCED: "announced",
+}
+
+
+def _folder_item(folder: str) -> items.Item:
+    place = _placed(folder)
+    return items.Item(folder, place.device_id, place.area, "reserved", FOLDER_VERSION, 0, None, None)
+
+
+def _seen_again(arrival: items.Arrival) -> Seen:
+    stat = FileStat(arrival.inode or 0, arrival.size, arrival.mtime_ns or 0)
+    return Seen(_placed(arrival.item_id), stat, arrival.content_version, racy=arrival.mtime_ns is None)
+
+
+def _placed(path: str) -> Place:
+    place = locate(path)
+    if not isinstance(place, Place):
+        raise AssertionError("the ledger holds only paths that have a place")
+    return place
