@@ -2,11 +2,12 @@
 
 StoreError
 ├── StoreUnavailable    Postgres cannot be reached, hangs or refuses: try again later
+│   └── StoreBusy       it answers, but a lock or the statement took too long
 ├── NotMigrated         the database lacks our tables or settings: run `fleetwire migrate`
 └── TermOver            the lease under which this was to be written has another term now
 """
 
-__all__ = ["NotMigrated", "StoreError", "StoreUnavailable", "TermOver"]
+__all__ = ["NotMigrated", "StoreBusy", "StoreError", "StoreUnavailable", "TermOver"]
 
 
 class StoreError(Exception):
@@ -18,6 +19,10 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """Postgres cannot be reached now."""
+
+
+class StoreBusy(StoreUnavailable):
+    """Postgres answers, but a lock or the statement took too long."""
 
 
 class NotMigrated(StoreError):

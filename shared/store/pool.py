@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from shared.store.errors import NotMigrated, StoreUnavailable
+from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.log_identity import LogWitness
 
 __all__ = ["Connection", "Pool", "open_pool"]
@@ -108,6 +108,8 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, _MISSING):
             raise NotMigrated from error
+        if isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError):
+            raise StoreBusy(f"{type(error).__name__}: {error}") from error
         if isinstance(error, _UNAVAILABLE):
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
