@@ -1,1 +1,1 @@
-"""The signed upload and download gateway of the local store, its own process."""
+"""The files gateway: signed uploads and downloads for the local store, in a process of its own."""

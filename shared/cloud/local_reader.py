@@ -17,6 +17,8 @@ from shared.cloud.threads import FileThreads
 
 CHUNK: Final = 1024 * 1024
 _PIECES_A_CALL: Final = 8
+# What a reader of `chunks` holds at a time: many may read at once.
+_PIECE_OUT: Final = 256 * 1024
 _ENTRIES_A_PAGE: Final = 512
 
 
@@ -36,7 +38,7 @@ class LocalReader:
 
     async def _chunks(self, position: int, left: int) -> AsyncIterator[bytes]:
         while left > 0:
-            piece = await self._threads.run(self._path, self.read_at, position, min(CHUNK, left))
+            piece = await self._threads.run(self._path, self.read_at, position, min(_PIECE_OUT, left))
             if not piece:
                 raise ContentChanged(f"{self._path!r}: ends {left} bytes early; it was cut while it was read")
             yield piece

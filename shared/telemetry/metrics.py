@@ -108,3 +108,4 @@ WORKER_QUEUE_SECONDS = _histogram("worker_queue_seconds", "Job queued to claimed
 FILES_BYTES = _counter("files_bytes_total", "Bytes streamed.", "direction")
 FILES_REQUESTS = _counter("files_requests_total", "Requests answered.", "method", "status")
 FILES_REFUSED = _counter("files_refused_total", "Requests refused, by reason.", "reason")
+FILES_TRANSFERS = _gauge("files_transfers", "Uploads and downloads under way.")

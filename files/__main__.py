@@ -1,0 +1,7 @@
+"""`python -m files`."""
+
+import sys
+
+from files.app import main
+
+sys.exit(main())
