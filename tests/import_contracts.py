@@ -62,7 +62,7 @@ class OnlyContract(Contract):
 
 
 def _expand(name: str, graph: ImportGraph) -> set[str]:
-    """The module and all below it. A name that leads nowhere is an error: a renamed file must not fall out of its rule."""
+    """The module and all below it. A name that leads nowhere is an error: a renamed file keeps its rule."""
     if name not in graph.modules:
         raise ValueError(f"{name} is named in an import contract and does not exist")
     return {name} | graph.find_descendants(name)

@@ -32,8 +32,8 @@ class ServerNotReady(OneboxError):
 
 
 class PortTaken(OneboxError):
-    """A port is used by somebody else."""
+    """Ports are used by somebody else; each line names one and the setting that moves it."""
 
-    def __init__(self, what: str, host: str, port: int, variable: str) -> None:
-        super().__init__(f"{what}: port {port} on {host} is taken; set {variable} to a free port")
-        self.variable = variable
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

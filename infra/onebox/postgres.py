@@ -27,8 +27,9 @@ from infra.onebox.home import Home, make_directory, put_private
 from infra.onebox.server_user import ServerUser, can_enter, copy_tree, server_user, shared_place
 from infra.onebox.spawn import launch_arguments
 
-__all__ = ["DEFAULT_PORT", "EmbeddedPostgres", "find_binaries"]
+__all__ = ["CONNECTIONS_MAX", "DEFAULT_PORT", "EmbeddedPostgres", "find_binaries"]
 
+CONNECTIONS_MAX: Final = 300
 DEFAULT_PORT: Final = 54329
 ROLE: Final = "fleetwire"
 DATABASE: Final = "fleetwire"
@@ -40,7 +41,7 @@ _COMMON_SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # one address for everything, and no socket file to be left behind
     "password_encryption": "scram-sha-256",
-    "max_connections": "300",
+    "max_connections": str(CONNECTIONS_MAX),
     "shared_buffers": "128MB",
     "jit": "off",
     "log_min_messages": "warning",

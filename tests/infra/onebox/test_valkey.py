@@ -17,7 +17,7 @@ from tests.servers import ServerProcess, free_port
 
 async def test_a_client_without_the_password_is_refused(valkey_server: ServerFactory) -> None:
     server = valkey_server()
-    async with redis.asyncio.Redis(port=server.server.port, retry=None) as client:
+    async with redis.asyncio.Redis(port=server.server.port) as client:
         with pytest.raises(redis.exceptions.AuthenticationError):
             await client.ping()
 

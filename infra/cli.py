@@ -1,0 +1,206 @@
+"""The `fleetwire` command. Each command imports what it needs when it runs, so that asking for help stays quick."""
+
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fleetwire",
+    help="Gets a response to the device that waits for it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+log = typer.Typer(help="The log of events.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(log, name="log")
+
+
+class Scope(StrEnum):
+    """What a token allows."""
+
+    DEVICE = "device"
+    OPERATOR = "operator"
+    SERVICE = "service"
+
+
+def main() -> None:
+    """Run the command line. What a person can mend is said in a line or two, without a traceback."""
+    from shared.settings import SettingsError
+
+    try:
+        app()
+    except SettingsError as error:
+        print(f"fleetwire: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def up(
+    hubs: Annotated[int, typer.Option(min=1, max=64, help="How many hubs.")] = 2,
+    devices: Annotated[int, typer.Option(min=0, max=2000, help="How many simulated devices.")] = 0,
+) -> None:
+    """Start everything on this machine and keep it running."""
+    from infra.onebox.up import run_up
+
+    _exit(run_up(os.environ, hubs=hubs, devices=devices))
+
+
+@app.command()
+def hub() -> None:
+    """Run one hub: it holds device sockets and pushes events."""
+    from hub.app import main as run
+
+    _exit(run())
+
+
+@app.command()
+def api() -> None:
+    """Run the REST API."""
+    from api.app import main as run
+
+    _exit(run())
+
+
+@app.command()
+def watcher() -> None:
+    """Run one watcher: it turns changed cloud files into jobs and events."""
+    from watcher.app import main as run
+
+    _exit(run())
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker: it turns jobs into response files and events."""
+    from worker.app import main as run
+
+    _exit(run())
+
+
+@app.command()
+def files() -> None:
+    """Run the files gateway of the local cloud folder."""
+    from files.app import main as run
+
+    _exit(run())
+
+
+@app.command()
+def migrate(
+    post: Annotated[bool, typer.Option(help="Also the steps that need every old process to be gone.")] = True,
+) -> None:
+    """Bring the database up to date."""
+    from infra.commands.migrate import run
+
+    _exit(_reported(lambda: run(os.environ, post=post)))
+
+
+@app.command()
+def token(
+    device: Annotated[str | None, typer.Option(help="The device the token is for; it is registered.")] = None,
+    device_class: Annotated[
+        str, typer.Option("--class", help="The device's class: truck, warehouse, office.")
+    ] = "truck",
+    scope: Annotated[list[Scope] | None, typer.Option(help="What it allows; device if a device is given.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Who it is for, when it is not for a device.")] = None,
+    lifetime: Annotated[int, typer.Option(min=1, max=366 * 24 * 3600, help="Seconds it is good for.")] = 24 * 3600,
+) -> None:
+    """Register a device and print a token for it, and nothing else."""
+    from infra.commands.token import run
+
+    scopes = frozenset(one.value for one in scope or [Scope.DEVICE])
+    _exit(
+        _reported(
+            lambda: run(
+                os.environ,
+                device=device,
+                device_class=device_class,
+                scopes=scopes,
+                subject=subject,
+                lifetime_s=lifetime,
+            )
+        )
+    )
+
+
+@app.command()
+def device(
+    device_id: Annotated[str, typer.Argument(help="The device, for example truck-7.")],
+    device_class: Annotated[str, typer.Option("--class", help="Its class if it is new.")] = "truck",
+    inbox: Annotated[Path | None, typer.Option(help="Where files are saved; by default in the home.")] = None,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many events; 0 is never.")] = 0,
+) -> None:
+    """Be a device: print its events, save and check their files, show changes of state."""
+    from infra.commands.device import run
+
+    _exit(_reported(lambda: run(os.environ, device_id, device_class=device_class, inbox=inbox, count=count)))
+
+
+@app.command()
+def publish(
+    device_id: Annotated[str, typer.Argument(help="The device the event is for.")],
+    data: Annotated[str, typer.Argument(help="The event's data, a JSON object.")] = "{}",
+    event_type: Annotated[str, typer.Option("--type", help="The event's type.")] = "ResponseReady",
+    key: Annotated[str | None, typer.Option(help="Key that makes a repeat harmless.")] = None,
+) -> None:
+    """Publish one event to a device, through the API."""
+    from infra.commands.publish import run
+
+    _exit(_reported(lambda: run(os.environ, device_id, data, event_type=event_type, key=key)))
+
+
+@app.command()
+def demo(
+    timeout: Annotated[int, typer.Option(min=1, max=600, help="Seconds until it gives up.")] = 60,
+) -> None:
+    """Three devices, three files, every response verified and acked, every stage in milliseconds."""
+    from infra.demo.run import run
+
+    _exit(_reported(lambda: run(os.environ, timeout_s=timeout)))
+
+
+@app.command()
+def doctor() -> None:
+    """Look at everything that runs and say what is wrong and how to mend it."""
+    from infra.commands.doctor import run
+
+    _exit(_reported(lambda: run(os.environ)))
+
+
+@log.command("raise-epoch")
+def raise_epoch(
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "raised by an operator",
+) -> None:
+    """Tell every device that the log lost events. For after a restore from a backup."""
+    from infra.commands.raise_epoch import run
+
+    _exit(_reported(lambda: run(os.environ, reason=reason)))
+
+
+def _reported(run: Callable[[], int]) -> int:
+    """The command's status; an error that it raises for people is printed without a traceback."""
+    from infra.commands.errors import SPOKEN
+
+    try:
+        return run()
+    except SPOKEN as error:
+        print(f"fleetwire: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _exit(status: int) -> None:
+    raise typer.Exit(status)
+
+
+if __name__ == "__main__":
+    main()

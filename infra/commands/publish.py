@@ -1,0 +1,68 @@
+"""`fleetwire publish`: one event for one device, through the API as any other system would."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from infra.command_settings import CommandSettings
+from infra.commands.errors import CommandFailed
+from shared.clock import wall
+from shared.protocol.ids import check_device_id
+from shared.settings import load
+
+__all__ = ["run"]
+
+_DEADLINE_S: Final = 15.0
+
+
+def run(environ: Mapping[str, str], device_id: str, data: str, *, event_type: str, key: str | None) -> int:
+    """Print what became of it as JSON; 0 when it is recorded now or was before."""
+    settings = load(CommandSettings, environ)
+    check_device_id(device_id)
+    item: dict[str, Any] = {"device_id": device_id, "type": event_type, "data": _object(data)}
+    if key is not None:
+        item["key"] = key
+    headers = {"Authorization": f"Bearer {_service_token(settings)}"}
+    try:
+        answer = httpx.post(
+            f"{settings.need_api_url().rstrip('/')}/api/v1/events",
+            json={"events": [item]},
+            headers=headers,
+            timeout=_DEADLINE_S,
+            trust_env=False,
+        )
+    except httpx.HTTPError as error:
+        raise CommandFailed(f"the API cannot be asked: {error}") from error
+    if answer.status_code >= 400:
+        raise CommandFailed(f"the API refused it ({answer.status_code}): {_detail(answer)}")
+    result = answer.json()["results"][0]
+    print(json.dumps(result))
+    return 0 if result.get("status") in ("recorded", "duplicate") else 1
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CommandFailed(f"DATA is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise CommandFailed('DATA must be a JSON object, for example \'{"note": "hello"}\'')
+    return value
+
+
+def _service_token(settings: CommandSettings) -> str:
+    if settings.token is not None:
+        return settings.token
+    return settings.need_signing_keys().mint(
+        subject="fleetwire-publish", scopes=frozenset({"service"}), now=wall(), lifetime_s=60.0
+    )
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        problem = answer.json()
+    except ValueError:
+        return answer.text[:300]
+    return str(problem.get("detail") or problem.get("title")) if isinstance(problem, dict) else str(problem)[:300]

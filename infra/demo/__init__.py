@@ -1,0 +1,1 @@
+"""The demonstration: three devices, three real files, and what becomes of them."""

@@ -1,0 +1,208 @@
+"""`fleetwire up`: everything on one machine, from nothing to ready, kept running until it is told to stop.
+
+For programs, one JSON line on standard output when all is ready. For people, what is being done and what to try next,
+on standard error, where the processes' lines go too.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+from infra.migrations import runner
+from infra.onebox.child import Child
+from infra.onebox.errors import OneboxError
+from infra.onebox.home import Home, make_directory
+from infra.onebox.keys import development_keys
+from infra.onebox.log_lines import LogLines
+from infra.onebox.plan import (
+    Ports,
+    check_settings,
+    port_wishes,
+    process_environment,
+    processes,
+    server_spec,
+)
+from infra.onebox.ports import HOST, settle
+from infra.onebox.postgres import CONNECTIONS_MAX, EmbeddedPostgres
+from infra.onebox.running import Running
+from infra.onebox.settings import UpSettings
+from infra.onebox.simulated import simulated_devices
+from infra.onebox.supervisor import Supervisor
+from infra.onebox.valkey import EmbeddedValkey
+from shared.clock import monotonic
+from shared.settings import SettingsError, load
+
+__all__ = ["run_up"]
+
+_SERVERS, _PROCESSES, _DEVICES = 0, 1, 2
+# A signal that reaches us twice, from the terminal and from make, is one wish.
+_SAME_WISH_S: Final = 1.0
+
+
+def run_up(environ: Mapping[str, str], *, hubs: int, devices: int) -> int:
+    """Run until stopped and give the exit status."""
+    try:
+        settings = load(UpSettings, environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    lines = LogLines()
+    try:
+        return asyncio.run(_Up(settings, environ, lines, hubs=hubs, devices=devices).run())
+    except (OneboxError, runner.MigrationError, SettingsError) as error:
+        lines.plain(f"\nfleetwire up: {error}")
+        return 1
+    finally:
+        lines.close()
+
+
+class _Up:
+    """One run of `fleetwire up`."""
+
+    def __init__(
+        self, settings: UpSettings, environ: Mapping[str, str], lines: LogLines, *, hubs: int, devices: int
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._lines = lines
+        self._hubs = hubs
+        self._devices = devices
+        self._home = Home(settings.home)
+        self._stop = asyncio.Event()
+        self._asked_at: float | None = None
+        self._began = monotonic()
+        self._steps_done = 0
+        self._steps = 2 + 1 + 4 + hubs + bool(devices)
+
+    async def run(self) -> int:
+        """Start everything, wait for the wish to stop, stop everything."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(signum, self._on_signal, signum)
+        self._home.prepare()
+        supervisor = Supervisor(self._lines, SystemRandom())
+        with self._home.lock():
+            starting = asyncio.create_task(self._start(supervisor))
+            stopping = asyncio.create_task(self._stop.wait())
+            try:
+                await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    self._announce(await starting)
+                    await stopping
+            finally:
+                starting.cancel()
+                stopping.cancel()
+                await asyncio.gather(starting, stopping, return_exceptions=True)
+                began = monotonic()
+                await supervisor.stop(self._settings.stop_deadline_s)
+                Running.remove(self._home)
+                self._lines.plain(f"fleetwire: stopped in {monotonic() - began:.1f} s")
+        return 0
+
+    def _on_signal(self, signum: signal.Signals) -> None:
+        now = monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+            self._lines.plain(f"\nfleetwire: stopping ({signum.name}); once more to kill everything at once")
+            self._stop.set()
+        elif now - self._asked_at > _SAME_WISH_S:
+            os._exit(128 + signum)  # the kernel kills every child with us
+
+    async def _start(self, supervisor: Supervisor) -> Running:
+        settings = self._settings
+        wishes = port_wishes(settings, self._hubs)
+        ports = Ports.from_settled(wishes, settle(wishes))
+        keys = development_keys(self._home)
+        cloud = settings.cloud_root or self._home.cloud
+        for folder in (cloud, cloud / "Requests", cloud / "Responses"):
+            make_directory(folder, 0o755)
+
+        database_url, redis_url = await self._start_servers(supervisor, ports)
+        environment = process_environment(
+            self._environ, self._home, keys, cloud=cloud, database_url=database_url, redis_url=redis_url
+        )
+        groups = processes(ports, keys, self._environ)
+        connections = CONNECTIONS_MAX if settings.database_url is None else None
+        check_settings([process for group in groups for process in group], environment, connections=connections)
+        ran = await runner.migrate(database_url)
+        self._step(f"migrations: {len(ran)} new" if ran else "migrations: none new")
+
+        ops: dict[str, int] = {}
+        for group in groups:
+            ops |= {process.name: process.ops_port for process in group}
+            specs = [process.spec(environment) for process in group]
+            await supervisor.start(*specs, tier=_PROCESSES, on_ready=self._on_ready)
+        running = Running(
+            pid=os.getpid(),
+            api=f"http://{HOST}:{ports.api}",
+            hubs=[f"ws://{HOST}:{port}" for port in ports.hubs],
+            files=f"http://{HOST}:{ports.files}",
+            cloud=str(cloud),
+            database_url=database_url,
+            redis_url=redis_url,
+            token_keys_file=environment.get("FLEETWIRE_TOKEN_KEYS_FILE"),
+            ops=ops,
+        )
+        running.write(self._home)
+        if self._devices:
+            spec = simulated_devices(self._devices, running.api, environment)
+            await supervisor.start(spec, tier=_DEVICES, on_ready=self._on_ready)
+        return running
+
+    async def _start_servers(self, supervisor: Supervisor, ports: Ports) -> tuple[str, str]:
+        """Embedded servers, or those that the environment names. Gives both addresses."""
+        database_url, redis_url, specs = self._settings.database_url, self._settings.redis_url, []
+        if database_url is None and ports.postgres is not None:
+            postgres = EmbeddedPostgres(self._home, ports.postgres)
+            database_url = postgres.url
+            specs.append(server_spec(postgres))
+            if not (self._home.path / "postgres.location").exists():
+                self._lines.plain("fleetwire: first start here, making the database")
+        if redis_url is None and ports.valkey is not None:
+            valkey = EmbeddedValkey(self._home, ports.valkey)
+            redis_url = valkey.url
+            specs.append(server_spec(valkey))
+        if database_url is None or redis_url is None:
+            raise AssertionError("a server that is not given has a port")
+        self._steps -= 2 - len(specs)
+        await supervisor.start(*specs, tier=_SERVERS, on_ready=self._on_ready)
+        return database_url, redis_url
+
+    def _on_ready(self, child: Child) -> None:
+        self._step(f"{child.spec.name} is ready")
+
+    def _step(self, what: str) -> None:
+        self._steps_done += 1
+        seconds = monotonic() - self._began
+        self._lines.plain(f"fleetwire: [{self._steps_done}/{self._steps}] {what} ({seconds:.1f} s)")
+
+    def _announce(self, running: Running) -> None:
+        command, count = _shown_command(), len(running.hubs)
+        requests = Path(running.cloud) / "Requests" / "truck-7"
+        self._lines.plain(
+            f"""
+Fleetwire is ready after {monotonic() - self._began:.1f} s: API {running.api}, {count} hub{"s" * (count > 1)}.
+Try in another terminal:
+  {command} demo                  three devices, three files, every stage in milliseconds
+  {command} device truck-7        a device that prints its events and saves their files
+  cp photo.jpg {_shown_path(requests)}/     a request for it: a photo, a CSV or JSON lines
+Ctrl-C stops everything.
+"""
+        )
+        print(running.ready_line(), flush=True)
+
+
+def _shown_command() -> str:
+    return _shown_path(Path(sys.executable).with_name("fleetwire"))
+
+
+def _shown_path(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
