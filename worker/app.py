@@ -1,0 +1,191 @@
+"""Builds a worker, runs it, and ends it in order.
+
+Ending: not ready, no new claims, jobs at work get a while and are then given back, endings under way are committed,
+their events are flushed to the bus, and everything is closed in the reverse order of its opening. Nothing that is
+lost by dying earlier is more than time: leases end by themselves and the next attempt adopts what was written.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from random import Random, SystemRandom
+
+import structlog
+
+from shared import lifecycle
+from shared.bus.publisher import Publisher
+from shared.cloud.local import LocalStore
+from shared.cloud.threads import FileThreads
+from shared.lifecycle import Stop
+from shared.settings import SettingsError, load
+from shared.store.pool import Pool
+from shared.telemetry import logs
+from shared.telemetry.health import OpsServer, Readiness
+from worker.endings import Endings
+from worker.held_jobs import HeldJobs
+from worker.job_loop import JobLoop, LoopLimits
+from worker.job_runner import JobRunner, RunnerLimits
+from worker.pool import HandlerPool, PoolLimits
+from worker.retry import RetryPolicy
+from worker.scratch import Scratch
+from worker.settings import WorkerSettings
+
+__all__ = ["main"]
+
+_log = structlog.get_logger(__name__)
+
+_LEFTOVER_DRAFTS_S = 3600.0
+
+
+def main() -> int:
+    """Run a worker until it is told to stop. Returns the exit status."""
+    environ = dict(os.environ)
+    try:
+        settings = load(WorkerSettings, environ)
+    except SettingsError as error:
+        print(f"worker: settings are wrong\n{error}", file=sys.stderr)  # noqa: T201 - logs are not set up yet
+        return 2
+    logs.configure(settings.name, settings.log_level, json=settings.log_format == "json")
+    return lifecycle.run(lambda stop: _serve(settings, environ, stop), environ=environ)
+
+
+async def _serve(settings: WorkerSettings, environ: Mapping[str, str], stop: Stop) -> int:
+    rand = SystemRandom()
+    async with AsyncExitStack() as closing:
+        store = settings.open_local_store()
+        closing.push_async_callback(store.close)
+        threads = FileThreads(4, deadline_s=settings.cloud_deadline_s)
+        closing.push_async_callback(threads.close)
+        scratch = await threads.run(str(settings.scratch), Scratch, settings.scratch)
+        closing.push_async_callback(threads.run_always, "", scratch.close)
+        pool = await settings.open_pool(settings.name)
+        closing.push_async_callback(pool.close)
+        publisher = Publisher(settings.redis_url, name=settings.name)
+        publishing = asyncio.create_task(publisher.run(), name="publisher")
+        closing.push_async_callback(_end_publisher, publisher, publishing)
+        handlers = HandlerPool(
+            settings.processes,
+            environ=environ,
+            limits=PoolLimits(
+                memory=settings.memory_bytes,
+                recycle_resident=settings.memory_bytes // 2,
+                recycle_after=settings.recycle_after,
+                nice=settings.nice,
+            ),
+            noop=settings.noop,
+            rand=rand,
+        )
+        closing.push_async_callback(handlers.close)
+        held = HeldJobs(pool, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, rand=rand)
+        endings = Endings(pool, publisher, rand=rand)
+        loop = _build_loop(
+            settings=settings,
+            pool=pool,
+            store=store,
+            handlers=handlers,
+            held=held,
+            endings=endings,
+            scratch=scratch,
+            threads=threads,
+            rand=rand,
+        )
+        ops = OpsServer(
+            settings.ops_host,
+            settings.ops_port,
+            process="worker",
+            readiness=lambda: _readiness(stop, handlers, loop, held),
+            token=settings.ops_token,
+        )
+        await ops.start()
+        closing.push_async_callback(ops.close)
+        await handlers.start()
+        await _tidy(store, scratch, threads)
+        await _work(settings, stop, loop, held, endings)
+    return 0
+
+
+def _build_loop(
+    *,
+    settings: WorkerSettings,
+    pool: Pool,
+    store: LocalStore,
+    handlers: HandlerPool,
+    held: HeldJobs,
+    endings: Endings,
+    scratch: Scratch,
+    threads: FileThreads,
+    rand: Random,
+) -> JobLoop:
+    runner = JobRunner(
+        pool=pool,
+        stores={store.name: store},
+        handlers=handlers,
+        held=held,
+        endings=endings,
+        scratch=scratch,
+        threads=threads,
+        limits=RunnerLimits(handler_s=settings.handler_s, input_bytes=settings.input_bytes),
+        policy=RetryPolicy(settings.max_attempts, settings.retry_base_s, settings.retry_cap_s),
+        options=settings.options,
+        rand=rand,
+    )
+    return JobLoop(
+        pool=pool,
+        queues=settings.queues,
+        worker=settings.name,
+        runner=runner,
+        held=held,
+        handlers=handlers,
+        limits=LoopLimits(settings.concurrency, settings.lease_s, settings.ttl_s, settings.poll_s),
+        rand=rand,
+    )
+
+
+async def _work(settings: WorkerSettings, stop: Stop, loop: JobLoop, held: HeldJobs, endings: Endings) -> None:
+    """Claim until told to stop, then finish. A loop that fails ends the process: it must not only look alive."""
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    claiming = asyncio.create_task(loop.run(), name="claims")
+    beating = asyncio.create_task(held.run(), name="heartbeat")
+    measuring = asyncio.create_task(loop.watch_depth(), name="depth")
+    loops = [claiming, beating, measuring]
+    _log.info("worker ready", queues=list(settings.queues), processes=settings.processes)
+    try:
+        await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
+        loop.stop_claiming()
+        await loop.finish(settings.drain_s)
+        await endings.close()
+    finally:
+        for task in (stopping, *loops):
+            task.cancel()
+        ended = await asyncio.gather(stopping, *loops, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
+
+
+async def _tidy(store: LocalStore, scratch: Scratch, threads: FileThreads) -> None:
+    """Remove what killed processes left."""
+    runs = await threads.run("", scratch.sweep)
+    drafts = await store.remove_leftovers(older_than_s=_LEFTOVER_DRAFTS_S)
+    if runs or drafts:
+        _log.info("leftovers removed", runs=runs, drafts=drafts)
+
+
+async def _end_publisher(publisher: Publisher, publishing: "asyncio.Task[None]") -> None:
+    await publisher.close()
+    await asyncio.wait([publishing], timeout=2.0)
+    publishing.cancel()
+
+
+def _readiness(stop: Stop, handlers: HandlerPool, loop: JobLoop, held: HeldJobs) -> Readiness:
+    reasons = []
+    if stop.requested:
+        reasons.append("stopping")
+    if not handlers.ready:
+        reasons.append(handlers.problem or "no handler process is ready")
+    if loop.database_problem is not None:
+        reasons.append(loop.database_problem)
+    detail = {"jobs": len(held), "processes": handlers.ready, "kinds": list(handlers.kinds)}
+    return Readiness(not reasons, tuple(reasons), detail)

@@ -1,0 +1,198 @@
+"""Ending jobs: the state, the response and the event that tells the device, in one transaction, gathered.
+
+Endings that come while a transaction is under way share the next one. What may have consequences is only what the
+database returned as still ours, so an ending that comes twice (a commit whose answer was lost) or too late records
+nothing. After the commit the event is offered to the bus; if that is lost, the sweep of a hub finds it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol
+
+import structlog
+
+from shared.bus.message import EVENT, Message
+from shared.clock import iso, wall
+from shared.job_events import AnnouncedFile, request_failed, response_ready
+from shared.protocol.ids import time_ordered_uuid
+from shared.store import jobs, log, responses
+from shared.store.errors import StoreUnavailable
+from shared.store.jobs import Claimed, Finish
+from shared.store.log import Appended, NewEvent
+from shared.store.pool import Connection, Pool
+from shared.store.responses import Completion, NewFile
+from worker.response_document import DOCUMENT_NAME, DOCUMENT_TYPE, DocumentFile
+from worker.response_writer import Committed
+
+__all__ = ["SOURCE", "Endings", "Offers"]
+
+_log = structlog.get_logger(__name__)
+
+SOURCE: Final = "/fleetwire/worker"
+_BATCH: Final = 50
+_REASON_MAX_CHARS: Final = 500
+
+
+class Offers(Protocol):
+    """What is needed of the bus's publisher."""
+
+    def offer(self, message: Message) -> object:
+        """Queue a message; never waits."""
+
+
+@dataclass(eq=False, slots=True)
+class _Ending:
+    finish: Finish
+    completion: Completion
+    files: list[NewFile]
+    event: NewEvent
+    outcome: "asyncio.Future[bool]"
+
+
+class Endings:
+    """`ready` and `failed` return whether the job was still ours; they raise StoreUnavailable when nobody can tell."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        publisher: Offers,
+        *,
+        rand: Random,
+        tries: int = 4,
+        pause_s: float = 0.5,
+        wall_clock: Callable[[], float] = wall,
+    ) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._rand = rand
+        self._tries = tries
+        self._pause_s = pause_s
+        self._wall = wall_clock
+        self._waiting: deque[_Ending] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def ready(self, job: Claimed, committed: Committed) -> bool:
+        """The response stands: job done, files listed, ResponseReady."""
+        document = DocumentFile(DOCUMENT_NAME, committed.digest.size, committed.digest.sha256, DOCUMENT_TYPE)
+        files = [
+            NewFile(
+                time_ordered_uuid(self._wall(), self._rand),
+                job.job_id,
+                f"{job.folder}/{file.name}",
+                file.name,
+                file.size,
+                file.sha256,
+                file.content_type,
+            )
+            for file in [*committed.document.files, document]
+        ]
+        event = response_ready(
+            event_id=time_ordered_uuid(self._wall(), self._rand),
+            job_id=job.job_id,
+            device_id=job.device_id,
+            request_name=job.name,
+            files=[AnnouncedFile(f.file_id, f.name, f.size, f.sha256, f.content_type) for f in files],
+            source=SOURCE,
+            time=iso(self._wall()),
+            traceparent=job.traceparent,
+        )
+        return await self._end(
+            Finish(job.job_id, job.lease_token, "done"),
+            Completion(job.job_id, "ready", None, event.event_id),
+            files,
+            event,
+        )
+
+    async def failed(self, job: Claimed, error: str) -> bool:
+        """No response will come: job dead with its error, RequestFailed."""
+        reason = error[:_REASON_MAX_CHARS]
+        event = request_failed(
+            event_id=time_ordered_uuid(self._wall(), self._rand),
+            job_id=job.job_id,
+            device_id=job.device_id,
+            request_name=job.name,
+            reason=reason,
+            source=SOURCE,
+            time=iso(self._wall()),
+            traceparent=job.traceparent,
+        )
+        return await self._end(
+            Finish(job.job_id, job.lease_token, "dead", reason),
+            Completion(job.job_id, "failed", reason, event.event_id),
+            [],
+            event,
+        )
+
+    async def close(self) -> None:
+        """Wait for the endings that were begun."""
+        if self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _end(self, finish: Finish, completion: Completion, files: list[NewFile], event: NewEvent) -> bool:
+        ending = _Ending(finish, completion, files, event, asyncio.get_running_loop().create_future())
+        self._waiting.append(ending)  # bounded by the number of jobs at work
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write(), name="endings")
+        # A caller that is cancelled does not take a transaction with it that others share.
+        return await asyncio.shield(ending.outcome)
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            try:
+                await self._commit_with_patience(batch)
+            except Exception as error:  # noqa: BLE001 - handed to those who wait
+                if len(batch) == 1 or isinstance(error, StoreUnavailable):
+                    _give_up(batch, error)
+                else:  # one of them cannot be written: do not let it take the others along
+                    for ending in batch:
+                        await self._commit_alone(ending)
+
+    async def _commit_alone(self, ending: _Ending) -> None:
+        try:
+            await self._commit_with_patience([ending])
+        except Exception as error:  # noqa: BLE001 - handed to the one who waits
+            _give_up([ending], error)
+
+    async def _commit_with_patience(self, batch: Sequence[_Ending]) -> None:
+        for number in range(1, self._tries + 1):
+            try:
+                return await self._commit(batch)
+            except StoreUnavailable as error:
+                if number == self._tries:
+                    raise
+                _log.warning("endings of jobs not written, trying again", jobs=len(batch), error=str(error))
+                await asyncio.sleep(self._rand.uniform(0.5, 1.0) * self._pause_s * 2 ** (number - 1))
+        raise AssertionError("the last try returns or raises")
+
+    async def _commit(self, batch: Sequence[_Ending]) -> None:
+        async def work(connection: Connection) -> tuple[list[_Ending], list[Appended]]:
+            ended = await jobs.finish(connection, [ending.finish for ending in batch])
+            ours = [ending for ending in batch if ending.finish.job_id in ended]
+            if not ours:
+                return [], []
+            files = [file for ending in ours for file in ending.files]
+            await responses.complete(connection, [ending.completion for ending in ours], files)
+            return ours, await log.append(connection, [ending.event for ending in ours])
+
+        ours, appended = await self._pool.run(work)
+        log.remember(self._pool, [ending.event for ending in ours], appended)
+        for ending, result in zip(ours, appended, strict=True):
+            if result.status == "recorded":
+                event = ending.event
+                self._publisher.offer(Message(EVENT, event.device_id, result.epoch, result.seq, event.body))
+            else:  # the key stands for the one end of this job, and the database that ended it now has another
+                _log.error("event of a job was not recorded", job_id=str(ending.finish.job_id), status=result.status)
+        for ending in batch:
+            if not ending.outcome.done():
+                ending.outcome.set_result(ending in ours)
+
+
+def _give_up(batch: Sequence[_Ending], error: Exception) -> None:
+    for ending in batch:
+        if not ending.outcome.done():
+            ending.outcome.set_exception(error)
+            ending.outcome.exception()  # its caller may be gone: then nobody else asks

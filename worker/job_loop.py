@@ -1,0 +1,199 @@
+"""Claims jobs while there is room for them, and stops in an order that loses none.
+
+A hint makes a claim come at once; polling, which never stops, makes it come anyway. A claim that was filled is
+followed by another as soon as there is room; one that was not waits for a hint or for the next poll. Hints carry
+nothing that is trusted: what is due is asked of Postgres.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from shared.clock import monotonic, wall
+from shared.protocol.ids import safe_stem, time_ordered_uuid
+from shared.store import jobs
+from shared.store.errors import StoreError
+from shared.store.jobs import Claimed
+from shared.store.pool import Pool
+from shared.store.responses import Request
+from shared.telemetry.metrics import WORKER_CLAIMED, WORKER_QUEUE_SECONDS, WORKER_QUEUED
+from worker.held_jobs import HeldJobs
+from worker.job_runner import JobRunner
+from worker.pool import HandlerPool
+
+__all__ = ["JobLoop", "LoopLimits"]
+
+_log = structlog.get_logger(__name__)
+
+_CLAIM_IN_FLIGHT_S: Final = 3.0
+_STEM_MAX_BYTES: Final = 150  # with the job's id below the 200 bytes of a name
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLimits:
+    """How many jobs at once, how long a lease, how often to ask. Polls come after `poll_s` to twice that."""
+
+    concurrency: int
+    lease_s: float
+    ttl_s: float
+    poll_s: float
+    depth_s: float = 10.0
+
+
+class JobLoop:
+    """`run()` claims until `stop_claiming()`; `finish()` then ends what is at work."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        queues: Sequence[str],
+        worker: str,
+        runner: JobRunner,
+        held: HeldJobs,
+        handlers: HandlerPool,
+        limits: LoopLimits,
+        rand: Random,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._pool = pool
+        self._queues = list(queues)
+        self._worker = worker
+        self._runner = runner
+        self._held = held
+        self._handlers = handlers
+        self._limits = limits
+        self._rand = rand
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.database_problem: str | None = "the database was not asked for jobs yet"
+
+    def __repr__(self) -> str:
+        return f"JobLoop({self._worker}, {', '.join(self._queues)}, {self._held!r})"
+
+    def wake(self) -> None:
+        """There may be a job: look now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and start jobs until told to stop."""
+        while not self._stopping.is_set():
+            await self._room()
+            self._wake.clear()
+            async with self._claiming:
+                more = not self._stopping.is_set() and await self._claim_all()
+            if not more:
+                await self._wait(self._rand.uniform(1.0, 2.0) * self._limits.poll_s)
+
+    async def watch_depth(self) -> None:
+        """Measure what waits in the queues, until cancelled."""
+        while True:
+            for queue in self._queues:
+                try:
+                    WORKER_QUEUED.labels(queue).set((await jobs.depth(self._pool, queue)).waiting)
+                except StoreError:
+                    break
+            await asyncio.sleep(self._rand.uniform(0.9, 1.1) * self._limits.depth_s)
+
+    def stop_claiming(self) -> None:
+        """No job is claimed from here on."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def finish(self, wait_s: float) -> None:
+        """Let jobs at work end for `wait_s`, then give the others back."""
+        try:
+            async with asyncio.timeout(_CLAIM_IN_FLIGHT_S):
+                await self._claiming.acquire()  # a claim under way: its jobs are at work as well
+        except TimeoutError:
+            pass
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=wait_s)
+        unfinished = self._held.held
+        late = list(self._tasks)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=2.0)
+        if unfinished:
+            try:
+                released = await jobs.release(self._pool, [(job.job_id, job.lease_token) for job in unfinished])
+            except StoreError as error:
+                _log.warning("jobs left to their leases", jobs=len(unfinished), error=str(error))
+            else:
+                _log.info("jobs given back", jobs=len(released))
+
+    async def _room(self) -> None:
+        """Wait until another job could run."""
+        while not self._stopping.is_set():
+            if not self._handlers.ready:
+                await self._wait(self._limits.poll_s)
+            elif len(self._held) >= self._limits.concurrency:
+                await self._held.wait_below(self._limits.concurrency)
+            else:
+                return
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _claim_all(self) -> bool:
+        """Fill the room from the queues in turn. True when there may be more to claim at once."""
+        more = False
+        for queue in self._queues:
+            room = self._limits.concurrency - len(self._held)
+            if room <= 0:
+                return True
+            try:
+                claimed = await self._claim(queue, room)
+            except StoreError as error:
+                if self.database_problem is None:
+                    _log.warning("no jobs can be claimed now", error=str(error))
+                self.database_problem = f"jobs cannot be claimed: {error}"
+                return False
+            self.database_problem = None
+            more = more or len(claimed) == room
+        self._queues.append(self._queues.pop(0))  # the last one filled is asked first next time
+        return more
+
+    async def _claim(self, queue: str, room: int) -> list[Claimed]:
+        began = self._clock()
+        claimed = await jobs.claim(
+            self._pool,
+            queue,
+            self._worker,
+            limit=room,
+            lease_s=self._limits.lease_s,
+            ttl_s=self._limits.ttl_s,
+            reserve=self._reserve,
+        )
+        for job in claimed:
+            WORKER_CLAIMED.labels(queue).inc()
+            WORKER_QUEUE_SECONDS.labels(queue).observe(max(0.0, job.waited_s))
+            task = asyncio.create_task(self._run(job, queue), name=f"job-{job.job_id}")
+            self._held.add(job, queue, claimed_at=began, task=task)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return claimed
+
+    def _reserve(self, request: Request) -> tuple[UUID, str]:
+        stem = safe_stem(request.name, max_bytes=_STEM_MAX_BYTES)
+        return time_ordered_uuid(wall(), self._rand), f"Responses/{request.device_id}/{stem}.{request.job_id}"
+
+    async def _run(self, job: Claimed, queue: str) -> None:
+        with structlog.contextvars.bound_contextvars(job_id=str(job.job_id), device_id=job.device_id, queue=queue):
+            try:
+                await self._runner.run(job, queue)
+            finally:
+                self._held.remove(job)

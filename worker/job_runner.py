@@ -1,0 +1,181 @@
+"""One attempt of one job, from the claim to its end: stage, handle, write, end.
+
+What can happen is sorted here and nowhere else. An answer, also one that says "unreadable", ends the job with a
+response. A failure of this attempt queues it again, later, until attempts or time run out; then the device is told
+that no response will come. A lost lease ends the work silently: the job is another's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+import structlog
+
+from shared.clock import iso, wall
+from shared.cloud.store import Store
+from shared.cloud.threads import FileThreads
+from shared.store import jobs
+from shared.store.errors import StoreError
+from shared.store.jobs import Claimed
+from shared.store.pool import Pool
+from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WORKER_RETRIES
+from worker.endings import Endings
+from worker.errors import AttemptFailed, LeaseLost, PermanentFailure
+from worker.handlers.contract import Answer
+from worker.held_jobs import HeldJobs
+from worker.pool import Done, HandlerPool
+from worker.pool_wire import Order
+from worker.response_document import DocumentFile, RequestPart, document_of
+from worker.response_writer import Committed, ResponseWriter
+from worker.retry import Again, Failure, RetryPolicy, after_failure
+from worker.scratch import JobFolder, Scratch
+from worker.staging import stage
+
+__all__ = ["JobRunner", "RunnerLimits"]
+
+_log = structlog.get_logger(__name__)
+
+_STAGED_BY: Final = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """What one attempt may take."""
+
+    handler_s: float
+    input_bytes: int
+
+
+class JobRunner:
+    """Carries out attempts. `run` never raises but CancelledError."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        stores: Mapping[str, Store],
+        handlers: HandlerPool,
+        held: HeldJobs,
+        endings: Endings,
+        scratch: Scratch,
+        threads: FileThreads,
+        limits: RunnerLimits,
+        policy: RetryPolicy,
+        options: Mapping[str, Any],
+        rand: Random,
+    ) -> None:
+        self._pool = pool
+        self._stores = stores
+        self._handlers = handlers
+        self._held = held
+        self._endings = endings
+        self._scratch = scratch
+        self._threads = threads
+        self._limits = limits
+        self._policy = policy
+        self._options = dict(options)
+        self._rand = rand
+
+    async def run(self, job: Claimed, queue: str) -> None:
+        """One attempt, to whatever end."""
+        began = wall()
+        try:
+            await self._attempt(job, queue)
+        except LeaseLost as error:
+            _log.info("attempt abandoned", reason=str(error))
+        except PermanentFailure as error:
+            await self._fail(job, queue, Failure(str(error), permanent=True))
+        except AttemptFailed as error:
+            await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"))
+        except StoreError as error:
+            # The database cannot be told now. The lease ends by itself, and another attempt adopts what was written.
+            _log.warning("job left to its lease", error=str(error))
+        except Exception as error:  # noqa: BLE001 - ours: it costs this attempt and is seen in the log
+            _log.exception("attempt failed unexpectedly")
+            await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"[:500]))
+        _log.debug("attempt over", seconds=round(wall() - began, 3))
+
+    async def _attempt(self, job: Claimed, queue: str) -> None:
+        if job.attempt > self._policy.max_attempts:
+            # Every attempt is counted when it begins: those that are missing ended with their worker.
+            raise PermanentFailure(f"none of {job.attempt - 1} attempts came to a result")
+        store = self._stores.get(job.store)
+        if store is None:
+            raise AttemptFailed(f"this worker does not know the store {job.store!r}")
+        writer = ResponseWriter(store, self._held.still_ours)
+        committed = await writer.find(job) if job.lease_token > 1 else None
+        adopted = committed is not None
+        if committed is None:
+            committed = await self._respond(job, store, writer)
+        self._held.still_ours(job)
+        if not await self._endings.ready(job, committed):
+            raise LeaseLost
+        document = committed.document
+        WORKER_FINISHED.labels(queue, self._kind(document.handler), document.outcome).inc()
+        _log.info(
+            "job done",
+            stage="recorded",
+            outcome=document.outcome,
+            handler=document.handler,
+            files=len(document.files),
+            adopted=adopted,
+            attempt=job.attempt,
+        )
+
+    async def _respond(self, job: Claimed, store: Store, writer: ResponseWriter) -> Committed:
+        folder = await self._threads.run("", self._scratch.job_folder, f"{job.job_id}.{job.lease_token}")
+        try:
+            answer = await stage(store, job, folder.input, self._threads, max_bytes=self._limits.input_bytes)
+            handler, files = _STAGED_BY, list[DocumentFile]()
+            if answer is None:
+                done = await self._handle(job, folder)
+                handler, answer = done.handler, done.answer
+                files = await writer.put_files(job, answer.files, folder.output)
+            return await writer.commit(job, self._document(job, handler, answer, files))
+        finally:
+            await self._threads.run_always("", folder.remove)
+
+    async def _handle(self, job: Claimed, folder: JobFolder) -> Done:
+        order = Order(job.kind, job.name, str(folder.input), str(folder.output), self._options)
+        done = await self._handlers.run(order, timeout_s=self._limits.handler_s)
+        WORKER_HANDLER_SECONDS.labels(self._kind(done.handler)).observe(done.seconds)
+        return done
+
+    def _document(self, job: Claimed, handler: str, answer: Answer, files: list[DocumentFile]) -> Any:
+        return document_of(
+            job_id=job.job_id,
+            device_id=job.device_id,
+            request=RequestPart(job.name, job.size, job.content_version),
+            handler=handler,
+            answer=answer,
+            files=files,
+            finished_at=iso(wall()),
+        )
+
+    async def _fail(self, job: Claimed, queue: str, failure: Failure) -> None:
+        verdict = after_failure(
+            self._policy, failure, attempt=job.attempt, expires_in_s=job.expires_in_s, rand=self._rand
+        )
+        try:
+            if isinstance(verdict, Again):
+                ours = await jobs.retry(
+                    self._pool, job.job_id, job.lease_token, error=failure.error, delay_s=verdict.delay_s
+                )
+                WORKER_RETRIES.labels(queue).inc()
+                _log.warning(
+                    "attempt failed", error=failure.error, again_in_s=round(verdict.delay_s, 2), attempt=job.attempt
+                )
+            else:
+                ours = await self._endings.failed(job, failure.error)
+                WORKER_FINISHED.labels(queue, self._kind(job.kind), "dead").inc()
+                _log.error("job dead", error=failure.error, why=verdict.reason, attempt=job.attempt)
+        except StoreError as error:
+            _log.warning("job left to its lease", error=str(error), failure=failure.error)
+        else:
+            if not ours:
+                _log.info("job was no longer ours when its attempt failed", failure=failure.error)
+
+    def _kind(self, kind: str) -> str:
+        """A label from a closed set: kinds in jobs are whatever somebody wrote there."""
+        return kind if kind in self._handlers.kinds or kind == _STAGED_BY else "unknown"

@@ -1,0 +1,154 @@
+"""Settings of a worker."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.bus.client import RedisSettings
+from shared.cloud.settings import CloudSettings
+from shared.settings import boolean, bounded_float, bounded_int, choice, path, setting, text
+from shared.store.settings import DatabaseSettings
+from shared.telemetry.health import OpsSettings
+from shared.telemetry.logs import LogSettings
+
+__all__ = ["WorkerSettings"]
+
+_MB = 1_000_000
+
+
+def _queues(raw: str) -> tuple[str, ...]:
+    queues = tuple(dict.fromkeys(part.strip() for part in raw.split(",") if part.strip()))
+    if not 1 <= len(queues) <= 16 or any(len(queue) > 64 or not queue.isascii() for queue in queues):
+        raise ValueError("not 1 to 16 names separated by commas")
+    return queues
+
+
+def _options(raw: str) -> dict[str, Any]:
+    try:
+        options = json.loads(raw)
+    except ValueError:
+        raise ValueError("not JSON") from None
+    if not isinstance(options, dict) or not all(isinstance(v, bool | int | float | str) for v in options.values()):
+        raise ValueError('not a JSON object of plain values, for example {"table.max_columns": 500}')
+    return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings, OpsSettings):
+    """Everything a worker can be told. Durations are seconds."""
+
+    name: str = setting("FLEETWIRE_WORKER_NAME", "worker-1", help="Name of this worker.", parse=text(max_length=64))
+    queues: tuple[str, ...] = setting(
+        "FLEETWIRE_WORKER_QUEUES", ("requests",), help="Queues to take jobs from, with commas.", parse=_queues
+    )
+    processes: int = setting(
+        "FLEETWIRE_WORKER_PROCESSES", 2, help="Processes that run handlers.", parse=bounded_int(1, 256)
+    )
+    concurrency: int = setting(
+        "FLEETWIRE_WORKER_CONCURRENCY",
+        8,
+        help="Jobs at work at once; those beyond the processes read, wait or write.",
+        parse=bounded_int(1, 1024),
+    )
+    lease_s: float = setting(
+        "FLEETWIRE_WORKER_LEASE_S", 60.0, help="How long a silent worker keeps a job.", parse=bounded_float(0.1, 3600)
+    )
+    heartbeat_s: float = setting(
+        "FLEETWIRE_WORKER_HEARTBEAT_S", 20.0, help="How often leases are renewed.", parse=bounded_float(0.02, 1200)
+    )
+    poll_s: float = setting(
+        "FLEETWIRE_WORKER_POLL_S",
+        1.0,
+        help="Jobs are looked for every one to two of these.",
+        parse=bounded_float(0.02, 60),
+    )
+    drain_s: float = setting(
+        "FLEETWIRE_WORKER_DRAIN_S", 12.0, help="How long jobs may go on after SIGTERM.", parse=bounded_float(0, 600)
+    )
+    handler_s: float = setting(
+        "FLEETWIRE_WORKER_HANDLER_S", 180.0, help="How long a handler may take.", parse=bounded_float(0.1, 3600)
+    )
+    max_attempts: int = setting(
+        "FLEETWIRE_WORKER_MAX_ATTEMPTS", 6, help="Attempts at a job, the first included.", parse=bounded_int(1, 100)
+    )
+    retry_base_s: float = setting(
+        "FLEETWIRE_WORKER_RETRY_BASE_S",
+        2.0,
+        help="Bound of the first wait; it doubles.",
+        parse=bounded_float(0.01, 3600),
+    )
+    retry_cap_s: float = setting(
+        "FLEETWIRE_WORKER_RETRY_CAP_S", 300.0, help="Largest wait between attempts.", parse=bounded_float(0.01, 86_400)
+    )
+    ttl_s: float = setting(
+        "FLEETWIRE_WORKER_TTL_S",
+        86_400.0,
+        help="No attempt begins later than this after the first.",
+        parse=bounded_float(1, 30 * 86_400),
+    )
+    input_mb: int = setting(
+        "FLEETWIRE_WORKER_INPUT_MB", 512, help="Largest request file, in MB.", parse=bounded_int(1, 100_000)
+    )
+    memory_mb: int = setting(
+        "FLEETWIRE_WORKER_MEMORY_MB", 500, help="Memory of a handler process, in MB.", parse=bounded_int(100, 100_000)
+    )
+    recycle_after: int = setting(
+        "FLEETWIRE_WORKER_RECYCLE_AFTER",
+        200,
+        help="Files after which a process is replaced.",
+        parse=bounded_int(1, 10**9),
+    )
+    nice: int = setting(
+        "FLEETWIRE_WORKER_NICE", 5, help="How far handlers give way to other processes.", parse=bounded_int(0, 19)
+    )
+    work_folder: Path | None = setting(
+        "FLEETWIRE_WORKER_TMP",
+        None,
+        help="Folder for files at work; default: worker-tmp beside the cloud folder.",
+        parse=path,
+    )
+    photo_position: str = setting(
+        "FLEETWIRE_WORKER_PHOTO_POSITION",
+        "strip",
+        help="Whether the position in a photo is kept in the response.",
+        parse=choice("strip", "keep"),
+    )
+    handler_options: dict[str, Any] = setting(
+        "FLEETWIRE_WORKER_HANDLER_OPTIONS", None, help="JSON object of handlers' options.", parse=_options
+    )
+    noop: bool = setting(
+        "FLEETWIRE_WORKER_NOOP", False, help="Whether *.noop files are answered by nothing, to measure.", parse=boolean
+    )
+
+    def check(self) -> list[str]:
+        """Rules between settings."""
+        problems = []
+        if self.heartbeat_s > self.lease_s / 3:
+            problems.append(
+                f"FLEETWIRE_WORKER_HEARTBEAT_S={self.heartbeat_s:g} is wrong: it must be at most a third of "
+                f"FLEETWIRE_WORKER_LEASE_S={self.lease_s:g}, so that one lost renewal does not lose the lease"
+            )
+        if self.retry_base_s > self.retry_cap_s:
+            problems.append("FLEETWIRE_WORKER_RETRY_BASE_S is wrong: it must not be above FLEETWIRE_WORKER_RETRY_CAP_S")
+        return problems
+
+    @property
+    def scratch(self) -> Path:
+        """The folder for files at work."""
+        return self.work_folder or self.cloud_root.parent / "worker-tmp"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What handlers are told."""
+        return {**(self.handler_options or {}), "photo.position": self.photo_position}
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory bound in bytes."""
+        return self.memory_mb * _MB
+
+    @property
+    def input_bytes(self) -> int:
+        """The bound on request files in bytes."""
+        return self.input_mb * _MB
