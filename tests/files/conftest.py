@@ -36,6 +36,12 @@ class Running:
     port: int
     signer: SignedUrls
     client: httpx.AsyncClient
+    server: AsgiServer
+
+    def connections(self) -> int:
+        """How many the server holds open."""
+        inner = self.server._server
+        return len(inner.server_state.connections) if inner is not None else 0
 
     def url(self, method: Method, path: str, content: bytes = b"", **options: object) -> str:
         """A signed address for this content."""
@@ -100,6 +106,7 @@ def start(tmp_path: Path) -> Start:
                     server.port,
                     SignedUrls(KEYS, url),
                     client,
+                    server,
                 )
         finally:
             await transfers.leave(0)

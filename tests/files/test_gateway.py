@@ -210,6 +210,9 @@ async def test_an_address_for_another_host_admits_nothing_here(running: Running)
     here = elsewhere.replace("other.example", f"127.0.0.1:{running.port}")
     problem(await running.client.get(here), 403, "forbidden")
     problem(await running.client.get(here, headers={"Host": "other.example"}), 403, "forbidden")
+    ours = running.url("GET", "f", b"12345")
+    problem(await running.client.get(ours, headers={"Host": "other.example"}), 403, "forbidden")
+    assert (await running.client.get(ours)).status_code == 200
 
 
 async def test_an_expired_address_is_gone(running: Running) -> None:
@@ -322,14 +325,28 @@ async def test_a_reader_that_takes_nothing_is_cut_off(start: Start) -> None:
         del reader
 
 
+def put_endless(running: Running) -> str:
+    """A file of a terabyte that takes no space; the address of it."""
+    running.put_file("f", b"")
+    os.truncate(running.root / "f", 2**40)
+    return running.url("GET", "f", size=2**40)
+
+
 async def test_a_download_whose_client_goes_away_stops_reading(running: Running) -> None:
-    content = os.urandom(40_000_000)
-    running.put_file("f", content)
-    reader, writer = await running.connect(running.url("GET", "f", content), "GET")
+    reader, writer = await running.connect(put_endless(running), "GET")
     await reader.readexactly(100_000)
     assert len(running.transfers) == 1
     writer.transport.abort()
     await running.until(lambda: len(running.transfers) == 0)
+
+
+async def test_a_download_beyond_its_time_frees_its_connection_though_nobody_reads(start: Start) -> None:
+    async with start(transfer_min_s=0.1, bytes_per_s_min=2**60, stall_write_s=60) as running:
+        reader, writer = await running.connect(put_endless(running), "GET")
+        await reader.readexactly(100_000)
+        await running.until(lambda: len(running.transfers) == 0)
+        await running.until(lambda: running.connections() == 0)
+        writer.transport.abort()
 
 
 async def test_one_transfer_too_many_is_told_when_to_come_back(start: Start) -> None:
