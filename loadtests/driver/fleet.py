@@ -145,6 +145,8 @@ class Device(asyncio.Protocol):
             digits = payload[start : start + 20]
             sent = int(digits[: len(digits) - len(digits.lstrip(b"0123456789"))])
             fleet.latencies.add((time.monotonic_ns() - sent) / 1e6)
+        if fleet.on_event is not None:
+            fleet.on_event(self.device_id, payload)
         if fleet.options.keep_history:
             at = payload.find(_ID) + len(_ID)
             fleet.history.shown(self.device_id, payload[at : payload.index(b'"', at)].decode())
@@ -216,6 +218,7 @@ class Fleet:
         self.latencies = Latencies()
         self.totals = Totals()
         self.stopping = False
+        self.on_event: Callable[[str, bytes], None] | None = None
         self.devices = [Device(self, device_id) for device_id in device_ids]
         self._tasks: set[asyncio.Task[None]] = set()
         self._connects = 0
