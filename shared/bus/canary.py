@@ -40,7 +40,7 @@ class Canary:
         reader: SlotReader,
         on_state: Callable[[BusState], None],
         interval_s: float = 0.4,
-        probe_deadline_s: float = 0.4,
+        probe_deadline_s: float = 0.3,
         rand: Random | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:

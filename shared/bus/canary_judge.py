@@ -71,6 +71,7 @@ class CanaryJudge:
         # Nothing is believed of a connection until a canary that was sent over it came back.
         self._proven_after: int | None = 0
         self._probing = False
+        self._next_probe = 0.0
         self._answers: bool | None = None
         self._reconnect_at = 0.0
 
@@ -110,12 +111,14 @@ class CanaryJudge:
                 sent.is_late = True
                 self._late += 1
         actions: list[Action] = []
-        if now >= self._next_send:
+        # Half a tick early rather than a whole one late.
+        if now >= self._next_send - self._tick_s / 2:
             self._next_send = now + self._interval_s
             actions.append(self._send(now))
-            if self._late and not self._probing:
-                self._probing = True
-                actions.append(Probe())
+        if self._late and not self._probing and now >= self._next_probe:
+            self._probing = True
+            self._next_probe = now + self._interval_s
+            actions.append(Probe())
         if self.state is BusState.DEAF and now >= self._reconnect_at:
             self._reconnect_at = now + self._reconnect_every_s
             actions.append(Reconnect())

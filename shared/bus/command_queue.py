@@ -102,6 +102,11 @@ class CommandQueue:
         """Whether there is a connection now."""
         return self._connection is not None
 
+    @property
+    def held(self) -> int:
+        """Commands that wait or were not answered yet."""
+        return len(self._waiting) + len(self._in_flight)
+
     def offer(self, command: bytes) -> Offer:
         """Take an encoded command, or say at once why not. Keeps the order of calls."""
         if self._closing:
@@ -133,15 +138,14 @@ class CommandQueue:
     async def close(self) -> None:
         """Take nothing more, give Redis a moment for what waits, then end."""
         self._closing = True
-        if self._waiting or self._in_flight:
+        if self.held:
             self._drained.clear()
             try:
                 async with asyncio.timeout(self._limits.flush_s):
                     await self._drained.wait()
             except TimeoutError:
-                left = len(self._waiting) + len(self._in_flight)
-                self._dropped["closing"].inc(left)
-                _log.warning("not flushed at exit", role=self._role, messages=left)
+                self._dropped["closing"].inc(self.held)
+                _log.warning("not flushed at exit", role=self._role, messages=self.held)
         self._closed.set()
         self._disconnect()
         self._lost.set()
@@ -182,8 +186,7 @@ class CommandQueue:
             pass
 
     def _is_full(self, size: int) -> bool:
-        held = len(self._waiting) + len(self._in_flight)
-        return held >= self._limits.commands or self._bytes + size > self._limits.size_bytes
+        return self.held >= self._limits.commands or self._bytes + size > self._limits.size_bytes
 
     def _expire(self, now: float) -> None:
         waiting = self._waiting

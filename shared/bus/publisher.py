@@ -42,6 +42,11 @@ class Publisher:
         """Whether there is a connection now."""
         return self._queue.connected
 
+    @property
+    def held(self) -> int:
+        """What was offered and not answered by Redis yet."""
+        return self._queue.held
+
     def offer(self, message: Message) -> Offer:
         """Queue a message for the slot of its device. Never waits."""
         return self._queue.offer(resp.pack((_SPUBLISH, slot_channel(slot_of(message.device_id)), message.encode())))

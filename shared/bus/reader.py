@@ -189,7 +189,7 @@ class SlotReader:
         self._write_commands()
         asked_at = self._subscriptions.oldest_question()
         overdue = asked_at is not None and now - asked_at > self._deadline_s
-        # Twice in a row: after a stall of this process the answers lie in the socket, unread, when the first tick comes.
+        # Twice in a row: after a stall of this process the answers lie unread in the socket at the first tick.
         self._overdue_ticks = self._overdue_ticks + 1 if overdue else 0
         if self._overdue_ticks >= 2:
             self.reconnect("a subscription was not confirmed in time")
@@ -240,8 +240,8 @@ class SlotReader:
             return
         self._is_changed = False
         self._write_commands()
-        slots = map(slot_of_channel, self._subscriptions.take_gaps())
-        if gaps := frozenset(slot for slot in slots if slot is not None):
+        gaps = frozenset(slot for c in self._subscriptions.take_gaps() if (slot := slot_of_channel(c)) is not None)
+        if gaps:
             self._on_gap(gaps)
         if self._subscriptions.all_confirmed:
             self._backoff.reset()
