@@ -1,7 +1,8 @@
-"""The root folder on disk: opened once, opened again when its path leads elsewhere, its device folders listed for all feeds at once.
+"""The root folder on disk: opened once, opened again when its path leads elsewhere, its device folders listed for all
+feeds at once.
 
-The root is never made and, once it was scanned, neither are the folders in it: an empty folder where a disk is not mounted would look
-as if every file had been removed.
+The root is never made and, once it was scanned, neither are the folders in it: an empty folder where a disk is not
+mounted would look as if every file had been removed.
 """
 
 import asyncio

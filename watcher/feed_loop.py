@@ -1,8 +1,8 @@
 """One feed under one term: notices and scans in, committed pages out.
 
-Two tasks. One scans, and only finds; the other looks at what is due and records it, and is the only one that writes, so the feed's
-pages follow one another. Nothing is begun while the lease is not trusted, and a page that Postgres refuses because the term is over
-ends the feed here. What cannot be recorded now, because Postgres is away, stays due.
+Two tasks. One scans, and only finds; the other looks at what is due and records it, and is the only one that writes,
+so the feed's pages follow one another. Nothing is begun while the lease is not trusted, and a page that Postgres
+refuses because the term is over ends the feed here. What cannot be recorded now, because Postgres is away, stays due.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class FeedTools:
 
 
 class FeedLoop:
-    """The feed `feed_id` under `term`, as long as `trusted()`. Methods that do not wait are for the loop's own thread."""
+    """The feed `feed_id` under `term`, as long as `trusted()`. What does not wait is for the event loop's thread."""
 
     def __init__(
         self, feed_id: str, partition: int, term: int, *, trusted: Callable[[], bool], tools: FeedTools
@@ -143,13 +143,15 @@ class FeedLoop:
 
     def on_difference(self, path: str, stat: FileStat) -> None:
         """The scan saw a file that the ledger has otherwise, or not."""
-        baseline = self._tools.take_baseline and not self._baselined
-        self._pacing.found(path, stat, clock.monotonic(), baseline=baseline)
-        self._wake.set()
+        self._found(path, stat, baseline=self._tools.take_baseline and not self._baselined)
 
     def on_missing(self, path: str) -> None:
         """The scan did not see what the ledger has."""
-        self._pacing.found(path, None, clock.monotonic())
+        self._found(path, None, baseline=False)
+
+    def _found(self, path: str, stat: FileStat | None, *, baseline: bool) -> None:
+        if not self._pacing.found(path, stat, clock.monotonic(), baseline=baseline):
+            self._scan_due = clock.monotonic() + self._times.poll_s
         self._wake.set()
 
     def on_job_folder(self, path: str) -> None:
@@ -180,7 +182,7 @@ class FeedLoop:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _record_forever(self) -> None:
-        backoff = Backoff(self._tools.rand, base=0.1, cap=5.0)
+        backoff = Backoff(self._tools.rand, base=0.1, cap=2.0)
         ready = False
         while not self._stopping:
             if not self._trusted():
@@ -233,7 +235,11 @@ class FeedLoop:
             self._page.gone.append(outcome.path)
         elif isinstance(outcome, Refused):
             self._tools.on_refused(outcome)
-            self._page.gone.append(outcome.path)
+            if outcome.reason == "unreadable":
+                # It may be the file that the ledger has, and be readable again tomorrow.
+                self._pacing.finished(outcome.path, now)
+            else:
+                self._page.gone.append(outcome.path)
         elif isinstance(outcome, Unsettled):
             self._pacing.unsettled(outcome.path, now, outcome.stat)
         elif isinstance(outcome, Large):

@@ -1,7 +1,7 @@
 """The feeds this process holds: one loop each, notices routed to them by the device in the path.
 
-A loop that ends by itself has either been fenced or has met a bug; both mean that its lease is given up, and whoever claims the feed
-next begins with a scan.
+A loop that ends by itself has either been fenced or has met a bug; both mean that its lease is given up, and whoever
+claims the feed next begins with a scan.
 """
 
 import asyncio
@@ -14,7 +14,13 @@ import structlog
 from shared.hash_slots import partition_of
 from shared.store import items
 from shared.store.errors import StoreError, TermOver
-from shared.telemetry.metrics import WATCHER_FEEDS_OWNED, WATCHER_LEASE_CHANGES, WATCHER_OVERFLOWS, WATCHER_REFUSED
+from shared.telemetry.metrics import (
+    WATCHER_FEEDS_OWNED,
+    WATCHER_LEASE_CHANGES,
+    WATCHER_OVERFLOWS,
+    WATCHER_REFUSED,
+    WATCHER_WAITING,
+)
 from watcher.feed_loop import FeedLoop, FeedTools
 from watcher.pacing import Notice
 from watcher.places import AREAS, Place, Refused, locate, shown
@@ -69,6 +75,7 @@ class FeedSet:
         self._give_up = give_up
         self._loops: dict[int, FeedLoop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._giving: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"FeedSet({len(self._loops)} of {len(self._partitions)} feeds)"
@@ -83,11 +90,11 @@ class FeedSet:
     def on_gained(self, feed_id: str, term: int) -> None:
         """Begin with a feed."""
         partition = self._partitions[feed_id]
-        loop = FeedLoop(
-            feed_id, partition, term, trusted=lambda: self._trusted(feed_id, term), tools=self._tools
-        )
+        loop = FeedLoop(feed_id, partition, term, trusted=lambda: self._trusted(feed_id, term), tools=self._tools)
         self._loops[partition] = loop
-        self._tasks[feed_id] = asyncio.create_task(self._run(loop), name=f"feed {feed_id}")
+        task = asyncio.create_task(loop.run(), name=f"feed {feed_id}")
+        task.add_done_callback(lambda ended: self._on_ended(loop, ended))
+        self._tasks[feed_id] = task
         self._counted("gained")
 
     def on_renewed(self) -> None:
@@ -102,25 +109,32 @@ class FeedSet:
         for loop in loops:
             loop.stop()
             self._counted(change)
+        # Before anything is awaited: the feed may be claimed again, and watched anew, while the old loop ends.
+        gone = {loop.partition for loop in loops}
+        self._tree.forget(*(path for path in self._tree.paths() if _partition_of_folder(path) in gone))
         if tasks and grace_s:
             await asyncio.wait(tasks, timeout=grace_s)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        gone = {loop.partition for loop in loops}
-        self._tree.forget(*(path for path in self._tree.paths() if _partition_of_folder(path) in gone))
 
-    async def _run(self, loop: FeedLoop) -> None:
-        try:
-            await loop.run()
+    def _on_ended(self, loop: FeedLoop, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or self._tasks.get(loop.feed_id) is not task:
             return
-        except TermOver:
-            _log.warning("feed taken over by another watcher", feed=loop.feed_id, term=loop.term)
-        except Exception:
-            _log.exception("feed failed", feed=loop.feed_id)
-            await asyncio.sleep(_CRASH_PAUSE_S)
-        # Not awaited here: giving up ends this task.
-        self._ending = asyncio.ensure_future(self._give_up(loop.feed_id, loop.term))
+        error = task.exception()
+        if isinstance(error, TermOver):
+            _log.warning("feed was taken over", feed=loop.feed_id, term=loop.term)
+            pause = 0.0
+        else:
+            _log.error("feed failed, beginning anew", feed=loop.feed_id, term=loop.term, exc_info=error)
+            pause = _CRASH_PAUSE_S
+        giving = asyncio.create_task(self._give_up_after(pause, loop), name=f"give up {loop.feed_id}")
+        self._giving.add(giving)
+        giving.add_done_callback(self._giving.discard)
+
+    async def _give_up_after(self, pause: float, loop: FeedLoop) -> None:
+        await asyncio.sleep(pause)
+        await self._give_up(loop.feed_id, loop.term)
 
     def _counted(self, change: str) -> None:
         WATCHER_LEASE_CHANGES.labels(change).inc()
@@ -173,6 +187,7 @@ class FeedSet:
         try:
             for feed_id in await items.feeds_with_arrivals(self._tools.pool, list(by_feed)):
                 by_feed[feed_id].on_arrivals()
+            WATCHER_WAITING.set(await items.waiting_count(self._tools.pool, list(by_feed)))
         except StoreError as error:
             _log.debug("arrivals not looked for", error=str(error))
 

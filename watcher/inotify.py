@@ -1,7 +1,8 @@
 """Linux inotify, as thin as it can be: watches by number, events as the kernel wrote them.
 
-Made here and not taken from a library because the parts that decide correctness must show: that the kernel's queue overflowed,
-names as bytes in any encoding, and watching the very folder that is open rather than whatever its path leads to by then.
+Made here and not taken from a library because the parts that decide correctness must show: that the kernel's queue
+overflowed, names as bytes in any encoding, and watching the very folder that is open rather than whatever its path
+leads to by then.
 """
 
 import ctypes
@@ -52,7 +53,7 @@ class Inotify:
         return f"Inotify(fd={self.fd})"
 
     def add(self, folder_fd: int) -> int:
-        """Watch an open folder; the same folder gets the same number again. Raises OSError (ENOSPC: no watch is left)."""
+        """Watch an open folder; the same one gets the same number again. Raises OSError (ENOSPC: no watch is left)."""
         path = b"/proc/self/fd/%d" % folder_fd
         return self._checked(self._libc.inotify_add_watch(self.fd, path, _WATCHED | _ONLYDIR))
 

@@ -1,20 +1,21 @@
 """Keeps this watcher's leases: heartbeat, claims, giving away, all by the rules of ownership.py.
 
-Twice a second the membership is read and what is free and ours is claimed; every heartbeat all leases are renewed, in one Postgres
-statement and, beside it, one Redis pipeline. Redis only keeps rivals from trying at the same time: that it cannot be asked changes
-nothing. A claim asks Postgres what is free before it touches a lock, so the owner of a lease whose lock was lost when Redis was
-flushed is not disturbed.
+Twice a second the membership is read and what is free and ours is claimed; every heartbeat all leases are renewed, in
+one Postgres statement and, beside it, one Redis pipeline. Redis only keeps rivals from trying at the same time: that
+it cannot be asked changes nothing. A claim asks Postgres what is free before it touches a lock, so the owner of a
+lease whose lock was lost when Redis was flushed is not disturbed.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from shared import clock
+from shared.bus.lease_lock import Held
 from shared.store import feeds, leases
 from shared.store.errors import StoreError, StoreUnavailable
 from shared.store.pool import Pool
@@ -22,8 +23,7 @@ from watcher.ownership import Ownership
 
 _log = structlog.get_logger(__name__)
 
-LockAnswer = Literal["mine", "anothers", "unknown"]
-_PAGE_GRACE_S: Final = 5.0
+_PAGE_GRACE_S: Final = 4.0
 _BEATS_A_SILENCE: Final = 6
 
 
@@ -37,11 +37,11 @@ class Replaced(Exception):
 class Locks(Protocol):
     """The Redis side. Nothing here raises or waits longer than a deadline."""
 
-    async def hold(self, names: Collection[str]) -> Mapping[str, LockAnswer]:
+    async def hold(self, names: Sequence[str]) -> Mapping[str, Held]:
         """Take what is free, keep what is ours."""
         ...
 
-    async def release(self, names: Collection[str]) -> None:
+    async def release(self, names: Sequence[str]) -> None:
         """Give up what is ours."""
         ...
 
@@ -87,7 +87,8 @@ class LeaseKeeper:
         self._times = times
         self._rand = rand
         self._holders: Holders | None = None
-        # One change of leases at a time: a heartbeat that is under way must not take a lock again that is being given up.
+        # One change of leases at a time: a heartbeat that is under way must not take a lock again that is being given
+        # up.
         self._changing = asyncio.Lock()
         self._giving: set[asyncio.Task[None]] = set()
         self.answered_at = float("-inf")
@@ -155,13 +156,14 @@ class LeaseKeeper:
                 return True
             started = clock.monotonic()
             renewing = asyncio.create_task(self._renew(asked))
-            answers = await self._locks.hold(asked)
+            # A lock whose lease cannot be renewed is left to expire, or it would keep out those who reach Postgres.
+            answers = await self._locks.hold([feed for feed in asked if self._ownership.believed(feed, started)])
             renewed = await renewing
         lost = [] if renewed is None else self._ownership.on_renewed(asked, renewed, started)
         taken = {
             feed: term
             for feed, term in asked.items()
-            if answers.get(feed) == "anothers" and self._ownership.on_taken(feed, term)
+            if answers.get(feed) is Held.ANOTHERS and self._ownership.on_taken(feed, term)
         }
         await self._end([*lost, *taken], "lost")
         if taken:
@@ -180,7 +182,7 @@ class LeaseKeeper:
 
     @property
     def _deadline_s(self) -> float:
-        return self._times.heartbeat_s / 2
+        return min(3.0, self._times.heartbeat_s / 2)
 
     async def _scan_forever(self) -> None:
         troubled = False
@@ -213,17 +215,15 @@ class LeaseKeeper:
         if not free:
             return
         answers = await self._locks.hold(free)
-        allowed = [name for name in free if answers.get(name) != "anothers"]
+        allowed = [name for name in free if answers.get(name) is not Held.ANOTHERS]
         terms: dict[str, int] = {}
         try:
             if allowed:
                 started = clock.monotonic()
-                terms = await leases.claim(
-                    self._pool, allowed, self._name, ttl_s=self._times.ttl_s, limit=len(allowed)
-                )
+                terms = await leases.claim(self._pool, allowed, self._name, ttl_s=self._times.ttl_s, limit=len(allowed))
                 self._ownership.on_claimed(terms, started)
         finally:
-            if not_won := [name for name in allowed if name not in terms and answers.get(name) == "mine"]:
+            if not_won := [name for name in allowed if name not in terms and answers.get(name) is Held.MINE]:
                 await self._locks.release(not_won)
         assert self._holders is not None, "join() comes first"
         for feed_id, term in sorted(terms.items()):
@@ -232,13 +232,15 @@ class LeaseKeeper:
             _log.info("leases claimed", leases=len(terms), held=len(self._ownership.held))
 
     async def _give_up(self, terms: dict[str, int], change: str, *, grace_s: float) -> None:
+        # What was lost meanwhile, and perhaps claimed again, is none of this call's business.
+        terms = {feed: term for feed, term in terms.items() if self._ownership.holds(feed, term)}
         if not terms:
             return
         await self._end(list(terms), change, grace_s=grace_s)
         async with self._changing:
+            await self._release(terms)
             for feed, term in terms.items():
                 self._ownership.drop(feed, term)
-            await self._release(terms)
 
     async def _release(self, terms: dict[str, int], *, locks: bool = True) -> None:
         try:

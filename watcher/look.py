@@ -1,8 +1,9 @@
 """Looking at files: is it there, is it whole, what is its hash.
 
-A look counts only when the file was the same before and after it was read; otherwise somebody writes, and it is looked at again.
-Small files are read in the thread that looked, since handing over costs more than reading; large ones piece by piece, so that
-they hold no thread for long. Everything is opened beneath the root and without following links.
+A look counts only when the file was the same before and after it was read; otherwise somebody writes, and it is
+looked at again. Small files are read in the thread that looked, since handing over costs more than reading; large
+ones piece by piece, so that they hold no thread for long. Everything is opened beneath the root and without following
+links.
 """
 
 import asyncio

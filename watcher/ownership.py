@@ -1,14 +1,16 @@
 """Which feeds a watcher holds, may act for, should take and should give away [pure].
 
-Assignment is rendezvous hashing over the watchers that live, so nobody coordinates: a watcher that joins only takes feeds, one
-that leaves only gives its own away. The rules of trust, with the usual numbers (lease 30 s, heartbeat 10 s, trust 20 s):
+Assignment is rendezvous hashing over the watchers that live, so nobody coordinates: a watcher that joins only takes
+feeds, one that leaves only gives its own away. The rules of trust, with the usual numbers (lease 30 s, heartbeat 10
+s, trust 20 s):
 
     renewal begins at t, Postgres sets the lease to end at (some moment after t) + 30
     the owner trusts itself until t + 20, by its own clock, which counts suspend
 
-The anchor is the *start* of the renewal, because the answer may be late: counted from the answer, a slow reply would stretch
-the trust beyond the lease. The 10 s between the two are for clocks that do not run alike and for work under way. Redis may end
-the trust at once (the lock is another's) and never prolongs it; when it cannot be asked, Postgres alone decides.
+The anchor is the *start* of the renewal, because the answer may be late: counted from the answer, a slow reply would
+stretch the trust beyond the lease. The 10 s between the two are for clocks that do not run alike and for work under
+way. Redis may end the trust at once (the lock is another's) and never prolongs it; when it cannot be asked, Postgres
+alone decides.
 
 None of this protects the data. The term does, in the transaction; trust only spares rivals each other's work.
 """
@@ -28,7 +30,7 @@ class Held:
 
 
 class Ownership:
-    """One watcher's view. Every method takes `now` or the start of the call whose answer it gets, on the monotonic clock."""
+    """One watcher's view. Times are `now`, or the start of the call whose answer came, on the monotonic clock."""
 
     def __init__(self, name: str, feeds: Iterable[str], *, trust_s: float) -> None:
         self.name = name
@@ -105,6 +107,16 @@ class Ownership:
         held = self.held.get(feed)
         if held is not None and held.term == term:
             del self.held[feed]
+
+    def holds(self, feed: str, term: int) -> bool:
+        """Whether the feed is held under this term, trusted or not."""
+        held = self.held.get(feed)
+        return held is not None and held.term == term
+
+    def believed(self, feed: str, now: float) -> bool:
+        """Whether the lease of a feed may be taken to run."""
+        held = self.held.get(feed)
+        return held is not None and now < held.trusted_until
 
     def trusted(self, feed: str, term: int, now: float) -> bool:
         """Whether work may begin for the feed under this term."""

@@ -1,12 +1,13 @@
 """When to look at a path [pure]: the notices of a feed, in order of when each is due.
 
-A file moved in is complete and due at once. A file that was closed after writing is due when it has been quiet for the settle
-time, since many programs close and open again. A file that was linked or created is due after the settle time too, unless
-somebody opened it first: then a writer is at work, and its close is waited for. A file that a scan came upon is looked at twice,
-because nothing says that its writer is done. What changes while it is read is looked at again, ever later.
+A file moved in is complete and due at once. A file that was closed after writing is due when it has been quiet for
+the settle time, since many programs close and open again. A file that was linked or created is due after the settle
+time too, unless somebody opened it first: then a writer is at work, and its close is waited for. A file that a scan
+came upon is looked at twice, because nothing says that its writer is done. What changes while it is read is looked at
+again, ever later.
 
-Each path is here once, however often it is noticed, and the number of paths is bounded: above it `notice` says no, and the caller
-must scan instead.
+Each path is here once, however often it is noticed, and the number of paths is bounded: above it `notice` says no,
+and the caller must scan instead.
 """
 
 import heapq

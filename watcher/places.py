@@ -1,8 +1,8 @@
 """Where a path in a cloud folder belongs [pure]: to which device and area, to nobody, or to the refused.
 
-The layout is `Requests/{device_id}/…` and `Responses/{device_id}/…`, files in sub-folders included. Whoever can write into
-the folder chooses names, so each component is checked before it becomes a row, a log field or a path to open. Names that
-are not UTF-8 come with surrogate escapes, as the operating system gives them.
+The layout is `Requests/{device_id}/…` and `Responses/{device_id}/…`, files in sub-folders included. Whoever can write
+into the folder chooses names, so each component is checked before it becomes a row, a log field or a path to open.
+Names that are not UTF-8 come with surrogate escapes, as the operating system gives them.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from typing import Final, Literal
 from shared.protocol.ids import device_id_problem, file_name_problem
 
 Area = Literal["request", "response"]
-RefusalReason = Literal["device_id", "file_name", "depth", "length", "misplaced", "link", "special", "unreadable", "store"]
+RefusalReason = Literal[
+    "device_id", "file_name", "depth", "length", "misplaced", "link", "special", "unreadable", "store"
+]
 
 AREAS: Final[dict[str, Area]] = {"Requests": "request", "Responses": "response"}
 DEPTH_MAX: Final = 8

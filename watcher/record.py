@@ -1,7 +1,8 @@
-"""One page of a feed as one transaction under its term: the ledger, and with it the jobs and events that the changes call for.
+"""One page of a feed as one transaction under its term: the ledger, and with it the jobs and events that the changes
+call for.
 
-Either all of it is committed or nothing, so a watcher that dies at any moment leaves nothing half announced, and the next owner finds
-the same differences again. What was committed is then told to Redis, as a hint that may be lost.
+Either all of it is committed or nothing, so a watcher that dies at any moment leaves nothing half announced, and the
+next owner finds the same differences again. What was committed is then told to Redis, as a hint that may be lost.
 
 Order in the transaction: the fence first; then feeds, items, jobs, responses; the append to the log last.
 """
@@ -221,7 +222,8 @@ class Recorder:
                     event_id=event.event_id,
                 )
             )
-            # The ledger makes this happen once. A key made of path and content would also refuse the same file put again.
+            # The ledger makes this happen once. A key made of path and content would also refuse the same file put
+            # again.
             key = f"item:{response_id}"
             appending.events.append(
                 log.NewEvent(one.place.device_id, event.event_id, RESPONSE_READY, event.body, event.body_hash, key)

@@ -1,7 +1,7 @@
 """Comparing a range of a feed with the ledger: what is new or different, and what is gone.
 
-A scan only finds; it records nothing. What it finds goes the way of every notice: it is looked at again, and recorded under the
-term. So a file that comes or goes while the scan runs cannot be taken for what it no longer is.
+A scan only finds; it records nothing. What it finds goes the way of every notice: it is looked at again, and recorded
+under the term. So a file that comes or goes while the scan runs cannot be taken for what it no longer is.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,7 +38,15 @@ class Scanner:
     """Scans for one feed. Raises StoreUnavailable, CloudError, OSError: the scan is then to be done again."""
 
     def __init__(
-        self, *, root: Callable[[], Root], watch: Watch, threads: FileThreads, pool: Pool, feed_id: str, store: str, finds: Finds
+        self,
+        *,
+        root: Callable[[], Root],
+        watch: Watch,
+        threads: FileThreads,
+        pool: Pool,
+        feed_id: str,
+        store: str,
+        finds: Finds,
     ) -> None:
         self._root = root
         self._watch = watch

@@ -1,7 +1,8 @@
 """What becomes of a file that was seen [pure]: nothing, a note in the ledger, a job, or an event.
 
-The ledger decides. A file whose content is recorded already is not announced again, whatever else changed about it; content that
-differs from what is recorded is. Files in folders that a job reserved are the job's own response and are never announced.
+The ledger decides. A file whose content is recorded already is not announced again, whatever else changed about it;
+content that differs from what is recorded is. Files in folders that a job reserved are the job's own response and are
+never announced.
 """
 
 import mimetypes

@@ -1,8 +1,10 @@
-"""The watched folders of the process: one inotify instance, one entry per folder, events turned into notices about paths.
+"""The watched folders of the process: one inotify instance, one entry per folder, events turned into notices about
+paths.
 
-A folder is watched before it is listed, so whatever comes into it afterwards is told and whatever was there is found. A folder that
-is moved away is forgotten at once with all below it, since the kernel goes on telling of it under its old path. Whenever
-events may have been missed (the kernel's queue overflowed, the disk was unmounted), `on_lost` says so, and only a scan helps.
+A folder is watched before it is listed, so whatever comes into it afterwards is told and whatever was there is found.
+A folder that is moved away is forgotten at once with all below it, since the kernel goes on telling of it under its
+old path. Whenever events may have been missed (the kernel's queue overflowed, the disk was unmounted), `on_lost` says
+so, and only a scan helps.
 """
 
 import asyncio
@@ -51,10 +53,10 @@ class Listener(Protocol):
 class WatchedTree:
     """Folders by path and by watch. `watch` may be called from any thread, all else from the loop's."""
 
-    def __init__(self, source: EventSource | None, listener: Listener) -> None:
+    def __init__(self, source: EventSource | None) -> None:
         """Without a source nothing is watched, and only scans find anything."""
         self._source = source
-        self._listener = listener
+        self._listener: Listener | None = None
         self._lock = threading.Lock()
         self._paths: dict[int, str] = {}
         self._watches: dict[str, int] = {}
@@ -73,8 +75,9 @@ class WatchedTree:
         with self._lock:
             return list(self._watches)
 
-    def start(self) -> None:
+    def start(self, listener: Listener) -> None:
         """Begin to listen on the running loop."""
+        self._listener = listener
         if self._source is not None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._source.fd, self.drain)
@@ -128,7 +131,7 @@ class WatchedTree:
     def drain(self) -> None:
         """Tell what has happened, a bounded part of it in one turn of the loop."""
         for _ in range(_READS_A_TURN):
-            if self._source is None:
+            if self._source is None or self._listener is None:
                 return
             try:
                 events = self._source.read()
@@ -138,12 +141,12 @@ class WatchedTree:
             if not events:
                 return
             for event in events:
-                self._tell(event)
+                self._tell(event, self._listener)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event, listener: Listener) -> None:
         mask = event.mask
         if mask & (inotify.Q_OVERFLOW | inotify.UNMOUNT):
-            self._listener.on_lost("overflow" if mask & inotify.Q_OVERFLOW else "unmount")
+            listener.on_lost("overflow" if mask & inotify.Q_OVERFLOW else "unmount")
             return
         with self._lock:
             folder = self._paths.get(event.watch)
@@ -157,25 +160,25 @@ class WatchedTree:
             return
         if mask & (inotify.DELETE_SELF | inotify.MOVE_SELF):
             self.forget(folder)
-            self._listener.on_folder(folder)
+            listener.on_folder(folder)
             return
         path = f"{folder}/{event.name}"
         if mask & inotify.ISDIR:
-            self._tell_of_folder(path, mask)
+            self._tell_of_folder(path, mask, listener)
         elif mask & inotify.OPEN:
-            self._listener.on_notice(path, Notice.OPENED)
+            listener.on_notice(path, Notice.OPENED)
         elif mask & inotify.CLOSE_WRITE:
-            self._listener.on_notice(path, Notice.CLOSED)
+            listener.on_notice(path, Notice.CLOSED)
         elif mask & inotify.CREATE:
-            self._listener.on_notice(path, Notice.CREATED)
+            listener.on_notice(path, Notice.CREATED)
         elif mask & inotify.MOVED_TO:
-            self._listener.on_notice(path, Notice.MOVED_IN)
+            listener.on_notice(path, Notice.MOVED_IN)
         elif mask & (inotify.MOVED_FROM | inotify.DELETE):
-            self._listener.on_notice(path, Notice.REMOVED)
+            listener.on_notice(path, Notice.REMOVED)
 
-    def _tell_of_folder(self, path: str, mask: int) -> None:
+    def _tell_of_folder(self, path: str, mask: int, listener: Listener) -> None:
         if mask & (inotify.MOVED_FROM | inotify.DELETE):
             self.forget(path, below=bool(mask & inotify.MOVED_FROM))
-            self._listener.on_folder(path)
+            listener.on_folder(path)
         elif mask & (inotify.CREATE | inotify.MOVED_TO):
-            self._listener.on_folder(path)
+            listener.on_folder(path)

@@ -1,8 +1,9 @@
-"""Walking a cloud folder, in order of path and page by page, without following a link and without holding it in memory.
+"""Walking a cloud folder, in order of path and page by page, without following a link and without holding it in
+memory.
 
-Order is what makes the sweep cheap: a page covers a range of paths, and what the ledger has in that range and the page has not is
-gone. Each folder is watched before it is listed. Folders that hold the response of a job are reported and not entered: they may be
-many, and nothing in them is ever announced.
+Order is what makes the sweep cheap: a page covers a range of paths, and what the ledger has in that range and the
+page has not is gone. Each folder is watched before it is listed. Folders that hold the response of a job are reported
+and not entered: they may be many, and nothing in them is ever announced.
 
 All of this blocks, and runs in a thread, one step at a time.
 """
@@ -82,9 +83,7 @@ def device_folders(root: Root, watch: Watch) -> DeviceFolders:
     return DeviceFolders(by_partition, refused)
 
 
-def _sort_in(
-    path: str, entry: "os.DirEntry[str]", by_partition: dict[int, list[str]], refused: list[Refused]
-) -> None:
+def _sort_in(path: str, entry: "os.DirEntry[str]", by_partition: dict[int, list[str]], refused: list[Refused]) -> None:
     place = locate(path)
     if isinstance(place, Place) and entry.is_dir(follow_symlinks=False):
         by_partition.setdefault(partition_of(place.device_id), []).append(path)
@@ -171,9 +170,7 @@ def _key(name: str, is_folder: bool) -> str:
     return name + "/" if is_folder else name
 
 
-def _ask(
-    folder: str, names: Sequence[tuple[str, bool]]
-) -> Generator[_Step, frozenset[str] | None, frozenset[str]]:
+def _ask(folder: str, names: Sequence[tuple[str, bool]]) -> Generator[_Step, frozenset[str] | None, frozenset[str]]:
     reserved: set[str] = set()
     paths = [f"{folder}/{name}" for name, is_folder in names if is_folder]
     paths = [path for path in paths if isinstance(locate(path), Place)]

@@ -1,7 +1,7 @@
 """Feeds and the watchers that share them.
 
-A feed's row is written only in a transaction that was fenced with the feed's lease (`leases.fence`). Rows of `watchers` only
-say who is there; what a watcher may do is decided by its leases.
+A feed's row is written only in a transaction that was fenced with the feed's lease (`leases.fence`). Rows of
+`watchers` only say who is there; what a watcher may do is decided by its leases.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ __all__ = [
     "changed",
     "disown",
     "ensure",
+    "ever_scanned",
     "free",
     "join_watchers",
     "leave_watchers",
@@ -64,6 +65,11 @@ async def state(pool: Pool, feed_id: str) -> FeedState | None:
     """The feed's row."""
     rows = await pool.fetch(_SQL["state"], feed_id)
     return FeedState(*rows[0]) if rows else None
+
+
+async def ever_scanned(pool: Pool, feed_ids: Sequence[str]) -> bool:
+    """Whether any of the feeds was compared with its store before."""
+    return bool((await pool.fetch(_SQL["ever_scanned"], list(feed_ids)))[0]["ever"])
 
 
 async def changed(connection: Connection, feed_id: str) -> None:

@@ -1,8 +1,8 @@
 """The ledger of what a feed holds: one row for each file, for as long as the file exists.
 
-That a change is announced once rests on this table and on nothing else: a row is compared and replaced in the transaction that
-makes the job or the event, under the term of the feed's lease. So a scan that sees everything again announces nothing, whatever
-the log's retention has taken, and a file that is removed and put again is new.
+That a change is announced once rests on this table and on nothing else: a row is compared and replaced in the
+transaction that makes the job or the event, under the term of the feed's lease. So a scan that sees everything again
+announces nothing, whatever the log's retention has taken, and a file that is removed and put again is new.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ Area = Literal["request", "response"]
 
 
 class LedgerRow(NamedTuple):
-    """An item as it was recorded last. Without `mtime_ns`, the content must be read again to know whether it changed."""
+    """An item as it was recorded last. Without `mtime_ns`, only reading the content shows whether it changed."""
 
     item_id: str
     inode: int | None

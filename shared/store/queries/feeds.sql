@@ -7,6 +7,9 @@ ON CONFLICT DO NOTHING
 SELECT feed_id, cursor, baseline_at IS NOT NULL AS baselined, generation
 FROM feeds WHERE feed_id = $1
 
+-- name: ever_scanned
+SELECT EXISTS (SELECT FROM feeds WHERE feed_id = ANY ($1::text[]) AND generation > 0) AS ever
+
 -- name: changed
 -- A page changed something. Under the term.
 UPDATE feeds SET changed_at = clock_timestamp() WHERE feed_id = $1

@@ -12,8 +12,10 @@ SELECT item_id, inode, size, mtime_ns, content_version, state FROM items WHERE f
 -- reserved before anything lies in it, so a reservation that matters is always visible here.
 SELECT i.content_version, i.state, i.inode, i.size, i.mtime_ns,
        EXISTS (SELECT FROM devices d WHERE d.device_id = a.device_id) AS device_known,
-       a.folder IS NOT NULL AND EXISTS (
-           SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL) AS reserved
+       a.folder IS NOT NULL AND (
+           EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL)
+           OR EXISTS (SELECT FROM items f WHERE f.feed_id = $1 AND f.item_id = a.folder AND f.state = 'reserved')
+       ) AS reserved
 FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (item_id, device_id, folder, n)
 LEFT JOIN items i ON i.feed_id = $1 AND i.item_id = a.item_id
 ORDER BY a.n

@@ -1,0 +1,7 @@
+"""`python -m watcher`."""
+
+import sys
+
+from watcher.app import main
+
+sys.exit(main())
