@@ -7,7 +7,11 @@ and what is not HTTP gets a problem like every other error.
 """
 
 import asyncio
+import contextlib
+import fcntl
+import termios
 import uuid
+from array import array
 from typing import Any, Final
 
 import h11
@@ -43,6 +47,10 @@ class BoundedHttp(H11Protocol):
         super().data_received(data)
         self._expect_head()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_head()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timers()
         super().connection_lost(exc)
@@ -50,7 +58,7 @@ class BoundedHttp(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._stall_timer is None:
-            self._watch_progress(self.transport.get_write_buffer_size())
+            self._watch_progress(self._unsent())
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -84,11 +92,21 @@ class BoundedHttp(H11Protocol):
 
     def _cut_if_stalled(self, unsent_before: int) -> None:
         self._stall_timer = None
-        unsent = self.transport.get_write_buffer_size()
+        unsent = self._unsent()
         if unsent >= unsent_before:
             self.transport.abort()
         else:
             self._watch_progress(unsent)
+
+    def _unsent(self) -> int:
+        """Bytes that the peer has not taken, those in the kernel included.
+
+        The kernel's buffer may hold more than a slow link moves in minutes, and ours does not shrink before it.
+        """
+        in_kernel = array("i", [0])
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, in_kernel)
+        return self.transport.get_write_buffer_size() + in_kernel[0]
 
     def _cancel_timers(self) -> None:
         for timer in (self._head_timer, self._stall_timer):

@@ -72,7 +72,7 @@ class Operation:
     decode: bool = True
     body_max_bytes: int = 4096
     body_deadline_s: float = 10.0
-    deadline_s: float = 20.0
+    deadline_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

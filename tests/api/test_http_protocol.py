@@ -1,0 +1,97 @@
+import asyncio
+import json
+import socket
+import time
+
+import pytest
+
+from shared.store import devices
+from shared.store.pool import Pool
+from tests.api.conftest import RunningApi, StartApi, record, token
+from tests.api.raw import exchange
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: ten\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_a_problem_and_the_server_lives(api: RunningApi, raw: bytes) -> None:
+    answer = await exchange(api.settings.port, raw)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 "))
+    assert b"application/problem+json" in head
+    assert json.loads(body)["request_id"]
+    assert (await api.client().get("/health")).status_code == 200
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(start_api: StartApi) -> None:
+    api = await start_api(FLEETWIRE_API_HEAD_S=0.2)
+    port = api.settings.port
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert await exchange(port) == b""
+    assert await exchange(port, b"GET /health HTTP/1.1\r\nHo") == b""
+    whole = await exchange(port, request + b"GET /he")
+    assert whole.count(b"HTTP/1.1 200 OK") == 1
+    unread = b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc"
+    assert (await exchange(port, unread)).count(b"HTTP/1.1 200 OK") == 1
+
+
+async def test_a_request_that_takes_long_to_answer_is_not_a_missing_head(start_api: StartApi) -> None:
+    api = await start_api(FLEETWIRE_API_HEAD_S=0.1)
+    answer = await api.device("truck-7").get("/api/v1/devices/truck-7/events", params={"wait": "1"})
+    assert answer.status_code == 200
+
+
+async def test_one_connection_too_many_is_told_so(start_api: StartApi) -> None:
+    api = await start_api(FLEETWIRE_API_CONNECTIONS_MAX=2)
+    held = [await asyncio.open_connection("127.0.0.1", api.settings.port) for _ in range(2)]
+    answer = await exchange(api.settings.port)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 5" in answer
+    assert json.loads(answer.split(b"\r\n\r\n")[1])["type"] == "urn:fleetwire:problem:unavailable"
+    for _, writer in held:
+        writer.close()
+
+
+async def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_served(start_api: StartApi, pool: Pool) -> None:
+    api = await start_api(FLEETWIRE_API_STALL_S=0.4, FLEETWIRE_API_PAGE_MAX_BYTES=1024 * 1024)
+    await devices.ensure(pool, "truck-7", "truck")
+    await record(pool, "truck-7", *(f"{n}" + "x" * 200_000 for n in range(5)))
+    request = (
+        "GET /api/v1/devices/truck-7/events?after=1:0 HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {token('truck-7')}\r\n\r\n"
+    ).encode() * 8  # more than the kernel buffers on its own
+
+    async def fetch(*, slow: bool) -> int:
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        raw.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(raw, ("127.0.0.1", api.settings.port))
+        await loop.sock_sendall(raw, request)
+        received = 0
+        with raw:
+            if not slow:
+                await asyncio.sleep(2.0)  # take nothing for longer than the server bears
+            try:
+                while received < 8_000_000 and (data := await loop.sock_recv(raw, 262_144)):
+                    received += len(data)
+                    if slow:
+                        await asyncio.sleep(0.01)
+            except ConnectionResetError:
+                pass
+        return received
+
+    began = time.monotonic()
+    stalled, served = await asyncio.gather(fetch(slow=False), fetch(slow=True))
+    assert served >= 8_000_000
+    assert time.monotonic() - began > 0.8  # longer than the bound on silence
+    assert stalled < 8_000_000
