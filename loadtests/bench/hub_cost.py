@@ -30,7 +30,7 @@ from loadtests.ports import free_port
 from loadtests.process import cpu_seconds, resident_bytes, start_python
 from shared.tokens import KeyRing
 
-__all__ = ["POINTS", "Point", "Result", "measure"]
+__all__ = ["POINTS", "Point", "Result", "child", "measure"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Result:
 
 
 @contextmanager
-def _child(arguments: list[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+def child(arguments: list[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("ab") as output:
         process = subprocess.Popen(arguments, stdout=output, stderr=output, cwd="/", env=environment or None)
     try:
@@ -95,9 +95,7 @@ class _Bench:
         self.valkey = EmbeddedValkey(home, port=free_port())
         for server in (self.postgres, self.valkey):
             server.prepare()
-            stack.enter_context(
-                _child(server.launch_arguments(), folder / f"{server.name}.log", **server.environment())
-            )
+            stack.enter_context(child(server.launch_arguments(), folder / f"{server.name}.log", **server.environment()))
         asyncio.run(self._ready())
         key = urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         self.keys = json.dumps({"keys": [{"kty": "oct", "kid": "bench", "alg": "HS256", "k": key}]})
@@ -154,7 +152,7 @@ def _relay(bench: _Bench, port: int) -> Iterator[int]:
     if not binary.exists():
         subprocess.run([compiler, "-O2", "-o", str(binary), str(source)], check=True)
     password = bench.valkey.home.password("valkey-password")
-    with _child([str(binary), str(port), str(bench.valkey.port), password], bench.folder / "relay.log") as process:
+    with child([str(binary), str(port), str(bench.valkey.port), password], bench.folder / "relay.log") as process:
         _wait_listening(port)
         yield process.pid
 
