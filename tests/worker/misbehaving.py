@@ -46,6 +46,20 @@ class Hang(_Handler):
             time.sleep(60)
 
 
+class Gated(_Handler):
+    """Says that it waits, then waits for the file that the request's content names; its answer differs every time."""
+
+    kind = "gated"
+
+    def run(self, task: Task) -> Answer:
+        gate = Path(task.path.read_text())
+        gate.with_suffix(".waiting").touch()
+        while not gate.exists():
+            time.sleep(0.01)
+        (task.output / "result.txt").write_bytes(os.urandom(16))
+        return Answer("processed", files=(ResponseFile("result.txt", "text/plain"),))
+
+
 class Greedy(_Handler):
     kind = "greedy"
 
@@ -127,7 +141,7 @@ def install(folder: Path) -> None:
     info = folder / "fleetwire_test_handlers-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fleetwire-test-handlers\nVersion: 1.0\n")
-    names = [Crash, Exit, Hang, Greedy, Hoard, Raise, Chatty, Wrong, Count]
+    names = [Crash, Exit, Hang, Gated, Greedy, Hoard, Raise, Chatty, Wrong, Count]
     lines = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in names]
     lines.append("absent = no_such_module:Handler")
     (info / "entry_points.txt").write_text("[fleetwire.handlers]\n" + "\n".join(lines) + "\n")

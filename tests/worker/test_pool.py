@@ -2,7 +2,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -10,26 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.worker import misbehaving
+from tests.worker.rig import ROOT, alive, until
 from worker.errors import HandlerCrashed, HandlerFailed, HandlerTimedOut, PoolUnavailable
 from worker.pool import Done, HandlerPool, PoolLimits
 from worker.pool_wire import Order
-
-ROOT = Path(__file__).parents[2]
-Run = Callable[..., Awaitable[Done]]
-
-
-async def until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
-    async with asyncio.timeout(deadline_s):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    misbehaving.install(tmp_path / "site")
-    path = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
-    return {"PYTHONPATH": path, "PATH": os.environ["PATH"], "FLEETWIRE_DATABASE_URL": "postgresql://u:secret@h/d"}
 
 
 @asynccontextmanager
@@ -47,14 +31,6 @@ def order(folder: Path, kind: str, content: str = "x", **options: Any) -> Order:
     source.write_text(content)
     output.mkdir(exist_ok=True)
     return Order(kind, f"file.{kind}", str(source), str(output), options)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def test_a_file_is_handled_in_another_process(tmp_path: Path, environ: dict[str, str]) -> None:
