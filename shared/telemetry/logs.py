@@ -30,10 +30,11 @@ _SECRET_KEYS: Final = frozenset(
 )
 _SECRET_SUFFIXES: Final = ("_token", "_ticket", "_password", "_secret", "_dsn")
 _NOT_SECRET: Final = frozenset({"lease_token"})  # a fencing number
+# Every repetition is bounded, so that no text, however made, costs more than a few times its length.
 _SHAPES: Final = (
-    (re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE), rf"\1:{_HIDDEN}@"),
-    (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*"), _HIDDEN),
-    (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_HIDDEN}"),
+    (re.compile(r"\b([a-z][a-z0-9+.-]{0,15}://[^\s/:@]{0,128}):[^\s/@]{1,512}@", re.IGNORECASE), rf"\1:{_HIDDEN}@"),
+    (re.compile(r"\beyJ[\w-]{4,512}\.[\w-]+\.[\w-]*"), _HIDDEN),
+    (re.compile(r"\b(Bearer|Basic)\s{1,8}[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {_HIDDEN}"),
     (
         re.compile(r"\b(token|ticket|password|secret|signature|sig|authorization)=[^\s&\"']+", re.IGNORECASE),
         rf"\1={_HIDDEN}",

@@ -94,8 +94,8 @@ WATCHER_LEASE_CHANGES = _counter("watcher_lease_changes_total", "Leases gained a
 WATCHER_OVERFLOWS = _counter("watcher_overflows_total", "Notification queues that overflowed.")
 WATCHER_RESCAN_SECONDS = _histogram("watcher_rescan_seconds", "Duration of a rescan of one feed.", buckets=_SLOW)
 WATCHER_REFUSED = _counter("watcher_refused_total", "Paths refused, by reason.", "reason")
-WATCHER_WAITING = _gauge("watcher_files_waiting", "Files of devices that do not exist (yet), of the feeds held.")
 WATCHER_SEEN_SECONDS = _histogram("watcher_seen_seconds", "File closed or moved in to row committed.")
+WATCHER_WAITING = _gauge("watcher_files_waiting", "Files of devices that do not exist (yet), of the feeds held.")
 
 # worker
 WORKER_CLAIMED = _counter("worker_claimed_total", "Jobs claimed.", "queue")
