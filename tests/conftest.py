@@ -25,6 +25,25 @@ from infra.onebox.postgres import EmbeddedPostgres
 from infra.onebox.valkey import EmbeddedValkey
 from tests.servers import ServerProcess, free_port, run_apart
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fail-on-skip", action="store_true", help="a skipped test fails the run")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.getoption("--fail-on-skip") and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("skipped tests are failures here (--fail-on-skip)", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not session.config.getoption("--fail-on-skip"):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 ServerFactory = Callable[..., ServerProcess]
 
 

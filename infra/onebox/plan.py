@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from infra.onebox.child import ChildSpec
 from infra.onebox.home import Home
@@ -187,7 +187,7 @@ def check_settings(planned: Sequence[Process], environment: Mapping[str, str], *
     problems: list[str] = []
     pooled = 0
     for process in planned:
-        settings_class = importlib.import_module(f"{process.package}.settings").Settings
+        settings_class = _settings_class(process.package)
         try:
             settings = load(settings_class, {**environment, **process.settings})
         except SettingsError as error:
@@ -201,6 +201,12 @@ def check_settings(planned: Sequence[Process], environment: Mapping[str, str], *
         )
     if problems:
         raise SettingsError(problems)
+
+
+def _settings_class(package: str) -> type[Any]:
+    module = importlib.import_module(f"{package}.settings")
+    found: type[Any] = getattr(module, "Settings", None) or getattr(module, f"{package.title()}Settings")
+    return found
 
 
 def server_spec(server: EmbeddedPostgres | EmbeddedValkey) -> ChildSpec:

@@ -13,6 +13,8 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
+import asyncpg
+
 from infra.migrations import runner
 from infra.onebox.child import Child
 from infra.onebox.errors import OneboxError
@@ -77,7 +79,7 @@ class _Up:
         self._asked_at: float | None = None
         self._began = monotonic()
         self._steps_done = 0
-        self._steps = 2 + 1 + 4 + hubs + bool(devices)
+        self._steps = 1 + 4 + hubs + bool(devices)
 
     async def run(self) -> int:
         """Start everything, wait for the wish to stop, stop everything."""
@@ -122,14 +124,23 @@ class _Up:
         for folder in (cloud, cloud / "Requests", cloud / "Responses"):
             make_directory(folder, 0o755)
 
-        database_url, redis_url = await self._start_servers(supervisor, ports)
+        servers = self._servers(ports)
+        database_url = settings.database_url or servers[0].url
+        redis_url = settings.redis_url or servers[-1].url
         environment = process_environment(
             self._environ, self._home, keys, cloud=cloud, database_url=database_url, redis_url=redis_url
         )
         groups = processes(ports, keys, self._environ)
         connections = CONNECTIONS_MAX if settings.database_url is None else None
         check_settings([process for group in groups for process in group], environment, connections=connections)
-        ran = await runner.migrate(database_url)
+
+        specs = [server_spec(server) for server in servers]
+        self._steps += len(specs)
+        await supervisor.start(*specs, tier=_SERVERS, on_ready=self._on_ready)
+        try:
+            ran = await runner.migrate(database_url)
+        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+            raise OneboxError(f"the database cannot be brought up to date: {type(error).__name__} {error}") from error
         self._step(f"migrations: {len(ran)} new" if ran else "migrations: none new")
 
         ops: dict[str, int] = {}
@@ -154,24 +165,16 @@ class _Up:
             await supervisor.start(spec, tier=_DEVICES, on_ready=self._on_ready)
         return running
 
-    async def _start_servers(self, supervisor: Supervisor, ports: Ports) -> tuple[str, str]:
-        """Embedded servers, or those that the environment names. Gives both addresses."""
-        database_url, redis_url, specs = self._settings.database_url, self._settings.redis_url, []
-        if database_url is None and ports.postgres is not None:
-            postgres = EmbeddedPostgres(self._home, ports.postgres)
-            database_url = postgres.url
-            specs.append(server_spec(postgres))
+    def _servers(self, ports: Ports) -> "list[EmbeddedPostgres | EmbeddedValkey]":
+        """The servers to embed, Postgres first: those that the environment does not name."""
+        servers: list[EmbeddedPostgres | EmbeddedValkey] = []
+        if ports.postgres is not None:
             if not (self._home.path / "postgres.location").exists():
                 self._lines.plain("fleetwire: first start here, making the database")
-        if redis_url is None and ports.valkey is not None:
-            valkey = EmbeddedValkey(self._home, ports.valkey)
-            redis_url = valkey.url
-            specs.append(server_spec(valkey))
-        if database_url is None or redis_url is None:
-            raise AssertionError("a server that is not given has a port")
-        self._steps -= 2 - len(specs)
-        await supervisor.start(*specs, tier=_SERVERS, on_ready=self._on_ready)
-        return database_url, redis_url
+            servers.append(EmbeddedPostgres(self._home, ports.postgres))
+        if ports.valkey is not None:
+            servers.append(EmbeddedValkey(self._home, ports.valkey))
+        return servers
 
     def _on_ready(self, child: Child) -> None:
         self._step(f"{child.spec.name} is ready")
