@@ -1,0 +1,152 @@
+"""Acks on their way to Postgres: the highest of each device, written together.
+
+An ack that is lost costs a repetition to the device and nothing else, yet none is lost while Postgres is away: one
+entry per device is kept until it is written, in at most so many devices. Written at the latest after `pause_s`, at
+once when a device has gone, and finally at shutdown.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from hub.store_watch import StoreWatch
+from shared.store import cursors
+from shared.store.cursors import Ack, AckResult
+from shared.store.errors import StoreError
+from shared.store.pool import Pool
+from shared.telemetry.metrics import HUB_ACKS_WRITTEN
+
+__all__ = ["AckBook", "AckWriter"]
+
+_log = structlog.get_logger(__name__)
+
+
+class AckBook:
+    """The highest ack of each device that is not written yet.
+
+    Plain calls only, so nothing comes between two of its lines.
+    """
+
+    def __init__(self, devices_max: int) -> None:
+        self._devices_max = devices_max
+        self._acks: dict[str, tuple[int, int]] = {}
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._acks)
+
+    def note(self, device_id: str, epoch: int, seq: int) -> None:
+        """Remember an ack. When there is no room for another device, the oldest one's is given up."""
+        known = self._acks.get(device_id)
+        if known is None:
+            if len(self._acks) >= self._devices_max:
+                del self._acks[next(iter(self._acks))]
+                self.dropped += 1
+        elif known >= (epoch, seq):
+            return
+        self._acks[device_id] = (epoch, seq)
+
+    def take(self, count: int) -> list[Ack]:
+        """Remove up to `count` acks, oldest first."""
+        devices = list(self._acks)[:count]
+        return [Ack(device_id, *self._acks.pop(device_id)) for device_id in devices]
+
+    def put_back(self, acks: Sequence[Ack]) -> None:
+        """They could not be written; newer ones that came meanwhile stay."""
+        for device_id, epoch, seq in acks:
+            self.note(device_id, epoch, seq)
+
+
+class AckWriter:
+    """Writes the book. `run()` is its loop; `flush()` writes what is left, once."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        watch: StoreWatch,
+        *,
+        on_result: Callable[[Ack, AckResult], None],
+        pause_s: float,
+        devices_max: int,
+        batch_max: int = 2000,
+    ) -> None:
+        self.book = AckBook(devices_max)
+        self._pool = pool
+        self._watch = watch
+        self._on_result = on_result
+        self._pause_s = pause_s
+        self._batch_max = batch_max
+        self._gone: dict[str, int] = {}
+        self._devices_max = devices_max
+        self._wake = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"AckWriter({len(self.book)} acks, {len(self._gone)} departures wait)"
+
+    def note(self, device_id: str, epoch: int, seq: int) -> None:
+        """An ack to write within `pause_s`."""
+        self.book.note(device_id, epoch, seq)
+
+    def departed(self, device_id: str, conn_term: int) -> None:
+        """The connection has gone: write its ack at once, then that it has gone."""
+        if len(self._gone) >= self._devices_max:
+            del self._gone[next(iter(self._gone))]
+        self._gone[device_id] = max(conn_term, self._gone.get(device_id, 0))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        backoff = self._watch.backoff()
+        while True:
+            await self._wait()
+            try:
+                while await self._write_some():
+                    pass
+                backoff.reset()
+            except StoreError as error:
+                self._watch.failed(error)
+                await asyncio.sleep(backoff.next())
+
+    async def flush(self, deadline_s: float) -> bool:
+        """Write what is left within `deadline_s`. Returns whether all of it is written."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                while await self._write_some():
+                    pass
+        except (StoreError, TimeoutError) as error:
+            _log.warning("acks left unwritten", devices=len(self.book), reason=str(error) or "deadline")
+        return not self.book and not self._gone
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._pause_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _write_some(self) -> bool:
+        acks = self.book.take(self._batch_max)
+        if acks:
+            try:
+                results = await cursors.record_acks(self._pool, acks)
+            except BaseException:
+                self.book.put_back(acks)
+                raise
+            self._watch.answered()
+            HUB_ACKS_WRITTEN.inc(len(results))
+            self._report(acks, results)
+        gone = dict(list(self._gone.items())[: self._batch_max])
+        if gone:
+            await cursors.mark_disconnected(self._pool, list(gone.items()))
+            self._watch.answered()
+            for device_id, conn_term in gone.items():
+                if self._gone.get(device_id) == conn_term:
+                    del self._gone[device_id]
+        return bool(self.book or self._gone) and bool(acks or gone)
+
+    def _report(self, acks: Sequence[Ack], results: Sequence[AckResult]) -> None:
+        by_device = {ack.device_id: ack for ack in acks}
+        for result in results:
+            self._on_result(by_device[result.device_id], result)

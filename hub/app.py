@@ -1,0 +1,286 @@
+"""The hub process: built here, left here, both to be read from top to bottom.
+
+It starts before Postgres and Redis are there and outlives their restarts. On SIGTERM it first says that it is
+leaving, so that nobody is sent here any more, then sends its devices away spread over time, then writes what they
+acked, and goes.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from hub.connection import Connection
+from hub.drain import send_away
+from hub.endpoint import Endpoint
+from hub.fan_out import FanOut
+from hub.gate import Gate
+from hub.handshakes import Greeter
+from hub.hub import Hub
+from hub.membership import Membership
+from hub.registry import Registry
+from hub.settings import Settings
+from hub.store_watch import StoreWatch
+from hub.sweep import Sweeper
+from shared import lifecycle
+from shared.backoff import Backoff
+from shared.bus.canary import Canary
+from shared.bus.canary_judge import BusState
+from shared.bus.publisher import Publisher
+from shared.bus.reader import SlotReader
+from shared.lifecycle import Stop
+from shared.settings import SettingsError, load
+from shared.store.errors import StoreError
+from shared.store.hubs import HubRow
+from shared.store.pool import Pool
+from shared.telemetry import logs
+from shared.telemetry.health import OpsServer, Readiness
+from shared.tokens import KeyRing
+
+__all__ = ["Keys", "Running", "main", "serve"]
+
+_log = structlog.get_logger(__name__)
+
+LOG_READERS = 2
+
+
+class Keys:
+    """The key sets a hub verifies with, read and checked before anything starts. Raises SettingsError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.tokens: KeyRing = settings.token_key_ring()
+        self.tickets: KeyRing = settings.ticket_key_ring()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A hub that takes devices, as those see it who watch it from inside its own process."""
+
+    port: int
+    ops_port: int
+    hub: Hub
+    gate: Gate
+    canary: Canary
+    sweeper: Sweeper
+
+
+def main() -> int:
+    """Run until SIGTERM. Exit status 2: the settings are wrong."""
+    try:
+        settings = load(Settings, os.environ)
+        keys = Keys(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"fleetwire hub: {len(error.problems)} setting(s) to mend\n{error}\n")
+        return 2
+    logs.configure(settings.name, settings.log_level, json=settings.log_format == "json")
+    return lifecycle.run(lambda stop: serve(settings, keys, stop), environ=os.environ)
+
+
+async def serve(
+    settings: Settings, keys: Keys, stop: Stop, *, on_running: Callable[[Running], None] = lambda running: None
+) -> int:
+    """Everything from the first connection to the last."""
+    rand = SystemRandom()
+    watch = StoreWatch(rand)
+    states: list[BusState] = []
+    gate = Gate(watch, lambda: states[-1] if states else BusState.DOUBT)
+    async with AsyncExitStack() as leaving:
+        ops = OpsServer(
+            settings.ops_host,
+            settings.ops_port,
+            process=settings.name,
+            readiness=lambda: Readiness(not gate.reasons, gate.reasons),
+            token=settings.ops_token,
+        )
+        await ops.start()
+        leaving.push_async_callback(ops.close)
+        pool = await _open_pool_when_there(settings, stop, watch, rand)
+        if pool is None:
+            return 0
+        leaving.push_async_callback(pool.close, timeout_s=2.0)
+        parts = _Parts(settings, keys, pool=pool, watch=watch, gate=gate, states=states, rand=rand)
+        loops = {asyncio.create_task(loop, name=name) for name, loop in parts.loops().items()}
+        leaving.push_async_callback(_cancelled, loops)
+        await parts.endpoint.start()
+        leaving.callback(parts.endpoint.close)
+        gate.phase = "open"
+        on_running(Running(parts.endpoint.port, ops.port, parts.hub, gate, parts.canary, parts.sweeper))
+        _log.info("hub takes devices", host=settings.host, port=parts.endpoint.port, ops_port=ops.port)
+        failed = await _until_stop_or_failure(stop, loops)
+        await parts.leave()
+        return 1 if failed else 0
+
+
+class _Parts:
+    """The pieces of a running hub and how they hold together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        *,
+        pool: Pool,
+        watch: StoreWatch,
+        gate: Gate,
+        states: list[BusState],
+        rand: Random,
+    ) -> None:
+        self._settings = settings
+        self._gate = gate
+        self._states = states
+        self._rand = rand
+        self._run_id = str(uuid4())
+        registry: Registry[Connection] = Registry(settings.capacity)
+        fan_out = FanOut(registry, on_gap=self._sweep_soon)
+        self._publisher = Publisher(settings.redis_url, name=settings.name, rand=rand)
+        self._reader = SlotReader(
+            settings.redis_url,
+            on_message=fan_out.on_message,
+            on_gap=fan_out.on_gap,
+            name=settings.name,
+            rand=rand,
+            deadline_s=settings.redis_deadline_s,
+        )
+        self.canary = Canary(
+            settings.redis_url,
+            hub=settings.name,
+            publisher=self._publisher,
+            reader=self._reader,
+            on_state=self._on_bus_state,
+            interval_s=settings.canary_s,
+            probe_deadline_s=settings.canary_s,
+            rand=rand,
+        )
+        self.hub = Hub(
+            settings, pool=pool, watch=watch, registry=registry, reader=self._reader, on_change=self._on_change
+        )
+        self.sweeper = Sweeper(
+            pool,
+            watch,
+            connections=lambda: list(registry.connections),
+            in_doubt=lambda: self.canary.state is not BusState.OK,
+            interval_s=settings.sweep_s,
+            doubt_interval_s=settings.sweep_doubt_s,
+            rand=rand,
+        )
+        self._greeter = Greeter(pool, watch, pause_s=settings.gather_s, waiting_max=settings.handshakes_max)
+        self.endpoint = Endpoint(
+            settings,
+            pool=pool,
+            hub=self.hub,
+            greeter=self._greeter,
+            reader=self._reader,
+            publisher=self._publisher,
+            tokens=keys.tokens,
+            tickets=keys.tickets,
+            gate=gate,
+            rand=rand,
+        )
+        self._membership = Membership(
+            pool,
+            watch,
+            row=self._row,
+            heartbeat_s=settings.member_s,
+            settle_s=settings.member_s / 5,
+            rand=rand,
+        )
+
+    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Everything that runs until the end. None of them may end by itself."""
+        readers = {f"log reader {number}": self.hub.log_reader.run() for number in range(LOG_READERS)}
+        return {
+            "publisher": self._publisher.run(),
+            "bus reader": self._reader.run(),
+            "canary": self.canary.run(),
+            "greeter": self._greeter.run(),
+            "acks": self.hub.acks.run(),
+            "sweep": self.sweeper.run(),
+            "wheel": self.hub.run_wheel(),
+            "membership": self._membership.run(),
+            **readers,
+        }
+
+    async def leave(self) -> None:
+        """Refuse, send away, write acks, say goodbye."""
+        settings = self._settings
+        self._gate.phase = "draining"
+        connections = list(self.hub.registry.connections)
+        _log.info("hub leaves", connections=len(connections))
+        self._membership.changed()
+        await send_away(
+            connections,
+            self._rand,
+            rate=settings.drain_rate,
+            longest_s=settings.drain_s,
+            gone=self.hub.gone,
+            close_s=settings.close_s + 0.5,
+        )
+        self.endpoint.close()
+        written = await self.hub.acks.flush(settings.flush_s)
+        await self._membership.leave()
+        await self._publisher.close()
+        await self._reader.close()
+        _log.info("hub left", acks_written=written)
+
+    def _row(self) -> HubRow:
+        settings = self._settings
+        url = settings.url or f"ws://{settings.host}:{self.endpoint.port}"
+        return HubRow(
+            settings.name,
+            self._run_id,
+            url,
+            len(self.hub.registry),
+            settings.capacity,
+            self._gate.phase != "open",
+        )
+
+    def _on_change(self) -> None:
+        self._membership.changed()
+
+    def _on_bus_state(self, state: BusState) -> None:
+        self._states.append(state)
+        del self._states[:-1]
+        # In doubt, because something may be missed from now on; well again, because something may have been until now.
+        self._sweep_soon()
+
+    def _sweep_soon(self) -> None:
+        self.sweeper.soon()
+
+
+async def _open_pool_when_there(settings: Settings, stop: Stop, watch: StoreWatch, rand: Random) -> Pool | None:
+    """The pool, however long Postgres takes to come. None when the process was asked to stop meanwhile."""
+    backoff = Backoff(rand, base=0.2, cap=3.0)
+    while not stop.requested:
+        try:
+            pool = await settings.open_pool(settings.name)
+        except StoreError as error:
+            watch.failed(error)
+            await stop.wait_for(backoff.next())
+        else:
+            watch.answered()
+            return pool
+    return None
+
+
+async def _until_stop_or_failure(stop: Stop, loops: set[asyncio.Task[None]]) -> bool:
+    """Whether one of the loops that must never end did."""
+    wish = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait({wish, *loops}, return_when=asyncio.FIRST_COMPLETED)
+    wish.cancel()
+    for task in done - {wish}:
+        error = None if task.cancelled() else task.exception()
+        _log.error("a loop of the hub ended", loop=task.get_name(), exc_info=error)
+    return bool(done - {wish})
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=2.0)

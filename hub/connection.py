@@ -1,0 +1,300 @@
+"""One welcomed device: its session decides, its socket is written to, and what both need of the hub is asked here.
+
+Nothing here awaits and nothing here decides about the log; every entry is a plain call from the bus, the socket, a
+gathered answer or the wheel.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+from prometheus_client import Counter
+
+from hub.actions import Actions, End, Hold, ReadLog, RecordAck, Say, SendEvents
+from hub.device_socket import DeviceSocket
+from hub.greeting import Credential, renew
+from hub.keepalive import Pulse, Signs, Verdict
+from hub.session import LogPage, Session
+from hub.wire import event_bytes, text_bytes
+from shared.clock import iso, monotonic, wall
+from shared.protocol.close_codes import CloseCode
+from shared.protocol.frames import (
+    Ack,
+    ErrorFrame,
+    FrameError,
+    HubFrame,
+    ProtocolViolation,
+    Sync,
+    Token,
+    TokenOk,
+    decode_device_frame,
+    encode_frame,
+)
+from shared.store.cursors import Ack as CursorAck
+from shared.store.cursors import AckResult, Known, Swept
+from shared.telemetry.metrics import HUB_ACKS, HUB_EVENTS_SENT, HUB_FRAMES_REFUSED
+from shared.tokens import KeyRing
+
+__all__ = ["Connection", "ConnectionTimes", "Services"]
+
+_log = structlog.get_logger(__name__)
+_FROM_BUS: Final = HUB_EVENTS_SENT.labels("live")
+_FROM_LOG: Final = HUB_EVENTS_SENT.labels("log")
+
+
+class Services(Protocol):
+    """What a connection asks of its hub."""
+
+    def note_ack(self, device_id: str, epoch: int, seq: int) -> None: ...
+    def read_log(self, connection: "Connection", read: ReadLog) -> None: ...
+    def hold(self, connection: "Connection") -> None: ...
+    def visit_at(self, connection: "Connection", due: float) -> None: ...
+    def forget(self, connection: "Connection") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTimes:
+    """Seconds: how long a device may make no progress, and how often a waiting one is looked at."""
+
+    patience_s: float
+    look_s: float
+
+
+class Connection:
+    """Made by the endpoint once the greeting is answered; ends with its socket."""
+
+    __slots__ = (
+        "_credential",
+        "_expires_due",
+        "_hub",
+        "_next_visit",
+        "_pulse",
+        "_times",
+        "_tokens",
+        "device_id",
+        "is_done",
+        "session",
+        "socket",
+    )
+
+    def __init__(
+        self,
+        *,
+        socket: DeviceSocket,
+        session: Session,
+        credential: Credential,
+        pulse: Pulse,
+        tokens: KeyRing,
+        times: ConnectionTimes,
+        hub: Services,
+    ) -> None:
+        self.device_id = credential.subject
+        self.session = session
+        self.socket = socket
+        self.is_done = False
+        self._credential = credential
+        self._pulse = pulse
+        self._tokens = tokens
+        self._times = times
+        self._hub = hub
+        self._next_visit = 0.0
+        self._expires_due = 0.0
+
+    def __repr__(self) -> str:
+        return f"Connection({self.device_id}, term {self.conn_term}, {self.session!r}, {self.socket!r})"
+
+    @property
+    def conn_term(self) -> int:
+        """The newest connection of a device has the highest."""
+        return self.session.conn_term
+
+    @property
+    def known(self) -> Known:
+        """What the sweep compares."""
+        session = self.session
+        return Known(self.device_id, session.epoch, session.head, session.acked, session.conn_term)
+
+    def start(self) -> None:
+        """The welcome is written."""
+        now = monotonic()
+        self._set_expiry(now)
+        self._plan_visit(now)
+        self.perform(self.session.on_start())
+
+    # From the bus
+
+    def on_event(self, epoch: int, seq: int, body: bytes) -> None:
+        """An event of this device."""
+        actions = self.session.on_bus(epoch, seq, body)
+        if actions:
+            self.perform(actions)
+
+    def on_replaced(self, conn_term: int, instance: str | None) -> None:
+        """The device has connected elsewhere, or here again."""
+        self.perform(self.session.on_replaced(conn_term, instance))
+
+    # Gathered answers
+
+    def on_page(self, page: LogPage) -> None:
+        """The log answered."""
+        self.perform(self.session.on_page(page), _FROM_LOG)
+
+    def on_read_failed(self) -> None:
+        """The log knows no such device any more."""
+        self.perform(self.session.on_read_failed())
+
+    def on_hold_over(self) -> None:
+        """The bus had its time."""
+        self.perform(self.session.on_hold_over())
+
+    def on_swept(self, swept: Swept, known: Known) -> None:
+        """The sweep found a difference."""
+        self.perform(
+            self.session.on_swept(
+                epoch=swept.epoch,
+                floor=swept.floor,
+                head=swept.head,
+                acked=swept.acked,
+                conn_term=swept.conn_term,
+                instance=swept.instance,
+                known_head=known.head,
+            )
+        )
+
+    def on_ack_written(self, ack: CursorAck, result: AckResult) -> None:
+        """Where the cursor stands after an ack of ours."""
+        if result.epoch != ack.epoch:
+            self.end(CloseCode.HUB_TROUBLE, "log epoch raised")
+        elif result.acked < ack.seq:
+            self.end(CloseCode.HUB_TROUBLE, "the log has lost events that were acked")
+
+    # From the socket
+
+    def on_ack(self, seq: int) -> None:
+        """An ack frame."""
+        HUB_ACKS.inc()
+        actions = self.session.on_ack(seq)
+        if actions:
+            self.perform(actions)
+
+    def on_text(self, text: bytes) -> None:
+        """Any other text frame."""
+        try:
+            frame = decode_device_frame(text)
+        except FrameError as error:
+            self._refuse(error.code, error.detail, error.ref)
+            return
+        except ProtocolViolation as error:
+            HUB_FRAMES_REFUSED.labels("violation").inc()
+            self.end(CloseCode.PROTOCOL_ERROR, f"protocol error: {error}"[:120])
+            return
+        match frame:
+            case Ack(seq):
+                self.on_ack(seq)
+            case Token(token):
+                self._renew(token)
+            case Sync(ref):
+                self._refuse("not_supported", "this hub takes no operations yet; send them by REST", ref)
+
+    def on_lost(self, socket: DeviceSocket) -> None:
+        """The socket is gone."""
+        del socket
+        self.is_done = True
+        self.session.end(CloseCode.GOING_AWAY)
+        self._hub.forget(self)
+
+    # Time
+
+    def visit(self, now: float, *, stood_still: bool) -> None:
+        """The wheel came by: credential, sign of life, progress."""
+        if self.is_done or now < self._next_visit - 0.001:
+            return
+        if self.session.ended:
+            return
+        if now >= self._expires_due and not self._still_valid(now):
+            self.end(CloseCode.EXPIRED)
+            return
+        if stood_still:
+            self._pulse.forgive(now)
+        self._judge_signs(now)
+        if not self.session.ended:
+            self._plan_visit(now)
+
+    def _judge_signs(self, now: float) -> None:
+        socket, session = self.socket, self.session
+        buffered = socket.buffered
+        link = socket.link()
+        unsent = buffered + link.unsent
+        stuck = session.behind or unsent > 0
+        match self._pulse.visit(now, Signs(socket.heard, socket.written, unsent, stuck, link.is_gone)):
+            case Verdict.PING:
+                socket.ping()
+            case Verdict.GONE:
+                _log.info("device is gone", device_id=self.device_id, unanswered=link.unanswered, unsent=unsent)
+                socket.close_code = 1006
+                socket.abort()
+                return
+            case Verdict.WAIT:
+                pass
+        patience = self._times.patience_s
+        self.perform(session.on_tick(now, alive_at=self._pulse.alive_at, bytes_wait=unsent > 0, patience_s=patience))
+
+    def _still_valid(self, now: float) -> bool:
+        self._set_expiry(now)
+        return now < self._expires_due
+
+    def _set_expiry(self, now: float) -> None:
+        # The token speaks of the wall clock, which may be set; the wait is measured by the one that may not.
+        self._expires_due = now + self._credential.expires_at - wall()
+
+    def _plan_visit(self, now: float) -> None:
+        due = min(self._pulse.due, self._expires_due)
+        if self.session.behind or self.socket.buffered:
+            due = min(due, now + self._times.look_s)
+        self._next_visit = max(due, now)
+        self._hub.visit_at(self, self._next_visit)
+
+    # Doing
+
+    def end(self, code: CloseCode, reason: str | None = None) -> None:
+        """Close for a reason from outside the session."""
+        self.perform(self.session.end(code, reason))
+
+    def perform(self, actions: Actions, sent: Counter = _FROM_BUS) -> None:
+        """Do what the session decided, in its order."""
+        for action in actions:
+            if isinstance(action, SendEvents):
+                write = self.socket.write
+                for seq, body in action.events:
+                    write(event_bytes(seq, body))
+                sent.inc(len(action.events))
+            elif isinstance(action, RecordAck):
+                self._hub.note_ack(self.device_id, self.session.epoch, action.seq)
+            elif isinstance(action, ReadLog):
+                self._hub.read_log(self, action)
+            elif isinstance(action, Hold):
+                self._hub.hold(self)
+            elif isinstance(action, Say):
+                self._say(action.frame)
+            elif isinstance(action, End):
+                self.socket.close(action.code, action.reason)
+
+    def _say(self, frame: HubFrame) -> None:
+        if isinstance(frame, ErrorFrame):
+            HUB_FRAMES_REFUSED.labels(frame.code).inc()
+        self.socket.answer(text_bytes(encode_frame(frame)))
+
+    def _refuse(self, code: str, detail: str, ref: str | None = None) -> None:
+        self._say(ErrorFrame(code, detail, ref))
+
+    def _renew(self, token: str) -> None:
+        outcome = renew(self._credential, token, tokens=self._tokens, now=wall())
+        if isinstance(outcome, str):
+            self._refuse("token_refused", outcome)
+            return
+        self._credential = outcome
+        now = monotonic()
+        self._set_expiry(now)
+        if self._expires_due < self._next_visit:
+            self._plan_visit(now)
+        self._say(TokenOk(iso(outcome.expires_at)))

@@ -1,0 +1,379 @@
+"""One device's socket: asyncio's bytes on one side, whole text frames on the other.
+
+The library's sans-I/O protocol does everything a peer can get wrong; this drives it, without a task, a queue or a
+lock per socket. Two shortcuts carry the load: frames that the hub writes are bytes made elsewhere and go out once per
+turn of the loop, however many they are, and short text frames that arrive whole are unmasked here. A shortcut is
+taken only while the library's parser waits between two frames, so the two never see parts of the same one.
+
+Promises: `on_request` comes at most once; to the owner `on_ack` and `on_text` come only after `accept`, `on_lost`
+exactly once.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import SEND_EOF, State
+from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
+from websockets.typing import Subprotocol
+
+from hub.link import LinkState, link_state
+from hub.wire import SHORT_MAX, ack_of
+from shared.protocol.close_codes import CloseCode
+from shared.protocol.frames import INBOUND_MAX_BYTES, SUBPROTOCOL
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # no compiled part for this platform
+    from websockets.utils import apply_mask
+
+__all__ = ["DeviceSocket", "Flusher", "SocketLimits", "SocketOwner"]
+
+_MASKED: Final = 0x80
+_FIN_TEXT: Final = 0x81
+_SILENT: Final = logging.getLogger("fleetwire.websocket")
+_SILENT.setLevel(logging.ERROR)
+
+
+class SocketOwner(Protocol):
+    """Who is told what a socket brings."""
+
+    def on_ack(self, seq: int) -> None: ...
+    def on_text(self, text: bytes) -> None: ...
+    def on_lost(self, socket: "DeviceSocket") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Seconds until the request must be there and a closing handshake over; bytes that may wait for a peer that does
+    not read.
+    """
+
+    request_s: float
+    close_s: float
+    write_max_bytes: int
+
+
+class Flusher:
+    """Writes what sockets were given during one turn of the loop, one write for each."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._dirty: list[DeviceSocket] = []
+
+    def add(self, socket: "DeviceSocket") -> None:
+        """The socket has something to write; it asks once until it is flushed."""
+        if not self._dirty:
+            self._loop.call_soon(self.flush)
+        self._dirty.append(socket)
+
+    def flush(self) -> None:
+        """Write now."""
+        dirty, self._dirty = self._dirty, []
+        for socket in dirty:
+            socket.flush()
+
+
+class _BoundaryReader(StreamReader):
+    """Knows whether the parser waits between two frames with nothing buffered."""
+
+    at_boundary = True
+
+    def at_eof(self) -> Generator[None, None, bool]:
+        self.at_boundary = True
+        ended = yield from super().at_eof()
+        self.at_boundary = False
+        return ended
+
+
+class _ServerProtocol(ServerProtocol):
+    def __init__(self) -> None:
+        super().__init__(subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=INBOUND_MAX_BYTES, logger=_SILENT)
+        # Its debug lines would hold tokens.
+        self.debug = False
+        self.reader: _BoundaryReader = _BoundaryReader()
+        self.parser = self.parse()
+        next(self.parser)
+
+
+class DeviceSocket(asyncio.Protocol):
+    """An asyncio protocol; `accept` or `refuse` answers the request, `close` says goodbye, `abort` does not."""
+
+    def __init__(
+        self,
+        owner: SocketOwner,
+        flusher: Flusher,
+        *,
+        on_request: Callable[["DeviceSocket", Request], None],
+        limits: SocketLimits,
+    ) -> None:
+        self.owner = owner
+        self._on_request = on_request
+        self.heard = 0
+        self.written = 0
+        self.close_code: int | None = None
+        self._flusher = flusher
+        self._limits = limits
+        self._protocol = _ServerProtocol()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._open = False
+        self._requested = False
+        self._accepted = False
+        self._parts: bytearray | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"DeviceSocket({self._protocol.state.name.lower()}, {self.buffered} bytes wait)"
+
+    # What the owner asks for
+
+    @property
+    def is_open(self) -> bool:
+        """Whether events may be written."""
+        return self._open
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a request waits for its answer."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        return self._requested and self._protocol.state is State.CONNECTING and not self._protocol.eof_sent
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        waiting = sum(map(len, self._out))
+        return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
+
+    def link(self) -> LinkState:
+        """What the kernel knows of the connection."""
+        return link_state(self._transport.get_extra_info("socket") if self._transport is not None else None)
+
+    def set_deadline(self, seconds: float) -> None:
+        """Abort after so long, unless accepted or lost before."""
+        self._cancel_deadline()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
+
+    def judge_upgrade(self, request: Request) -> Response:
+        """The answer that would upgrade the connection; another status than 101 says that it cannot be."""
+        return self._protocol.accept(request)
+
+    def accept(self, response: Response, first: bytes) -> None:
+        """Upgrade, and write the first frames with it."""
+        if not self.is_asking:
+            return
+        self._cancel_deadline()
+        self._protocol.send_response(response)
+        self._open = self._accepted = True
+        self._take_writes()
+        self.write(first)
+
+    def refuse(self, response: Response) -> None:
+        """Answer without an upgrade and end the connection."""
+        if not self.is_asking:
+            return
+        self._protocol.send_response(response)
+        self._take_writes()
+        self.set_deadline(self._limits.close_s)
+
+    def write(self, frame: bytes) -> None:
+        """Write a whole frame at the end of this turn. The caller bounds what it writes."""
+        if not self._out:
+            self._flusher.add(self)
+        self._out.append(frame)
+
+    def answer(self, frame: bytes) -> None:
+        """Write an answer to something the peer sent: bounded here, since a peer that does not read can still ask."""
+        if self._open:
+            self.write(frame)
+            self._check_flood()
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        if self._open:
+            self._protocol.send_ping(b"")
+            self._take_writes()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Begin the closing handshake; what arrives until its end is still handed on."""
+        if not self._open:
+            return
+        self._open = False
+        self.close_code = int(code)
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(int(code), reason)
+        self._take_writes()
+        self.set_deadline(self._limits.close_s)
+
+    def fail(self, code: CloseCode, reason: str) -> None:
+        """Close because of what the peer sent; nothing more of it is read."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.fail(int(code), reason)
+        self._after_library()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def flush(self) -> None:
+        """Hand the transport what waits; called by the flusher."""
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self.written += len(data)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    # What asyncio brings
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio.Transport, though they are ones.
+        self._transport = cast("asyncio.Transport", transport)
+        self.set_deadline(self._limits.request_s)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
+        self._cancel_deadline()
+        self._open = False
+        self._protocol.receive_eof()
+        self._out.clear()
+        self._transport = None
+        self.owner.on_lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += 1
+        protocol = self._protocol
+        # After a close frame nothing is a message; until then the shortcut judges as the library would.
+        if (
+            protocol.reader.at_boundary
+            and self._parts is None
+            and self._accepted
+            and protocol.close_rcvd is None
+            and not protocol.eof_sent
+        ):
+            data = self._take_short_frames(data)
+            if not data:
+                return
+        self._feed(data)
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+        self._after_library()
+
+    # Inside
+
+    def _take_short_frames(self, data: bytes) -> bytes:
+        """Handle the whole short text frames that `data` begins with; return the rest."""
+        position, end_of_data = 0, len(data)
+        while end_of_data - position >= 6 and data[position] == _FIN_TEXT:
+            length = data[position + 1] ^ _MASKED
+            end = position + 6 + length
+            if length > SHORT_MAX or end > end_of_data:
+                break
+            payload = apply_mask(data[position + 6 : end], data[position + 2 : position + 6])
+            position = end
+            seq = ack_of(payload)
+            if seq is not None:
+                self.owner.on_ack(seq)
+            else:
+                self._on_message(payload)
+            if self._protocol.eof_sent:
+                return b""
+        return data[position:] if position else data
+
+    def _feed(self, data: bytes) -> None:
+        if self._requested and self._protocol.state is State.CONNECTING and not self._protocol.eof_sent:
+            # A client has nothing to say between its request and the answer.
+            self.abort()
+            return
+        self._protocol.receive_data(data)
+        self._after_library()
+
+    def _after_library(self) -> None:
+        events = self._protocol.events_received()
+        if not self._requested and self._protocol.handshake_exc is not None:
+            self._answer_garbage()
+        self._take_writes()
+        for event in events:
+            if isinstance(event, Request):
+                self._requested = True
+                self._on_request(self, event)
+            elif isinstance(event, Frame):
+                if self._protocol.state is State.CONNECTING:
+                    self.abort()
+                    return
+                self._on_frame(event)
+        if self._open and self._protocol.state is not State.OPEN:
+            self._open = False
+            sent = self._protocol.close_sent
+            self.close_code = sent.code if sent is not None else None
+            self.set_deadline(self._limits.close_s)
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT:
+            if frame.fin:
+                self._on_message(bytes(frame.data))
+            else:
+                self._parts = bytearray(frame.data)
+        elif frame.opcode is Opcode.CONT:
+            if self._parts is None:
+                return  # parts of a binary message, refused at its first
+            self._parts += frame.data
+            if frame.fin:
+                text, self._parts = bytes(self._parts), None
+                self._on_message(text)
+        elif frame.opcode is Opcode.BINARY:
+            self.close(CloseCode.PROTOCOL_ERROR, "binary frame")
+
+    def _on_message(self, text: bytes) -> None:
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            self.fail(CloseCode.BAD_UTF8, CloseCode.BAD_UTF8.reason)
+            return
+        seq = ack_of(text)
+        if seq is not None:
+            self.owner.on_ack(seq)
+        else:
+            self.owner.on_text(text)
+
+    def _take_writes(self) -> None:
+        """Move what the library wants written behind what is written already."""
+        for data in self._protocol.data_to_send():
+            if data is not SEND_EOF and data:
+                self.write(data)
+            elif self._transport is not None:
+                self.flush()
+                with contextlib.suppress(OSError, RuntimeError):
+                    self._transport.write_eof()
+        self._check_flood()
+
+    def _check_flood(self) -> None:
+        if self._transport is not None and self.buffered > self._limits.write_max_bytes:
+            self.close_code = int(CloseCode.OVER_RATE)
+            self.abort()
+
+    def _answer_garbage(self) -> None:
+        # The library answers requests that are too long; what is no HTTP it only drops.
+        self._requested = True
+        if not any(self._protocol.writes[:1]):
+            body = b'{"type":"urn:fleetwire:problem:invalid-request","title":"The handshake is malformed","status":400}'
+            head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
+            self.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+        self.set_deadline(self._limits.close_s)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

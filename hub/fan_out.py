@@ -1,0 +1,53 @@
+"""From the bus to connections: one message, one device, one plain call.
+
+What comes for a device that is not here (its slot lingers, or is shared with one that is) is dropped; what comes
+while it is being greeted is remembered by its handshake.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from hub.connection import Connection
+from hub.registry import Registry
+from shared.bus.message import CONNECTION, EVENT, InvalidMessage, connection_body
+from shared.telemetry.metrics import BUS_MALFORMED
+
+__all__ = ["FanOut"]
+
+_log = structlog.get_logger(__name__)
+
+
+class FanOut:
+    """The reader's `on_message` and `on_gap`."""
+
+    def __init__(self, registry: Registry[Connection], *, on_gap: Callable[[], None]) -> None:
+        self._registry = registry
+        self._on_gap = on_gap
+
+    def on_message(self, kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
+        """One message of a slot."""
+        connection = self._registry.get(device_id)
+        if kind == EVENT:
+            if connection is not None:
+                connection.on_event(epoch, seq, body)
+            for waiting in self._registry.waiting(device_id):
+                waiting.on_event(epoch, seq)
+        elif kind == CONNECTION:
+            self._on_connection(device_id, connection, seq, body)
+
+    def on_gap(self, slots: frozenset[int]) -> None:
+        """These slots are live again and messages may have been missed: the sweep finds which devices missed one."""
+        _log.info("bus gap, sweeping the log", slots=len(slots))
+        self._on_gap()
+
+    def _on_connection(self, device_id: str, connection: Connection | None, conn_term: int, body: bytes) -> None:
+        try:
+            instance, _ = connection_body(body)
+        except InvalidMessage:
+            BUS_MALFORMED.inc()
+            return
+        if connection is not None:
+            connection.on_replaced(conn_term, instance)
+        for waiting in self._registry.waiting(device_id):
+            waiting.on_connection(conn_term)

@@ -1,0 +1,102 @@
+"""The greeting statement, gathered: all handshakes of a few milliseconds are admitted by one statement.
+
+A wave of five thousand devices costs a few dozen statements. Each device is in a statement at most once; its next
+handshake waits for the next one. When the one statement cannot get a lock, because of one device, its handshakes are
+greeted one by one, so that the others do not wait with it.
+"""
+
+import asyncio
+from typing import Final, TypeAlias
+
+from hub.errors import Crowded
+from hub.store_watch import StoreWatch
+from shared.store import cursors
+from shared.store.cursors import Greeted, Greeting
+from shared.store.errors import StoreBusy, StoreError
+from shared.store.pool import Pool
+
+__all__ = ["Greeter"]
+
+BATCH_MAX: Final = 500
+ONE_BY_ONE_AT_ONCE: Final = 4
+
+_Batch: TypeAlias = dict[str, tuple[asyncio.Future[Greeted], Greeting]]
+
+
+class Greeter:
+    """`greet()` waits for the answer of the statement; `run()` is the loop that makes it."""
+
+    def __init__(self, pool: Pool, watch: StoreWatch, *, pause_s: float, waiting_max: int) -> None:
+        self._pool = pool
+        self._watch = watch
+        self._pause_s = pause_s
+        self._waiting_max = waiting_max
+        self._waiting: dict[asyncio.Future[Greeted], Greeting] = {}
+        self._work = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"Greeter({len(self._waiting)} wait)"
+
+    async def greet(self, greeting: Greeting) -> Greeted:
+        """Admit one connection. Raises Crowded, StoreError; the caller has the deadline."""
+        if len(self._waiting) >= self._waiting_max:
+            raise Crowded
+        answer: asyncio.Future[Greeted] = asyncio.get_running_loop().create_future()
+        self._waiting[answer] = greeting
+        self._work.set()
+        try:
+            return await answer
+        finally:
+            self._waiting.pop(answer, None)
+
+    async def run(self) -> None:
+        """Greet until cancelled."""
+        while True:
+            await self._work.wait()
+            await asyncio.sleep(self._pause_s)
+            batch = self._take()
+            if batch:
+                await self._greet(batch)
+
+    def _take(self) -> _Batch:
+        batch: _Batch = {}
+        for answer, greeting in list(self._waiting.items()):
+            if greeting.device_id not in batch and len(batch) < BATCH_MAX:
+                batch[greeting.device_id] = answer, greeting
+                del self._waiting[answer]
+        if not self._waiting:
+            self._work.clear()
+        return batch
+
+    async def _greet(self, batch: _Batch) -> None:
+        try:
+            answers = await cursors.greet(self._pool, [greeting for _, greeting in batch.values()])
+        except StoreBusy as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                await self._greet_one_by_one(batch)
+        except StoreError as error:
+            self._watch.failed(error)
+            _fail(batch, error)
+        else:
+            self._watch.answered()
+            for device_id, (answer, _) in batch.items():
+                if not answer.done():
+                    answer.set_result(answers[device_id])
+
+    async def _greet_one_by_one(self, batch: _Batch) -> None:
+        turns = asyncio.Semaphore(ONE_BY_ONE_AT_ONCE)
+
+        async def one(device_id: str, answer: asyncio.Future[Greeted], greeting: Greeting) -> None:
+            async with turns:
+                if not answer.done():
+                    await self._greet({device_id: (answer, greeting)})
+
+        await asyncio.gather(*(one(device_id, *entry) for device_id, entry in batch.items()))
+
+
+def _fail(batch: _Batch, error: StoreError) -> None:
+    for answer, _ in batch.values():
+        if not answer.done():
+            answer.set_exception(error)

@@ -1,0 +1,127 @@
+"""The connections of one hub and what serves them all: one wheel, one flusher, one queue of holds, gathered reads and
+acks.
+
+It is what a connection asks of its surroundings (`Services`), and where connections are counted in and out. The
+sockets themselves are the endpoint's.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from hub.acks import AckWriter
+from hub.actions import ReadLog
+from hub.connection import Connection
+from hub.device_socket import Flusher
+from hub.hold_queue import HoldQueue
+from hub.registry import Registry
+from hub.replay import LogReader
+from hub.settings import Settings
+from hub.store_watch import StoreWatch
+from hub.wheel import Wheel
+from shared.bus.reader import SlotReader
+from shared.clock import monotonic
+from shared.hash_slots import slot_of
+from shared.store.cursors import Ack, AckResult
+from shared.store.pool import Pool
+from shared.telemetry.metrics import HUB_BEHIND, HUB_CLOSES, HUB_CONNECTION_CAPACITY, HUB_CONNECTIONS
+
+__all__ = ["Hub"]
+
+TICK_S: Final = 0.25
+# Later than this, and it was this process that stood still, not the devices.
+STANDSTILL_S: Final = 2.0
+
+
+class Hub:
+    """Made by `app`. `run_wheel()` is a loop; the rest are plain calls."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        pool: Pool,
+        watch: StoreWatch,
+        registry: Registry[Connection],
+        reader: SlotReader,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change()` is called when a connection comes or goes."""
+        loop = asyncio.get_running_loop()
+        self.registry = registry
+        self.flusher = Flusher(loop)
+        self.log_reader = LogReader(pool, watch, pause_s=settings.gather_s)
+        self.acks = AckWriter(
+            pool,
+            watch,
+            on_result=self._on_ack_written,
+            pause_s=settings.ack_write_s,
+            devices_max=settings.acks_max,
+        )
+        self.gone = asyncio.Event()
+        self.gone.set()
+        self._holds = HoldQueue(settings.hold_s, loop)
+        self._wheel: Wheel[Connection] = Wheel(monotonic(), resolution_s=min(TICK_S, settings.pong_s / 4))
+        self._tick_s = min(TICK_S, settings.pong_s / 4)
+        self._reader = reader
+        self._on_change = on_change
+        self._sockets = 0
+        HUB_CONNECTION_CAPACITY.set(registry.capacity)
+        HUB_CONNECTIONS.set_function(lambda: len(registry))
+        HUB_BEHIND.set_function(lambda: sum(one.session.behind for one in registry.connections))
+
+    def __repr__(self) -> str:
+        return f"Hub({self.registry!r}, {self.log_reader!r}, {self.acks!r}, {len(self._holds)} hold)"
+
+    def welcome(self, connection: Connection) -> None:
+        """The connection is the device's newest; the one before it here has lost."""
+        before = self.registry.add(connection)
+        self._sockets += 1
+        self.gone.clear()
+        if before is not None:
+            before.on_replaced(connection.conn_term, connection.session.instance)
+        connection.start()
+        self._on_change()
+
+    def forget(self, connection: Connection) -> None:
+        """The connection's socket is gone."""
+        self.registry.remove(connection)
+        self._sockets -= 1
+        if not self._sockets:
+            self.gone.set()
+        self.acks.departed(connection.device_id, connection.conn_term)
+        self._reader.release(slot_of(connection.device_id))
+        HUB_CLOSES.labels(str(connection.socket.close_code or 1006)).inc()
+        self._on_change()
+
+    def note_ack(self, device_id: str, epoch: int, seq: int) -> None:
+        """Write it soon."""
+        self.acks.note(device_id, epoch, seq)
+
+    def read_log(self, connection: Connection, read: ReadLog) -> None:
+        """Answer by `on_page`."""
+        self.log_reader.ask(connection, read)
+
+    def hold(self, connection: Connection) -> None:
+        """Answer by `on_hold_over`."""
+        self._holds.add(connection)
+
+    def visit_at(self, connection: Connection, due: float) -> None:
+        """Answer by `visit`."""
+        self._wheel.schedule(connection, due)
+
+    async def run_wheel(self) -> None:
+        """Visit connections until cancelled."""
+        last = monotonic()
+        while True:
+            await asyncio.sleep(self._tick_s)
+            now = monotonic()
+            stood_still = now - last > self._tick_s + STANDSTILL_S
+            last = now
+            for connection in self._wheel.advance(now):
+                connection.visit(now, stood_still=stood_still)
+
+    def _on_ack_written(self, ack: Ack, result: AckResult) -> None:
+        connection = self.registry.get(ack.device_id)
+        if connection is not None and connection.session.epoch == ack.epoch:
+            connection.on_ack_written(ack, result)

@@ -1,0 +1,115 @@
+"""Who is connected here: the newest connection of each device, and the seats that handshakes under way have taken.
+
+Everything is a plain call, so no other task runs between two lines of it; that is what makes it safe without a lock.
+A device whose handshake is under way has a `Waiting` entry before the slot's subscription is asked for: what the bus
+says of it meanwhile is remembered there, since no session can hear it yet.
+"""
+
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["Held", "Registry", "Waiting"]
+
+
+class Held(Protocol):
+    """A connection as the registry sees it."""
+
+    @property
+    def device_id(self) -> str: ...
+    @property
+    def conn_term(self) -> int: ...
+
+
+C = TypeVar("C", bound=Held)
+
+
+class Waiting:
+    """A handshake under way: the newest position and the newest connection that the bus told of meanwhile."""
+
+    __slots__ = ("conn_term", "device_id", "heard", "takes_seat")
+
+    def __init__(self, device_id: str, *, takes_seat: bool) -> None:
+        self.device_id = device_id
+        self.takes_seat = takes_seat
+        self.heard = (0, 0)
+        self.conn_term = 0
+
+    def on_event(self, epoch: int, seq: int) -> None:
+        """The bus told of an event of the device."""
+        self.heard = max(self.heard, (epoch, seq))
+
+    def on_connection(self, conn_term: int) -> None:
+        """The bus told of a connection of the device."""
+        self.conn_term = max(self.conn_term, conn_term)
+
+
+class Registry(Generic[C]):
+    """Connections by device, at most `capacity` devices."""
+
+    def __init__(self, capacity: int, *, handshakes_per_device_max: int = 4) -> None:
+        self.capacity = capacity
+        self._per_device_max = handshakes_per_device_max
+        self._connections: dict[str, C] = {}
+        self._waiting: dict[str, list[Waiting]] = {}
+        self._seats = 0
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __repr__(self) -> str:
+        return f"Registry({len(self)} of {self.capacity} connected, {self._seats} seats taken by handshakes)"
+
+    @property
+    def connections(self) -> Iterable[C]:
+        """All of them, in no order; make a list before anything that may end one."""
+        return self._connections.values()
+
+    def get(self, device_id: str) -> C | None:
+        """The newest connection of the device here."""
+        return self._connections.get(device_id)
+
+    def waiting(self, device_id: str) -> Iterable[Waiting]:
+        """Handshakes of the device that are under way."""
+        return self._waiting.get(device_id, ())
+
+    def has_room(self, device_id: str) -> bool:
+        """Whether the device may come: there is room, or it only replaces a connection of its own."""
+        if device_id in self._connections or device_id in self._waiting:
+            return True
+        return len(self._connections) + self._seats < self.capacity
+
+    def is_crowded(self, device_id: str) -> bool:
+        """Whether the device has too many handshakes under way already."""
+        return len(self._waiting.get(device_id, ())) >= self._per_device_max
+
+    def begin(self, device_id: str) -> Waiting:
+        """A handshake starts; it takes a seat unless the device is here already. End it by `leave`."""
+        siblings = self._waiting.setdefault(device_id, [])
+        takes_seat = device_id not in self._connections and not siblings
+        waiting = Waiting(device_id, takes_seat=takes_seat)
+        self._seats += takes_seat
+        siblings.append(waiting)
+        return waiting
+
+    def leave(self, waiting: Waiting) -> None:
+        """The handshake is over, whatever came of it."""
+        siblings = self._waiting[waiting.device_id]
+        siblings.remove(waiting)
+        if not siblings:
+            del self._waiting[waiting.device_id]
+        elif waiting.takes_seat and waiting.device_id not in self._connections:
+            # The seat goes to the next handshake of the same device.
+            waiting.takes_seat = False
+            siblings[0].takes_seat = True
+        self._seats -= waiting.takes_seat
+
+    def add(self, connection: C) -> C | None:
+        """The device's newest connection is this one; returns the one before it, which has lost."""
+        before = self._connections.get(connection.device_id)
+        self._connections[connection.device_id] = connection
+        return before
+
+    def remove(self, connection: C) -> None:
+        """The connection ends. Another one of the device stays."""
+        if self._connections.get(connection.device_id) is connection:
+            del self._connections[connection.device_id]

@@ -1,0 +1,112 @@
+"""What a hub is told by its environment."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from shared.bus.client import RedisSettings
+from shared.keys import TicketKeySettings, TokenKeySettings
+from shared.settings import bounded_float, bounded_int, setting
+from shared.store.settings import DatabaseSettings
+from shared.telemetry.health import OpsSettings
+from shared.telemetry.logs import LogSettings
+
+__all__ = ["Settings"]
+
+
+def _name(raw: str) -> str:
+    allowed = raw.isascii() and all(c.isalnum() or c in "._-" for c in raw)
+    if not (1 <= len(raw) <= 64 and allowed and raw[0].isalnum()):
+        raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 . _ - and begin with a letter or digit")
+    return raw
+
+
+def _url(raw: str) -> str:
+    parts = urlsplit(raw)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be ws://host:port or wss://host:port")
+    return raw.rstrip("/")
+
+
+def _seconds(env: str, default: float, help: str, low: float = 0.001, high: float = 3600.0) -> float:
+    seconds: float = setting(env, default, help=help, parse=bounded_float(low, high))
+    return seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySettings, OpsSettings, LogSettings):
+    """Seconds end in `_s`."""
+
+    name: str = setting("FLEETWIRE_HUB_NAME", help="This hub's name, unique among hubs.", parse=_name)
+    host: str = setting("FLEETWIRE_HUB_HOST", "127.0.0.1", help="Address for device sockets.")
+    port: int = setting(
+        "FLEETWIRE_HUB_PORT", 8101, help="Port for device sockets; 0 takes any free one.", parse=bounded_int(0, 65535)
+    )
+    url: str | None = setting(
+        "FLEETWIRE_HUB_URL",
+        None,
+        help="Where devices reach this hub (ws:// or wss://); unset, ws://host:port.",
+        parse=_url,
+    )
+    capacity: int = setting(
+        "FLEETWIRE_HUB_CAPACITY", 500, help="Most connected devices.", parse=bounded_int(1, 100_000)
+    )
+    ops_port: int = setting(
+        "FLEETWIRE_OPS_PORT", 9101, help="Operations port; 0 takes any free one.", parse=bounded_int(0, 65535)
+    )
+    handshakes_max: int = setting(
+        "FLEETWIRE_HUB_HANDSHAKES_MAX", 2000, help="Most handshakes under way.", parse=bounded_int(1, 100_000)
+    )
+    handshake_s: float = _seconds("FLEETWIRE_HUB_HANDSHAKE_S", 5.0, "A handshake may take so long.", 0.05, 5.0)
+    gather_s: float = _seconds("FLEETWIRE_HUB_GATHER_S", 0.003, "Handshakes and log reads are gathered so long.")
+    subscribe_s: float = _seconds("FLEETWIRE_HUB_SUBSCRIBE_S", 0.5, "A slot's confirmation is awaited so long.")
+    hold_s: float = _seconds("FLEETWIRE_HUB_HOLD_S", 0.02, "A gap waits so long for the bus before the log is read.")
+    window_events: int = setting(
+        "FLEETWIRE_HUB_WINDOW_EVENTS", 256, help="Most events sent and not acked.", parse=bounded_int(1, 4096)
+    )
+    window_first_bytes: int = setting(
+        "FLEETWIRE_HUB_WINDOW_FIRST_BYTES", 64 * 1024, help="Bytes in flight at first.", parse=bounded_int(1024, 2**24)
+    )
+    window_max_bytes: int = setting(
+        "FLEETWIRE_HUB_WINDOW_MAX_BYTES", 1024 * 1024, help="Most bytes in flight.", parse=bounded_int(1024, 2**24)
+    )
+    heartbeat_s: float = _seconds("FLEETWIRE_HUB_HEARTBEAT_S", 20.0, "Devices are pinged this often.")
+    pong_s: float = _seconds("FLEETWIRE_HUB_PONG_S", 8.0, "A ping is answered within this time.")
+    patience_s: float = _seconds("FLEETWIRE_HUB_PATIENCE_S", 60.0, "A device that takes nothing is closed after this.")
+    close_s: float = _seconds("FLEETWIRE_HUB_CLOSE_S", 3.0, "A closing handshake may take so long.")
+    ack_every: int = setting(
+        "FLEETWIRE_HUB_ACK_EVERY", 16, help="Devices ack at the latest after so many events.", parse=bounded_int(1, 256)
+    )
+    ack_ms: int = setting(
+        "FLEETWIRE_HUB_ACK_MS", 500, help="Devices ack at the latest after so many ms.", parse=bounded_int(0, 60_000)
+    )
+    jitter_s: float = _seconds("FLEETWIRE_HUB_JITTER_S", 2.0, "Devices spread their return over this time.", 0.0)
+    ack_write_s: float = _seconds("FLEETWIRE_HUB_ACK_WRITE_S", 0.2, "Acks are written at the latest after this.")
+    acks_max: int = setting(
+        "FLEETWIRE_HUB_ACKS_MAX",
+        50_000,
+        help="Devices whose acks wait for Postgres.",
+        parse=bounded_int(100, 1_000_000),
+    )
+    sweep_s: float = _seconds("FLEETWIRE_HUB_SWEEP_S", 2.0, "The log is compared this often.")
+    sweep_doubt_s: float = _seconds("FLEETWIRE_HUB_SWEEP_DOUBT_S", 0.25, "The same, while the bus is in doubt.")
+    canary_s: float = _seconds("FLEETWIRE_HUB_CANARY_S", 0.4, "The hub sends itself a message this often.")
+    member_s: float = _seconds("FLEETWIRE_HUB_MEMBER_S", 5.0, "The membership row is written this often.")
+    drain_rate: float = _seconds("FLEETWIRE_HUB_DRAIN_RATE", 50.0, "Devices sent away per second at least.", 0.1, 1e6)
+    drain_s: float = _seconds("FLEETWIRE_HUB_DRAIN_S", 20.0, "All devices are sent away within this.")
+    flush_s: float = _seconds("FLEETWIRE_HUB_FLUSH_S", 5.0, "Acks left at shutdown are tried for this long.")
+
+    def check(self) -> list[str]:
+        """Fields that do not fit each other."""
+        problems = []
+        if self.window_first_bytes > self.window_max_bytes:
+            problems.append("FLEETWIRE_HUB_WINDOW_FIRST_BYTES must not be above FLEETWIRE_HUB_WINDOW_MAX_BYTES")
+        if self.heartbeat_s + self.pong_s > 30.0:
+            problems.append(
+                "FLEETWIRE_HUB_HEARTBEAT_S and FLEETWIRE_HUB_PONG_S together must not be above 30: "
+                "a dead link is found within that time"
+            )
+        if self.ack_every > self.window_events:
+            problems.append("FLEETWIRE_HUB_ACK_EVERY must not be above FLEETWIRE_HUB_WINDOW_EVENTS")
+        if self.sweep_doubt_s > self.sweep_s:
+            problems.append("FLEETWIRE_HUB_SWEEP_DOUBT_S must not be above FLEETWIRE_HUB_SWEEP_S")
+        return problems

@@ -1,0 +1,43 @@
+"""WebSocket frames as bytes, made once: what the hub writes without the library, and the acks it reads without it.
+
+Server frames are unmasked, unfragmented text (RFC 6455, section 5.2), so one event's frame serves every write of it.
+Inbound, only whole, short, masked, final text frames are taken here; everything else is the library's to judge.
+"""
+
+import re
+from struct import Struct
+from typing import Final
+
+__all__ = ["SHORT_MAX", "ack_of", "event_bytes", "text_bytes"]
+
+SHORT_MAX: Final = 125
+_MEDIUM: Final = Struct("!BBH")
+_LONG: Final = Struct("!BBQ")
+_FIN_TEXT: Final = 0x81
+# As JSON encoders write it, with and without blanks; any other spelling goes through the strict decoder.
+_ACK: Final = re.compile(rb'\{"type": ?"ack", ?"seq": ?(0|[1-9][0-9]{0,14})\}')
+
+
+def text_bytes(payload: bytes) -> bytes:
+    """A text frame."""
+    return _head(len(payload)) + payload
+
+
+def event_bytes(seq: int, body: bytes) -> bytes:
+    """The text frame of `event_frame(seq, body)`, with the body copied once."""
+    prefix = b'{"type":"event","seq":%d,"event":' % seq
+    return b"%b%b%b}" % (_head(len(prefix) + len(body) + 1), prefix, body)
+
+
+def ack_of(payload: bytes | bytearray) -> int | None:
+    """The seq of an ack frame in its usual spelling, else None."""
+    match = _ACK.fullmatch(payload)
+    return None if match is None else int(match[1])
+
+
+def _head(length: int) -> bytes:
+    if length <= SHORT_MAX:
+        return bytes((_FIN_TEXT, length))
+    if length < 65536:
+        return _MEDIUM.pack(_FIN_TEXT, 126, length)
+    return _LONG.pack(_FIN_TEXT, 127, length)
