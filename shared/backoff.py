@@ -4,12 +4,15 @@ Full jitter (a uniform draw from zero to the bound) is what keeps a thousand dev
 back in the same second; a fixed first delay would undo it.
 """
 
-from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
 
 __all__ = ["Backoff", "full_jitter"]
 
 
-def full_jitter(attempt: int, rand: Random, *, base: float = 0.5, cap: float = 20.0) -> float:
+def full_jitter(attempt: int, rand: "Random", *, base: float = 0.5, cap: float = 20.0) -> float:
     """Seconds before try number `attempt` (from 0): uniform in [0, min(cap, base * 2**attempt)]."""
     return rand.uniform(0.0, min(cap, base * 2.0 ** min(attempt, 32)))
 
@@ -17,7 +20,7 @@ def full_jitter(attempt: int, rand: Random, *, base: float = 0.5, cap: float = 2
 class Backoff:
     """Successive waits of one caller: `next()` draws the next, `reset()` after a success starts over."""
 
-    def __init__(self, rand: Random, *, base: float = 0.5, cap: float = 20.0) -> None:
+    def __init__(self, rand: "Random", *, base: float = 0.5, cap: float = 20.0) -> None:
         self._rand = rand
         self._base = base
         self._cap = cap

@@ -8,13 +8,14 @@ lost by dying earlier is more than time: leases end by themselves and the next a
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom
 
 import structlog
 
 from shared import lifecycle
+from shared.bus.job_hints import JobHintReader
 from shared.bus.publisher import Publisher
 from shared.cloud.local import LocalStore
 from shared.cloud.threads import FileThreads
@@ -102,7 +103,10 @@ async def _serve(settings: WorkerSettings, environ: Mapping[str, str], stop: Sto
         closing.push_async_callback(ops.close)
         await handlers.start()
         await _tidy(store, scratch, threads)
-        await _work(settings, stop, loop, held, endings)
+        hints = [JobHintReader(settings.redis_url, queue, consumer=settings.name) for queue in settings.queues]
+        for reader in hints:
+            closing.push_async_callback(reader.close)
+        await _work(settings, stop, loop=loop, held=held, endings=endings, hints=hints)
     return 0
 
 
@@ -143,13 +147,23 @@ def _build_loop(
     )
 
 
-async def _work(settings: WorkerSettings, stop: Stop, loop: JobLoop, held: HeldJobs, endings: Endings) -> None:
+async def _work(
+    settings: WorkerSettings,
+    stop: Stop,
+    *,
+    loop: JobLoop,
+    held: HeldJobs,
+    endings: Endings,
+    hints: Sequence[JobHintReader],
+) -> None:
     """Claim until told to stop, then finish. A loop that fails ends the process: it must not only look alive."""
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    claiming = asyncio.create_task(loop.run(), name="claims")
-    beating = asyncio.create_task(held.run(), name="heartbeat")
-    measuring = asyncio.create_task(loop.watch_depth(), name="depth")
-    loops = [claiming, beating, measuring]
+    loops = [
+        asyncio.create_task(loop.run(), name="claims"),
+        asyncio.create_task(held.run(), name="heartbeat"),
+        asyncio.create_task(loop.watch_depth(), name="depth"),
+        *(asyncio.create_task(loop.listen(reader), name="hints") for reader in hints),
+    ]
     _log.info("worker ready", queues=list(settings.queues), processes=settings.processes)
     try:
         await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)

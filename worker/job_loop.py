@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 import structlog
@@ -26,11 +26,12 @@ from worker.held_jobs import HeldJobs
 from worker.job_runner import JobRunner
 from worker.pool import HandlerPool
 
-__all__ = ["JobLoop", "LoopLimits"]
+__all__ = ["Hints", "JobLoop", "LoopLimits"]
 
 _log = structlog.get_logger(__name__)
 
 _CLAIM_IN_FLIGHT_S: Final = 3.0
+_HINTS_WAIT_S: Final = 2.0
 _STEM_MAX_BYTES: Final = 150  # with the job's id below the 200 bytes of a name
 
 
@@ -43,6 +44,13 @@ class LoopLimits:
     ttl_s: float
     poll_s: float
     depth_s: float = 10.0
+
+
+class Hints(Protocol):
+    """What is needed of the reader of one queue's hints."""
+
+    async def wait(self, timeout_s: float) -> Sequence[object]:
+        """Hints, at once when there are any, else none after the time. Never raises."""
 
 
 class JobLoop:
@@ -91,7 +99,16 @@ class JobLoop:
             async with self._claiming:
                 more = not self._stopping.is_set() and await self._claim_all()
             if not more:
-                await self._wait(self._rand.uniform(1.0, 2.0) * self._limits.poll_s)
+                await _wait(self._wake, self._rand.uniform(1.0, 2.0) * self._limits.poll_s)
+
+    async def listen(self, hints: Hints) -> None:
+        """Turn hints into claims, until cancelled. A worker without room leaves them to the others."""
+        while True:
+            await self._room()
+            if await hints.wait(_HINTS_WAIT_S):
+                self.wake()
+            elif self._stopping.is_set():
+                return
 
     async def watch_depth(self) -> None:
         """Measure what waits in the queues, until cancelled."""
@@ -135,18 +152,11 @@ class JobLoop:
         """Wait until another job could run."""
         while not self._stopping.is_set():
             if not self._handlers.ready:
-                await self._wait(self._limits.poll_s)
+                await _wait(self._stopping, self._limits.poll_s)
             elif len(self._held) >= self._limits.concurrency:
                 await self._held.wait_below(self._limits.concurrency)
             else:
                 return
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def _claim_all(self) -> bool:
         """Fill the room from the queues in turn. True when there may be more to claim at once."""
@@ -197,3 +207,11 @@ class JobLoop:
                 await self._runner.run(job, queue)
             finally:
                 self._held.remove(job)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -6,10 +6,12 @@ jitter, because the jobs that failed together (a store that went away) would oth
 """
 
 from dataclasses import dataclass
-from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from shared.backoff import full_jitter
+
+if TYPE_CHECKING:
+    from random import Random
 
 __all__ = ["Again", "Failure", "GiveUp", "RetryPolicy", "after_failure"]
 
@@ -51,7 +53,7 @@ class GiveUp:
 
 
 def after_failure(
-    policy: RetryPolicy, failure: Failure, *, attempt: int, expires_in_s: float | None, rand: Random
+    policy: RetryPolicy, failure: Failure, *, attempt: int, expires_in_s: float | None, rand: "Random"
 ) -> Again | GiveUp:
     """Decide after attempt number `attempt` (from 1). `expires_in_s` is what is left of the job's time to live."""
     if failure.permanent:

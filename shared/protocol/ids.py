@@ -6,9 +6,11 @@ refused, never folded or escaped into shape. Every process checks with the funct
 """
 
 import re
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from random import Random
 
 __all__ = [
     "FILE_NAME_MAX_BYTES",
@@ -103,7 +105,7 @@ def safe_stem(name: str, *, max_bytes: int) -> str:
     return f"_{stem}" if not stem or is_reserved_name(stem) else stem
 
 
-def time_ordered_uuid(now: float, rand: Random) -> UUID:
+def time_ordered_uuid(now: float, rand: "Random") -> UUID:
     """A UUID version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, the rest random.
 
     `now` is wall-clock seconds; `rand` should be `random.SystemRandom()` outside tests. Time order keeps index inserts

@@ -5,7 +5,6 @@ driver what to change in the camera, "cannot be read" does not. Sources: the sig
 specification; raw formats built on TIFF differ only by extension, so there the name decides.
 """
 
-from pathlib import PurePosixPath
 from typing import Final, Literal
 
 __all__ = ["RAW_EXTENSIONS", "Taken", "name_of_unsupported", "taken_format"]
@@ -66,7 +65,7 @@ _SIGNATURES: Final = (
 
 def taken_format(head: bytes, name: str) -> Taken | None:
     """The format when it is one that is taken; raw files that carry a foreign signature are not."""
-    if PurePosixPath(name).suffix.lower() in RAW_EXTENSIONS and not head.startswith(b"\xff\xd8\xff"):
+    if _extension(name) in RAW_EXTENSIONS and not head.startswith(b"\xff\xd8\xff"):
         return None
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -79,7 +78,7 @@ def taken_format(head: bytes, name: str) -> Taken | None:
 
 def name_of_unsupported(head: bytes, name: str) -> str | None:
     """The name of a known format that is not taken, or None when the bytes are no image format known here."""
-    extension = PurePosixPath(name).suffix.lower()
+    extension = _extension(name)
     if head[:4] in (b"II*\x00", b"MM\x00*"):
         if head[8:10] == b"CR":
             return "Canon CR2 raw"
@@ -90,6 +89,11 @@ def name_of_unsupported(head: bytes, name: str) -> str | None:
         if head.startswith(signature, offset):
             return format_name
     return RAW_EXTENSIONS.get(extension)
+
+
+def _extension(name: str) -> str:
+    _, dot, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if dot else ""
 
 
 def _is_avif(head: bytes) -> bool:
