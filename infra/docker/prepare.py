@@ -1,0 +1,106 @@
+"""Make the secrets of a set-up with containers: `python -m infra.docker.prepare`, once, before `docker compose up`.
+
+Nothing has a password that is known beforehand, so nothing starts without this. What is there is kept: a second run
+changes nothing, and a key set that was rotated by hand stays. The folder is for its owner only; the key sets in it may
+be read by anyone who gets there, since containers read them as their own users through the mount.
+"""
+
+import base64
+import json
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+
+FOLDER: Final = Path("infra/docker/private")
+_MOUNTED: Final = 0o444
+_OWN: Final = 0o600
+
+
+def prepare(folder: Path) -> list[str]:
+    """Make what is missing; the names of what was made."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    made: list[str] = []
+
+    def keep(name: str, make: Callable[[], str], mode: int = _MOUNTED) -> str:
+        file = folder / name
+        if not file.exists():
+            draft = folder / f"{name}.tmp"
+            draft.unlink(missing_ok=True)
+            draft.touch(mode=0o600)
+            draft.write_text(make(), encoding="utf-8")
+            draft.chmod(mode)
+            draft.rename(file)
+            made.append(name)
+        return file.read_text(encoding="utf-8").strip()
+
+    for name in ("token-keys", "ticket-keys"):
+        private = keep(f"{name}.json", _signing_set)
+        keep(f"{name}.public.json", lambda private=private: _public(private))  # type: ignore[misc]
+    keep("files-keys.json", _hmac_set)
+    postgres = keep("postgres-password", _password)
+    valkey = keep("valkey.conf", _valkey_configuration).rpartition("requirepass ")[2].split()[0]
+    keep("database.env", lambda: _database_environment(postgres, valkey), _OWN)
+    keep("operations.env", lambda: f"FLEETWIRE_OPS_TOKEN={_password()}\n", _OWN)
+    return made
+
+
+def _database_environment(postgres: str, valkey: str) -> str:
+    database_url = f"postgresql://fleetwire:{postgres}@postgres:5432/fleetwire"
+    return f"FLEETWIRE_DATABASE_URL={database_url}\nFLEETWIRE_REDIS_URL=redis://:{valkey}@valkey:6379/0\n"
+
+
+def _valkey_configuration() -> str:
+    """Nothing is kept on disk: the log in Postgres is the truth."""
+    lines = (
+        "bind * -::*",
+        "port 6379",
+        'save ""',
+        "appendonly no",
+        "maxmemory 256mb",
+        "maxmemory-policy noeviction",
+        f"requirepass {_password()}",
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _password() -> str:
+    # Hexadecimal, so that it needs no quoting in a URL, a configuration or a shell.
+    return secrets.token_hex(24)
+
+
+def _signing_set() -> str:
+    key: dict[str, Any] = OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)
+    return _key_set(key | {"alg": "EdDSA", "use": "sig"})
+
+
+def _hmac_set() -> str:
+    secret = base64.urlsafe_b64encode(secrets.token_bytes(48)).rstrip(b"=").decode()
+    return _key_set({"kty": "oct", "alg": "HS256", "k": secret})
+
+
+def _key_set(key: dict[str, Any]) -> str:
+    return json.dumps({"keys": [{"kid": secrets.token_hex(4), **key}]}, indent=1) + "\n"
+
+
+def _public(private: str) -> str:
+    keys = [{name: value for name, value in key.items() if name != "d"} for key in json.loads(private)["keys"]]
+    return json.dumps({"keys": keys}, indent=1) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Say what was made and what comes next."""
+    folder = Path(arguments[0]) if arguments else FOLDER
+    for name in prepare(folder):
+        print(f"made {folder / name}")
+    print("ready: docker compose up --build")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
