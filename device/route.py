@@ -8,12 +8,14 @@ a hub that accepts and closes would be hammered.
 
 from dataclasses import dataclass
 from enum import Enum
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from device.timing import Timing
 from shared.backoff import Backoff
 from shared.protocol.close_codes import CloseCode, Return
+
+if TYPE_CHECKING:
+    from random import Random
 
 __all__ = ["Route", "State"]
 
@@ -34,7 +36,7 @@ class State(Enum):
 class Route:
     """One client's way. `has_rest` is false when only a socket address is known."""
 
-    rand: Random
+    rand: "Random"
     now: float
     timing: Timing
     has_rest: bool

@@ -12,10 +12,14 @@ __all__ = ["OnlyContract", "PureContract"]
 
 
 class PureContract(Contract):
-    """The named modules reach none of the forbidden ones, neither by themselves nor through what they import."""
+    """The named modules reach none of the forbidden ones, neither by themselves nor through what they import.
+
+    With `direct`, what they import may reach them: for a pure file that takes a value type from one that is not.
+    """
 
     modules = fields.SetField(subfield=fields.StringField())
     forbidden = fields.SetField(subfield=fields.StringField())
+    direct = fields.BooleanField(required=False, default=False)
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Every chain of imports from a pure module to a forbidden one."""
@@ -27,6 +31,7 @@ class PureContract(Contract):
             for module in sorted(pure)
             for target in sorted(forbidden & graph.modules)
             if (chain := graph.find_shortest_chain(importer=module, imported=target)) is not None
+            and (len(chain) == 2 or not bool(self.direct))
         ]
         return ContractCheck(kept=not chains, metadata={"chains": chains})
 
