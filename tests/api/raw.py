@@ -1,6 +1,7 @@
 """A bare HTTP/1.1 exchange, for requests that no client library would send."""
 
 import asyncio
+import contextlib
 
 
 async def exchange(port: int, *parts: bytes, deadline_s: float = 10) -> bytes:
@@ -14,3 +15,5 @@ async def exchange(port: int, *parts: bytes, deadline_s: float = 10) -> bytes:
             return await reader.read()
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()

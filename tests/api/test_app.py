@@ -18,6 +18,7 @@ from tests.api.conftest import (
     RunningApi,
     StartApi,
     api_environment,
+    http_client,
     oct_key_set,
     problem,
     token,
@@ -50,7 +51,7 @@ async def test_sigterm_ends_long_polls_with_an_empty_page_and_the_process_with_0
     await api.start()
     await api.ready()
     bearer = {"Authorization": f"Bearer {token('truck-7')}"}
-    async with httpx.AsyncClient(base_url=api.url, headers=bearer, timeout=30, trust_env=False) as client:
+    async with http_client(base_url=api.url, headers=bearer, timeout=30) as client:
         polls = [asyncio.create_task(client.get(PATH, params={"wait": "25"})) for _ in range(3)]
         ops = f"http://127.0.0.1:{api.environment['FLEETWIRE_OPS_PORT']}/metrics"
         async with asyncio.timeout(10):
@@ -85,7 +86,7 @@ async def test_a_rolling_restart_under_load_fails_no_request(process: Callable[.
     over = asyncio.Event()
 
     async def probe() -> None:  # what a proxy does
-        async with httpx.AsyncClient(trust_env=False, timeout=1) as client:
+        async with http_client(timeout=1) as client:
             while not over.is_set():
                 for url in ready:
                     try:
@@ -96,7 +97,7 @@ async def test_a_rolling_restart_under_load_fails_no_request(process: Callable[.
 
     async def load(number: int) -> None:
         bearer = {"Authorization": f"Bearer {token('truck-7')}"}
-        async with httpx.AsyncClient(headers=bearer, trust_env=False, timeout=10) as client:
+        async with http_client(headers=bearer, timeout=10) as client:
             for turn in count(number):
                 if over.is_set():
                     return
@@ -162,7 +163,7 @@ async def test_it_starts_before_postgres_and_is_ready_once_that_is_there(
     postgres = postgres_server()
     postgres.kill()
     api = await start_api(wait=False, FLEETWIRE_DATABASE_URL=postgres.url)
-    async with asyncio.timeout(10), httpx.AsyncClient(trust_env=False) as client:
+    async with asyncio.timeout(10), http_client() as client:
         while True:
             try:
                 answer = await client.get(f"{api.ops_url}/ready")

@@ -154,7 +154,7 @@ async def test_metrics_name_templates_and_never_paths(api: RunningApi) -> None:
     await device.get("/api/v1/devices/truck-metric/events")
     await device.get("/wp-admin/secret-path")
     await device.request("BREW", "/health")
-    metrics = (await httpx.AsyncClient(trust_env=False).get(f"{api.ops_url}/metrics")).text
+    metrics = (await device.get(f"{api.ops_url}/metrics")).text
     route = "/api/v1/devices/{device_id}/events"
     assert f'fleetwire_api_requests_total{{method="GET",route="{route}",status="200"}}' in metrics
     assert 'fleetwire_api_requests_total{method="GET",route="unmatched",status="404"}' in metrics

@@ -59,6 +59,7 @@ async def test_one_connection_too_many_is_told_so(start_api: StartApi) -> None:
     assert json.loads(answer.split(b"\r\n\r\n")[1])["type"] == "urn:fleetwire:problem:unavailable"
     for _, writer in held:
         writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_served(start_api: StartApi, pool: Pool) -> None:
@@ -80,7 +81,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_served(start
         received = 0
         with raw:
             if not slow:
-                await asyncio.sleep(2.0)  # take nothing for longer than the server bears
+                await asyncio.sleep(1.2)  # take nothing for longer than the server bears
             try:
                 while received < 8_000_000 and (data := await loop.sock_recv(raw, 262_144)):
                     received += len(data)

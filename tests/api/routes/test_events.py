@@ -8,7 +8,7 @@ import pytest
 from shared.store import devices
 from shared.store.cursors import Ack, record_acks
 from shared.store.pool import Pool
-from tests.api.conftest import RunningApi, StartApi, problem, record, token
+from tests.api.conftest import RunningApi, StartApi, http_client, problem, record, token
 
 PATH = "/api/v1/devices/truck-7/events"
 
@@ -20,7 +20,7 @@ async def truck(pool: Pool) -> None:
 
 async def waiting(api: RunningApi, count: int = 1) -> None:
     """Until so many long-polls wait."""
-    async with asyncio.timeout(10), httpx.AsyncClient(trust_env=False) as client:
+    async with asyncio.timeout(10), http_client() as client:
         while True:
             text = (await client.get(f"{api.ops_url}/metrics")).text
             if f"\nfleetwire_api_long_polls {float(count)}\n" in text:
