@@ -73,4 +73,4 @@ def locate(path: str) -> Place | Refused | None:
 def shown(path: str, limit: int = 300) -> str:
     """A path fit for a log line: one line, ASCII, of bounded length."""
     text = ascii(path)[1:-1]
-    return text if len(text) <= limit else text[:limit] + "…"
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,206 @@
+"""A page is one transaction under its term: all of it, or nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from shared.store import devices, feeds, leases
+from shared.store.errors import StoreUnavailable, TermOver
+from shared.store.pool import Pool, open_pool
+from watcher.pacing import FileStat
+from watcher.places import Place, locate
+from watcher.record import Page, PageRefused, Recorded, Recorder
+from watcher.translate import Seen, Verdict
+
+FEED = "local:cloud:0"
+
+
+class Book:
+    """A recorder over a feed that `w1` holds, and what it told after each commit."""
+
+    def __init__(self, pool: Pool, url: str) -> None:
+        self.pool = pool
+        self.url = url
+        self.told: list[Recorded] = []
+        self.term = 0
+        self.recorder = Recorder(pool, store="local", queue="requests", after_commit=self.told.append)
+
+    async def open(self) -> None:
+        await feeds.ensure(self.pool, [feeds.Feed(FEED, "local", "cloud", 0)])
+        await leases.ensure(self.pool, [FEED])
+        await devices.ensure(self.pool, "truck-7", "truck")
+        await self.claim("w1")
+
+    async def claim(self, owner: str) -> None:
+        await self.pool.fetch("UPDATE leases SET expires_at = '-infinity'")
+        self.term = (await leases.claim(self.pool, [FEED], owner, ttl_s=30, limit=1))[FEED]
+
+    async def record(self, *seen: Seen, term: int | None = None, **page: object) -> list[Verdict]:
+        given = Page(seen=list(seen), **page)  # type: ignore[arg-type]
+        return (await self.recorder.page(FEED, self.term if term is None else term, given)).verdicts
+
+    async def count(self, table: str) -> int:
+        return int((await self.pool.fetch(f"SELECT count(*) FROM {table}"))[0]["count"])
+
+
+@pytest.fixture
+async def book(database_url: str) -> AsyncIterator[Book]:
+    pool = await open_pool(database_url, name="test", max_size=4)
+    made = Book(pool, database_url)
+    await made.open()
+    yield made
+    await pool.close()
+
+
+def seen(path: str, sha256: str = "1" * 64, *, mtime_ns: int = 5, **how: bool) -> Seen:
+    place = locate(path)
+    assert isinstance(place, Place)
+    return Seen(place, FileStat(11, 7, mtime_ns), sha256, **how)  # type: ignore[arg-type]
+
+
+async def test_a_request_becomes_an_item_a_job_and_the_jobs_first_status(book: Book) -> None:
+    assert await book.record(seen("Requests/truck-7/in/a.csv", live=True)) == [Verdict.ANNOUNCED]
+    (job,) = await book.pool.fetch("SELECT * FROM jobs")
+    assert (job["path"], job["name"], job["kind"], job["queue"]) == (
+        "Requests/truck-7/in/a.csv",
+        "a.csv",
+        "table",
+        "requests",
+    )
+    assert (job["device_id"], job["store"], job["size"], job["content_version"]) == ("truck-7", "local", 7, "1" * 64)
+    assert job["current_status"] == "queued"
+    assert await book.count("job_status") == 1
+    assert [recorded.jobs for recorded in book.told] == [[job["job_id"]]]
+
+
+async def test_a_response_becomes_rows_and_an_event_that_is_told_after_the_commit(book: Book) -> None:
+    await book.record(seen("Responses/truck-7/r.pdf"), seen("Responses/truck-7/sub/s.pdf"))
+    rows = await book.pool.fetch(
+        "SELECT r.event_id, r.outcome, r.job_id, f.path, f.sha256, e.seq, e.body FROM responses r "
+        "JOIN response_files f USING (response_id) JOIN events e USING (event_id) ORDER BY e.seq"
+    )
+    assert [(row["path"], row["outcome"], row["job_id"], row["seq"]) for row in rows] == [
+        ("Responses/truck-7/r.pdf", "ready", None, 1),
+        ("Responses/truck-7/sub/s.pdf", "ready", None, 2),
+    ]
+    (recorded,) = book.told
+    assert [(message.device_id, message.epoch, message.seq) for message in recorded.events] == [
+        ("truck-7", 1, 1),
+        ("truck-7", 1, 2),
+    ]
+    assert recorded.events[0].body.decode() == rows[0]["body"]
+
+
+async def test_seeing_the_same_again_announces_nothing(book: Book) -> None:
+    both = [seen("Requests/truck-7/a"), seen("Responses/truck-7/r")]
+    await book.record(*both)
+    assert await book.record(*both) == [Verdict.UNCHANGED, Verdict.UNCHANGED]
+    assert await book.record(seen("Requests/truck-7/a", mtime_ns=6)) == [Verdict.TOUCHED]
+    assert await book.record(seen("Requests/truck-7/a", mtime_ns=6)) == [Verdict.UNCHANGED]
+    assert (await book.count("jobs"), await book.count("events")) == (1, 1)
+
+
+async def test_changed_content_is_announced_again(book: Book) -> None:
+    await book.record(seen("Requests/truck-7/a"), seen("Responses/truck-7/r"))
+    await book.record(seen("Requests/truck-7/a", "2" * 64), seen("Responses/truck-7/r", "2" * 64))
+    assert (await book.count("jobs"), await book.count("events"), await book.count("items")) == (2, 2, 2)
+
+
+async def test_a_file_removed_and_put_again_is_announced_again(book: Book) -> None:
+    await book.record(seen("Requests/truck-7/a"), seen("Responses/truck-7/r"))
+    await book.record(gone=["Requests/truck-7/a", "Responses/truck-7/r"])
+    assert await book.count("items") == 0
+    await book.record(seen("Requests/truck-7/a"), seen("Responses/truck-7/r", fresh=True))
+    assert (await book.count("jobs"), await book.count("events")) == (2, 2)
+
+
+async def test_under_a_term_that_is_over_nothing_is_written(book: Book) -> None:
+    old = book.term
+    await book.claim("w2")
+    with pytest.raises(TermOver):
+        await book.record(seen("Requests/truck-7/a"), term=old)
+    with pytest.raises(TermOver):
+        await book.recorder.arrivals(FEED, old, 10)
+    assert (await book.count("items"), await book.count("jobs"), book.told) == (0, 0, [])
+
+
+async def test_a_claim_waits_for_the_page_that_is_being_recorded(book: Book) -> None:
+    async with book.pool.transaction() as connection:
+        await leases.fence(connection, FEED, book.term)
+        await book.pool.fetch("UPDATE leases SET expires_at = '-infinity'")
+        assert await leases.claim(book.pool, [FEED], "w2", ttl_s=30, limit=1) == {}
+    assert await leases.claim(book.pool, [FEED], "w2", ttl_s=30, limit=1) == {FEED: book.term + 1}
+
+
+async def test_a_reservation_committed_after_the_file_was_seen_still_counts(book: Book) -> None:
+    # The file is seen, and only then, before the page is recorded, does the job's reservation become visible here.
+    file = seen("Responses/truck-7/a.job/response.json", live=True)
+    await reserve(book, "Responses/truck-7/a.job")
+    assert await book.record(file) == [Verdict.RESERVED]
+    assert await book.count("events") == 0
+
+
+async def test_a_recorded_job_folder_stays_reserved_when_the_job_is_deleted(book: Book) -> None:
+    await reserve(book, "Responses/truck-7/a.job")
+    await book.record(folders=["Responses/truck-7/a.job", "Responses/truck-7/a.job"])
+    await book.pool.fetch("DELETE FROM jobs")
+    assert await book.record(seen("Responses/truck-7/a.job/late.pdf")) == [Verdict.RESERVED]
+    assert await book.count("events") == 0
+
+
+async def test_files_of_an_unknown_device_wait_and_are_taken_up_once(book: Book) -> None:
+    waiting = [seen("Requests/truck-8/a"), seen("Responses/truck-8/r")]
+    assert await book.record(*waiting) == [Verdict.WAITING, Verdict.WAITING]
+    assert (await book.recorder.arrivals(FEED, book.term, 10)).verdicts == []
+    await devices.ensure(book.pool, "truck-8", "truck")
+    assert (await book.recorder.arrivals(FEED, book.term, 1)).verdicts == [Verdict.ANNOUNCED]
+    assert (await book.recorder.arrivals(FEED, book.term, 10)).verdicts == [Verdict.ANNOUNCED]
+    assert (await book.recorder.arrivals(FEED, book.term, 10)).verdicts == []
+    assert (await book.count("jobs"), await book.count("events")) == (1, 1)
+
+
+async def test_a_time_that_cannot_be_relied_on_is_not_kept(book: Book) -> None:
+    await book.record(seen("Requests/truck-7/a", racy=True))
+    assert (await book.pool.fetch("SELECT mtime_ns FROM items"))[0]["mtime_ns"] is None
+
+
+async def test_what_postgres_will_not_take_is_said_to_be_so_and_nothing_is_written(book: Book) -> None:
+    with pytest.raises(PageRefused):
+        await book.record(seen("Requests/truck-7/good"), seen("Requests/truck-7/a", "bad\0version"))
+    assert await book.count("items") == 0
+
+
+async def test_a_stopped_transaction_is_ended_by_the_database_and_hinders_nobody_for_long(book: Book) -> None:
+    await book.pool.fetch(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_in_transaction_session_timeout = ''200ms''', "
+        "current_database()); END $$"
+    )
+    stopped = await asyncpg.connect(book.url)
+    try:
+        await stopped.execute("BEGIN")
+        await stopped.fetchrow("SELECT FROM leases WHERE name = $1 AND term = $2 FOR KEY SHARE", FEED, book.term)
+        await book.pool.fetch("UPDATE leases SET expires_at = '-infinity'")
+        async with asyncio.timeout(5):
+            while not await leases.claim(book.pool, [FEED], "w2", ttl_s=30, limit=1):
+                await asyncio.sleep(0.02)
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await stopped.execute("COMMIT")
+    finally:
+        await stopped.close()
+
+
+async def test_a_postgres_that_is_away_is_said_to_be_so(book: Book) -> None:
+    await book.pool.close()
+    with pytest.raises(StoreUnavailable):
+        await book.record(seen("Requests/truck-7/a"))
+
+
+async def reserve(book: Book, folder: str) -> None:
+    await book.record(seen("Requests/truck-7/request.csv"))
+    await book.pool.fetch(
+        "INSERT INTO responses (response_id, device_id, job_id, request_name, store, folder) "
+        "SELECT gen_random_uuid(), device_id, job_id, name, store, $1 FROM jobs",
+        folder,
+    )
