@@ -17,10 +17,15 @@ from redis.backoff import NoBackoff
 
 from shared.settings import bounded_float, setting
 
-__all__ = ["Endpoint", "RedisSettings", "open_redis", "redis_url"]
+__all__ = ["Endpoint", "RedisSettings", "client_name", "open_redis", "redis_url"]
 
 # A blocking read must ask for less than this, or every idle wait looks like a dead connection.
 SOCKET_TIMEOUT_S: Final = 5.0
+
+
+def client_name(name: str) -> str:
+    """The name for CLIENT LIST: Redis refuses a connection whose name has blanks or other than printable ASCII."""
+    return "".join(c if "!" <= c <= "~" else "_" for c in name[:64])
 
 
 def redis_url(raw: str) -> str:
@@ -105,15 +110,16 @@ def open_redis(url: str, *, deadline_s: float = 1.0, connections: int = 16, name
 
     Blocking reads get `SOCKET_TIMEOUT_S` instead: give them a client made with `deadline_s=SOCKET_TIMEOUT_S`.
     """
+    tcp_only: dict[str, Any] = {} if Endpoint.from_url(url).path is not None else {"socket_keepalive": True}
     client: Redis = Redis.from_url(
         url,
         socket_timeout=deadline_s,
         socket_connect_timeout=deadline_s,
-        socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         max_connections=connections,
-        client_name=name,
+        client_name=client_name(name),
         protocol=3,
         decode_responses=False,
+        **tcp_only,
     )
     return client

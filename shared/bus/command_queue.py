@@ -86,7 +86,7 @@ class CommandQueue:
         self._drained = asyncio.Event()
         self._closed = asyncio.Event()
         self._published = BUS_PUBLISHED.labels(role)
-        self._queued = BUS_QUEUED.labels(role)
+        BUS_QUEUED.labels(role).set_function(lambda: self.held)
         self._connected = BUS_CONNECTED.labels(role)
         self._dropped = {
             reason: BUS_DROPPED.labels(role, reason) for reason in ("full", "expired", "refused", "closing")
@@ -172,6 +172,8 @@ class CommandQueue:
             return
         self._connection = connection
         self._connected.set(1)
+        if self._backoff.attempt:
+            _log.info("connected to Redis again", role=self._role)
         self._send()
         await self._lost.wait()
         if not self._closed.is_set():
@@ -210,7 +212,6 @@ class CommandQueue:
             item = waiting.popleft()
             size += len(item.command)
             batch.append(item)
-        self._queued.set(len(waiting) + len(batch))
         if not batch:
             self._drained.set()
             return

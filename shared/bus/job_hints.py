@@ -76,9 +76,7 @@ class JobHintReader:
 
     def __init__(self, url: str, queue: str, *, consumer: str, clock: Callable[[], float] = monotonic) -> None:
         """`consumer` is the worker's name. Opens nothing until `wait()`."""
-        self._redis = open_redis(
-            url, deadline_s=SOCKET_TIMEOUT_S, connections=2, name=f"hints-{consumer}"[:64].replace(" ", "_")
-        )
+        self._redis = open_redis(url, deadline_s=SOCKET_TIMEOUT_S, connections=2, name=f"hints-{consumer}")
         self._stream = job_stream(queue)
         self._consumer = consumer
         self._clock = clock

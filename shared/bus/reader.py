@@ -165,6 +165,8 @@ class SlotReader:
         self._connection = connection
         self._overdue_ticks = 0
         BUS_CONNECTED.labels(_ROLE).set(1)
+        if self._backoff.attempt:
+            _log.info("connected to Redis again", role=_ROLE)
         self._subscriptions.on_connected(self._clock())
         self._write_commands()
         self._on_connection(True)

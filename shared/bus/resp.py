@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import hiredis
 
-from shared.bus.client import Endpoint
+from shared.bus.client import Endpoint, client_name
 
 __all__ = ["Connection", "RedisRefused", "connect", "pack"]
 
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         hello: tuple[Any, ...] = ("HELLO", "3")
         if endpoint.password is not None:
             hello += ("AUTH", endpoint.username or "default", endpoint.password)
-        await self._ask(pack((*hello, "SETNAME", name)))
+        await self._ask(pack((*hello, "SETNAME", client_name(name))))
         if endpoint.database:
             await self._ask(pack(("SELECT", str(endpoint.database))))
         if not self.is_open:

@@ -103,6 +103,29 @@ async def test_a_subscription_ended_by_the_server_is_a_gap_of_that_slot_only(red
         await until(lambda: ear.seqs == [3], "messages arrive again")
 
 
+async def test_messages_that_the_server_threw_away_because_the_reader_was_slow_are_a_gap(
+    valkey_server: ServerFactory,
+) -> None:
+    server = valkey_server(**{"client-output-buffer-limit": "pubsub 256kb 0 0"})
+    async with listening(server.url) as ear, redis.Redis.from_url(server.url) as admin:
+        await _two_live_slots(ear)
+        assert ear.reader._connection is not None
+        transport = ear.reader._connection._transport
+        assert transport is not None
+        transport.pause_reading()
+        sent = 0
+        while await _pubsub_clients(admin):
+            sent += 1
+            await admin.spublish(slot_channel(SLOT), event(sent, b"x" * 200_000).encode())
+        transport.resume_reading()
+        await until(lambda: ear.gap_slots == {SLOT, SLOT - 1}, "the gap is told")
+        assert len(ear.messages) < sent, "something was lost, which is what the gap is about"
+
+
+async def _pubsub_clients(admin: redis.Redis) -> bool:
+    return any(client["name"] == "test-reader" for client in await admin.client_list())
+
+
 async def test_kill_9_of_the_server_ends_in_a_gap_after_its_return(valkey_server: ServerFactory) -> None:
     server = valkey_server()
     async with listening(server.url) as ear:
