@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import InvalidStatus
@@ -249,6 +250,15 @@ async def test_without_a_hub_the_device_is_told_when_to_come_back(proxy: Proxy) 
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"http://127.0.0.1:{proxy.ops_port}/ready")).status_code == 503
         assert (await client.get(f"http://127.0.0.1:{proxy.ops_port}/health")).status_code == 200
+
+
+async def test_the_containers_health_check_works(proxy: Proxy) -> None:
+    compose = yaml.safe_load((CONFIG.parents[2] / "docker-compose.yml").read_text("utf-8"))
+    command = compose["services"]["proxy"]["healthcheck"]["test"][1:]
+    for port, healthy in ((proxy.ops_port, True), (free_port(), False)):
+        arguments = [word.replace("/8405", f"/{port}") for word in command]
+        check = await asyncio.create_subprocess_exec(*arguments, stderr=asyncio.subprocess.DEVNULL)
+        assert (await asyncio.wait_for(check.wait(), 5) == 0) is healthy
 
 
 async def test_nothing_but_the_socket_is_reached_through_the_proxy(proxy: Proxy) -> None:
