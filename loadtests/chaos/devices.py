@@ -40,8 +40,8 @@ async def run_device(device_id: str, token: str, orders: dict[str, Any], observe
     shown = observed.shown.setdefault(device_id, [])
 
     def on_state(change: StateChange) -> None:
-        observed.state_of[device_id] = str(change.state)
-        observed.states[str(change.state)] += 1
+        observed.state_of[device_id] = change.state.name.lower()
+        observed.states[change.state.name.lower()] += 1
 
     def on_reset(reset: Reset) -> None:
         observed.resets += 1
