@@ -45,6 +45,12 @@ class CommandSettings(TokenKeySettings):
         found = self.database_url or (running and running.database_url)
         return found or _missing("FLEETWIRE_DATABASE_URL")
 
+    def need_redis_url(self) -> str:
+        """Raises SettingsError."""
+        running = self.running
+        found = self.redis_url or (running and running.redis_url)
+        return found or _missing("FLEETWIRE_REDIS_URL")
+
     def need_api_url(self) -> str:
         """Raises SettingsError."""
         running = self.running

@@ -23,6 +23,7 @@ from device.route import State
 from infra.command_settings import CommandSettings
 from infra.commands.device import device_token, make_request_folder
 from infra.commands.errors import CommandFailed
+from infra.demo.bus_times import listening
 from infra.demo.waterfall import Stages, read_stages, render
 from shared.clock import wall
 from shared.settings import load
@@ -55,25 +56,29 @@ class Part:
 def run(environ: Mapping[str, str], *, timeout_s: float) -> int:
     """Print what happens; raises CommandFailed when something does not."""
     settings = load(CommandSettings, environ)
-    database_url, api = settings.need_database_url(), settings.need_api_url()
+    database_url, redis_url, api = settings.need_database_url(), settings.need_redis_url(), settings.need_api_url()
     parts = [
         Part("demo-truck", "truck", "launch.jpg", "photo"),
         Part("demo-warehouse", "warehouse", "stock.csv", "table"),
         Part("demo-office", "office", "visits.jsonl", "table"),
     ]
-    asyncio.run(_run(settings, parts, database_url, api, timeout_s))
+    asyncio.run(_run(settings, parts, (database_url, redis_url, api), timeout_s))
     return 0
 
 
-async def _run(settings: CommandSettings, parts: list[Part], database_url: str, api: str, timeout_s: float) -> None:
+async def _run(settings: CommandSettings, parts: list[Part], addresses: tuple[str, str, str], timeout_s: float) -> None:
+    database_url, redis_url, api = addresses
     pool = await open_pool(database_url, name="demo", max_size=2)
     folder = Path(tempfile.mkdtemp(prefix="fleetwire-demo-"))
     try:
         async with asyncio.timeout(timeout_s):
             for part in parts:
                 await devices.ensure(pool, part.device_id, part.device_class)
-            await _play_all(settings, parts, api, folder)
-            stages = [await _finish(pool, part) for part in parts]
+                # Made now, so that the folder is watched by the time the file is moved into it.
+                make_request_folder(settings, part.device_id)
+            async with listening(redis_url, [part.device_id for part in parts]) as published:
+                await _play_all(settings, parts, api, folder)
+            stages = [await _finish(pool, part, published) for part in parts]
     except TimeoutError:
         raise CommandFailed(f"not all responses came within {timeout_s:.0f} s{_missing(parts)}") from None
     finally:
@@ -153,7 +158,7 @@ def _check(part: Part) -> None:
     print(f"{part.device_id:<15} {len(names)} files saved and checked: {', '.join(names)}", flush=True)
 
 
-async def _finish(pool: Pool, part: Part) -> Stages:
+async def _finish(pool: Pool, part: Part, published: Mapping[tuple[str, int], float]) -> Stages:
     """Wait until the ack is in the database, and read when each stage was."""
     assert part.event is not None
     position = part.event.position
@@ -169,6 +174,7 @@ async def _finish(pool: Pool, part: Part) -> Stages:
         request_name=part.request_name,
         seq=position.seq,
         dropped_at=part.dropped_at,
+        published_at=published.get((part.device_id, position.seq)),
         received_at=part.received_at,
         saved_at=part.saved_at,
         acked_at=state.acked_at.timestamp() if state.acked_at else None,

@@ -35,6 +35,7 @@ async def read_stages(
     request_name: str,
     seq: int,
     dropped_at: float,
+    published_at: float | None,
     received_at: float,
     saved_at: float,
     acked_at: float | None,
@@ -44,6 +45,8 @@ async def read_stages(
     noted = dict(rows[0]) if rows else {}
     times = [("dropped", dropped_at)]
     times += [(name, noted[name]) for name in ("detected", "queued", "claimed", "recorded") if noted.get(name)]
+    if published_at is not None:
+        times.append(("published", published_at))
     times += [("received", received_at), ("files checked", saved_at)]
     if acked_at is not None:
         times.append(("acked", acked_at))
