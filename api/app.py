@@ -162,6 +162,7 @@ def _server(envelope: Envelope, settings: Settings) -> AsgiServer:
         close_s=settings.finish_s,
         http=protocol,
         ws="none",
+        log_level="error",  # what clients send wrongly is counted, and must not fill the log
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
     )

@@ -60,6 +60,7 @@ class Envelope:
             finally:
                 self.in_flight -= 1
                 _account(scope["method"], trace, exchange, monotonic() - began)
+                structlog.contextvars.unbind_contextvars("device_id")
 
     async def _handle(self, scope: Scope, receive: Receive, exchange: "_Exchange", trace: Trace) -> None:
         try:

@@ -19,6 +19,7 @@ import orjson
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from api.problems import MEDIA_TYPE, PROBLEMS
+from shared.telemetry.metrics import API_REQUESTS
 
 __all__ = ["BoundedHttp", "bounded_http"]
 
@@ -67,6 +68,7 @@ class BoundedHttp(H11Protocol):
             self._stall_timer = None
 
     def send_400_response(self, msg: str) -> None:
+        API_REQUESTS.labels("unmatched", "other", "400").inc()
         self._refuse(b"400 Bad Request", "invalid-request", "this is not an HTTP/1.1 request that can be read")
 
     def _expect_head(self) -> None:

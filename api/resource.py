@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import structlog
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Send
@@ -129,6 +130,7 @@ class Resource:
         require(claims, operation.scopes)
         if "device_id" in path:
             trace.device_id = device_id_of(path["device_id"])
+            structlog.contextvars.bind_contextvars(device_id=trace.device_id)
             require_own(claims, trace.device_id, operation.scopes)
         return claims
 
