@@ -21,14 +21,14 @@ from shared.store.jobs import Claimed
 from shared.store.pool import Pool
 from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WORKER_RETRIES
 from worker.endings import Endings
-from worker.errors import AttemptFailed, LeaseLost, PermanentFailure
+from worker.errors import AttemptFailed, LeaseLost, PermanentFailure, WorkerError
 from worker.handlers.contract import Answer
 from worker.held_jobs import HeldJobs
 from worker.pool import Done, HandlerPool
 from worker.pool_wire import Order
-from worker.response_document import DocumentFile, RequestPart, document_of
+from worker.response_document import DocumentFile, RequestPart, ResponseDocument, document_of
 from worker.response_writer import Committed, ResponseWriter
-from worker.retry import Again, Failure, RetryPolicy, after_failure
+from worker.retry import Again, Failure, GiveUp, RetryPolicy, after_failure
 from worker.scratch import JobFolder, Scratch
 from worker.staging import stage
 
@@ -97,17 +97,32 @@ class JobRunner:
         _log.debug("attempt over", seconds=round(wall() - began, 3))
 
     async def _attempt(self, job: Claimed, queue: str) -> None:
-        if job.attempt > self._policy.max_attempts:
-            # Every attempt is counted when it begins: those that are missing ended with their worker.
-            raise PermanentFailure(f"none of {job.attempt - 1} attempts came to a result")
         store = self._stores.get(job.store)
         if store is None:
             raise AttemptFailed(f"this worker does not know the store {job.store!r}")
         writer = ResponseWriter(store, self._held.still_ours)
-        committed = await writer.find(job) if job.lease_token > 1 else None
-        adopted = committed is not None
-        if committed is None:
-            committed = await self._respond(job, store, writer)
+        if job.lease_token > 1 and (committed := await writer.find(job)) is not None:
+            return await self._end(job, queue, committed, adopted=True)
+        if job.attempt > self._policy.max_attempts:
+            # Every attempt is counted when it begins: those that are missing ended with their worker.
+            raise PermanentFailure(f"none of {job.attempt - 1} attempts came to a result")
+        folder = await self._threads.run("", self._scratch.job_folder, f"{job.job_id}.{job.lease_token}")
+        try:
+            committed = await self._respond(job, store, writer, folder)
+            await self._end(job, queue, committed, adopted=False)
+        finally:
+            await self._threads.run_always("", folder.remove)
+
+    async def _respond(self, job: Claimed, store: Store, writer: ResponseWriter, folder: JobFolder) -> Committed:
+        answer = await stage(store, job, folder.input, self._threads, max_bytes=self._limits.input_bytes)
+        handler, files = _STAGED_BY, list[DocumentFile]()
+        if answer is None:
+            done = await self._handle(job, folder)
+            handler, answer = done.handler, done.answer
+            files = await writer.put_files(job, answer.files, folder.output)
+        return await writer.commit(job, self._document(job, handler, answer, files))
+
+    async def _end(self, job: Claimed, queue: str, committed: Committed, *, adopted: bool) -> None:
         self._held.still_ours(job)
         if not await self._endings.ready(job, committed):
             raise LeaseLost
@@ -123,26 +138,13 @@ class JobRunner:
             attempt=job.attempt,
         )
 
-    async def _respond(self, job: Claimed, store: Store, writer: ResponseWriter) -> Committed:
-        folder = await self._threads.run("", self._scratch.job_folder, f"{job.job_id}.{job.lease_token}")
-        try:
-            answer = await stage(store, job, folder.input, self._threads, max_bytes=self._limits.input_bytes)
-            handler, files = _STAGED_BY, list[DocumentFile]()
-            if answer is None:
-                done = await self._handle(job, folder)
-                handler, answer = done.handler, done.answer
-                files = await writer.put_files(job, answer.files, folder.output)
-            return await writer.commit(job, self._document(job, handler, answer, files))
-        finally:
-            await self._threads.run_always("", folder.remove)
-
     async def _handle(self, job: Claimed, folder: JobFolder) -> Done:
         order = Order(job.kind, job.name, str(folder.input), str(folder.output), self._options)
         done = await self._handlers.run(order, timeout_s=self._limits.handler_s)
         WORKER_HANDLER_SECONDS.labels(self._kind(done.handler)).observe(done.seconds)
         return done
 
-    def _document(self, job: Claimed, handler: str, answer: Answer, files: list[DocumentFile]) -> Any:
+    def _document(self, job: Claimed, handler: str, answer: Answer, files: list[DocumentFile]) -> ResponseDocument:
         return document_of(
             job_id=job.job_id,
             device_id=job.device_id,
@@ -154,27 +156,44 @@ class JobRunner:
         )
 
     async def _fail(self, job: Claimed, queue: str, failure: Failure) -> None:
+        """Queue the job again, or end it. Never raises."""
         verdict = after_failure(
             self._policy, failure, attempt=job.attempt, expires_in_s=job.expires_in_s, rand=self._rand
         )
         try:
             if isinstance(verdict, Again):
-                ours = await jobs.retry(
-                    self._pool, job.job_id, job.lease_token, error=failure.error, delay_s=verdict.delay_s
-                )
-                WORKER_RETRIES.labels(queue).inc()
-                _log.warning(
-                    "attempt failed", error=failure.error, again_in_s=round(verdict.delay_s, 2), attempt=job.attempt
-                )
+                await self._again(job, queue, failure, verdict)
+            elif not failure.permanent and (committed := await self._find(job)) is not None:
+                # The write that failed was done after all, or by an earlier attempt: that is the response.
+                await self._end(job, queue, committed, adopted=True)
             else:
-                ours = await self._endings.failed(job, failure.error)
-                WORKER_FINISHED.labels(queue, self._kind(job.kind), "dead").inc()
-                _log.error("job dead", error=failure.error, why=verdict.reason, attempt=job.attempt)
-        except StoreError as error:
-            _log.warning("job left to its lease", error=str(error), failure=failure.error)
-        else:
-            if not ours:
-                _log.info("job was no longer ours when its attempt failed", failure=failure.error)
+                await self._give_up(job, queue, failure, verdict)
+        except LeaseLost:
+            _log.info("job was no longer ours when its attempt failed", failure=failure.error)
+        except Exception as error:  # noqa: BLE001 - then the lease ends by itself
+            _log.warning("job left to its lease", error=f"{type(error).__name__}: {error}", failure=failure.error)
+
+    async def _again(self, job: Claimed, queue: str, failure: Failure, verdict: Again) -> None:
+        delay_s = verdict.delay_s
+        if not await jobs.retry(self._pool, job.job_id, job.lease_token, error=failure.error, delay_s=delay_s):
+            raise LeaseLost
+        WORKER_RETRIES.labels(queue).inc()
+        _log.warning("attempt failed", error=failure.error, again_in_s=round(delay_s, 2), attempt=job.attempt)
+
+    async def _give_up(self, job: Claimed, queue: str, failure: Failure, verdict: GiveUp) -> None:
+        if not await self._endings.failed(job, failure.error):
+            raise LeaseLost
+        WORKER_FINISHED.labels(queue, self._kind(job.kind), "dead").inc()
+        _log.error("job dead", error=failure.error, why=verdict.reason, attempt=job.attempt)
+
+    async def _find(self, job: Claimed) -> Committed | None:
+        """A response that stands although the last attempt failed; None also when the store cannot be asked."""
+        store = self._stores.get(job.store)
+        try:
+            return await ResponseWriter(store, self._held.still_ours).find(job) if store is not None else None
+        except WorkerError as error:
+            _log.info("no response to fall back on", error=str(error))
+            return None
 
     def _kind(self, kind: str) -> str:
         """A label from a closed set: kinds in jobs are whatever somebody wrote there."""

@@ -58,9 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _limit(given.memory, given.file_size)
     reports.write(pack(Hello(os.getpid(), sorted(registry.handlers), list(registry.problems)[:32])))
     reports.flush()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: a collection looks only at what handlers leave behind
     while (order := read_message(orders, Order)) is not None:
         reports.write(pack(_carry_out(registry, order)))
         reports.flush()
+        gc.collect()
     return 0
 
 
@@ -111,7 +114,6 @@ def _carry_out(registry: Registry, order: Order) -> Report:
     except Exception as failure:  # noqa: BLE001 - a handler may raise anything; it costs this attempt
         traceback.print_exc(limit=20)
         answer, error = None, f"{type(failure).__name__}: {failure}"[:DETAIL_MAX_CHARS]
-    gc.collect()
     return Report(name, monotonic() - began, _resident(), answer, error)
 
 

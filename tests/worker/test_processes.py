@@ -234,6 +234,30 @@ async def test_a_job_that_takes_its_worker_along_every_time_is_dead_in_the_end(
     assert (await cloud.event_of(job_id))["type"] == "RequestFailed"
 
 
+async def test_a_response_that_stands_is_announced_even_after_the_last_attempt(
+    cloud: Cloud, worker_process: Start
+) -> None:
+    job_id = await cloud.request("a.count", "x")
+    first = worker_process("first")
+    await cloud.ended(job_id)
+    first.kill()
+    # As if every ending had been lost: the response is there, the attempts are used up, no event was recorded.
+    await cloud.pool.fetch("TRUNCATE response_files, responses, events, event_keys")
+    await cloud.pool.fetch("UPDATE devices SET head_seq = 0")
+    folder = cloud.folder(job_id).relative_to(cloud.root).as_posix()
+    await cloud.pool.fetch(
+        "INSERT INTO responses (response_id, device_id, job_id, request_name, store, folder) "
+        "VALUES ($1, 'truck-7', $1, 'a.count', 'local', $2)",
+        job_id,
+        folder,
+    )
+    await cloud.pool.fetch("UPDATE jobs SET current_status = 'retry', attempts = 9, finished_at = NULL")
+    worker_process("second", worker_max_attempts=3)
+    assert (await cloud.ended(job_id)).current_status == "done"
+    assert runs(cloud, "a.count") == 1
+    cloud.verify(await cloud.event_of(job_id), job_id)
+
+
 async def test_a_file_that_changed_or_went_away_is_answered_as_such(cloud: Cloud, worker_process: Start) -> None:
     changed = await cloud.request("a.csv", "a,b\n1,2\n")
     (cloud.root / "Requests/truck-7/a.csv").write_text("a,b\n9,9\n")
