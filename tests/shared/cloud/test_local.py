@@ -1,5 +1,6 @@
 import asyncio
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -272,8 +273,10 @@ def test_a_store_that_cannot_work_is_refused_with_the_setting_to_mend(root: Path
         LocalStore(tmp_path / "none", tmp)
     with pytest.raises(Misconfigured, match=r"FLEETWIRE_CLOUD_TMP.*inside"):
         LocalStore(root, root / "tmp")
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
     with pytest.raises(Misconfigured, match=r"FLEETWIRE_CLOUD_TMP.*another file system"):
-        LocalStore(root, Path("/dev/shm") / tmp_path.name)
+        LocalStore(root, elsewhere)
+    elsewhere.rmdir()
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(Misconfigured, match="FLEETWIRE_CLOUD_TMP"):
         LocalStore(root, tmp_path / "file" / "tmp")
