@@ -33,6 +33,7 @@ class Greeter:
         self._waiting_max = waiting_max
         self._waiting: dict[asyncio.Future[Greeted], Greeting] = {}
         self._work = asyncio.Event()
+        self._apart: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"Greeter({len(self._waiting)} wait)"
@@ -51,12 +52,16 @@ class Greeter:
 
     async def run(self) -> None:
         """Greet until cancelled."""
-        while True:
-            await self._work.wait()
-            await asyncio.sleep(self._pause_s)
-            batch = self._take()
-            if batch:
-                await self._greet(batch)
+        try:
+            while True:
+                await self._work.wait()
+                await asyncio.sleep(self._pause_s)
+                batch = self._take()
+                if batch:
+                    await self._greet(batch)
+        finally:
+            for task in self._apart:
+                task.cancel()
 
     def _take(self) -> _Batch:
         batch: _Batch = {}
@@ -75,7 +80,10 @@ class Greeter:
             if len(batch) == 1:
                 _fail(batch, error)
             else:
-                await self._greet_one_by_one(batch)
+                # Beside the loop, or whoever comes meanwhile would wait for that one lock, too.
+                task = asyncio.create_task(self._greet_one_by_one(batch), name="greet one by one")
+                self._apart.add(task)
+                task.add_done_callback(self._apart.discard)
         except StoreError as error:
             self._watch.failed(error)
             _fail(batch, error)

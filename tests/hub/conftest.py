@@ -19,6 +19,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 from hub.app import Keys, Running, serve
 from hub.settings import Settings
@@ -245,7 +246,7 @@ class Fleet:
             sent["Authorization"] = f"Bearer {bearer}"
         socket = await connect(
             f"{url}?{query if query is not None else text}",
-            subprotocols=["fleetwire.v1"] if subprotocols is None else subprotocols,  # type: ignore[list-item]
+            subprotocols=[Subprotocol(name) for name in (["fleetwire.v1"] if subprotocols is None else subprotocols)],
             additional_headers=sent,
             compression=None,
             ping_interval=None,
@@ -341,7 +342,8 @@ async def start_hub(database_url: str, redis_url: str) -> AsyncIterator[StartHub
         running: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(serve(settings, Keys(settings), stop, on_running=running.set_result))
         async with asyncio.timeout(15):
-            await asyncio.wait({task, running}, return_when=asyncio.FIRST_COMPLETED)
+            while not running.done() and not task.done():
+                await asyncio.sleep(0.005)
         if task.done():
             raise AssertionError(f"the hub ended: {task.result()}")
         hub = RunningHub(name, settings, stop, task, running.result())

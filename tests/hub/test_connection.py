@@ -1,0 +1,299 @@
+"""What a welcomed device may send and what it is answered; how its credential, its silence and its slowness end."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from shared.store import cursors
+from shared.store.cursors import Ack
+from tests.hub.conftest import Device, Fleet, StartHub, ticket, token, until
+
+
+async def connected(fleet: Fleet, start_hub: StartHub, **changes: str) -> tuple[str, Device]:
+    hub = await start_hub(**changes)
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    return truck, device
+
+
+ANSWERED = [
+    ('{"type":"hello"}', "unknown_type"),
+    ('{"seq":1}', "unknown_type"),
+    ('{"type":"ack"}', "wrong_field"),
+    ('{"type":"ack","seq":-1}', "wrong_field"),
+    ('{"type":"ack","seq":1.5}', "wrong_field"),
+    ('{"type":"ack","seq":"1"}', "wrong_field"),
+    ('{"type":"ack","seq":true}', "wrong_field"),
+    ('{"type":"ack","seq":99999999999999999999}', "wrong_field"),
+    ('{"type":"token"}', "wrong_field"),
+    ('{"type":"token","token":"nonsense"}', "token_refused"),
+    ('{"type":"sync","ref":"r1","operations":[]}', "not_supported"),
+]
+CLOSED: list[tuple[str | bytes, int]] = [
+    (b"\x00binary", 4302),
+    ("not json", 4302),
+    ("[1]", 4302),
+    ('{"type":"ack","seq":1,"seq":2}', 4302),
+    ('{"type":"ack","seq":NaN}', 4302),
+    ('{"type":"x","a":' + "[" * 17 + "]" * 17 + "}", 4302),
+    ('{"type":"x","a":' + "[" * 30_000 + "]" * 30_000 + "}", 4302),
+    ('{"type":"x","a":"' + "a" * 70_000 + '"}', 1009),
+]
+
+
+async def test_a_frame_that_makes_no_sense_is_answered_and_the_socket_stays(fleet: Fleet, start_hub: StartHub) -> None:
+    truck, device = await connected(fleet, start_hub)
+    for frame, code in ANSWERED:
+        await device.socket.send(frame)
+        answer = await device.frame()
+        assert (answer["type"], answer["code"]) == ("error", code), frame
+        assert answer["detail"]
+        assert answer.get("ref") == ("r1" if code == "not_supported" else None)
+    await fleet.record(truck)
+    assert await device.seqs(1) == [1]
+
+
+async def test_a_frame_after_which_nothing_can_be_trusted_closes(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    for message, code in CLOSED:
+        device = await fleet.connect(hub.url, await fleet.new_device())
+        await device.welcome()
+        await device.socket.send(message)
+        assert await device.close_code() == code, message[:40]
+
+
+@pytest.mark.parametrize("long", [False, True])
+async def test_text_that_is_not_utf8_closes_1007(fleet: Fleet, start_hub: StartHub, long: bool) -> None:
+    _, device = await connected(fleet, start_hub)
+    await device.socket.send(b'{"type":"' + b"a" * (500 if long else 5) + b'\xff"}', text=True)
+    assert await device.close_code() == 1007
+
+
+async def test_a_message_in_parts_with_a_ping_between_is_one_message(fleet: Fleet, start_hub: StartHub) -> None:
+    truck, device = await connected(fleet, start_hub)
+    await fleet.record(truck, 3)
+    await device.seqs(3)
+
+    async def parts() -> AsyncIterator[str]:
+        yield '{"type":"ack",'
+        await device.socket.ping()
+        yield '"seq":3}'
+
+    await device.socket.send(parts())
+    await fleet.until_acked(truck, 3)
+    await device.socket.send([b"\x01", b"\x02"])
+    assert await device.close_code() == 4302
+
+
+async def test_acks_are_cumulative_and_never_go_back(fleet: Fleet, start_hub: StartHub) -> None:
+    truck, device = await connected(fleet, start_hub)
+    await fleet.record(truck, 10)
+    await device.seqs(10)
+    for seq in (7, 3, 7, 5):
+        await device.ack(seq)
+    await fleet.until_acked(truck, 7)
+    await device.socket.close()
+    assert await fleet.acked(truck) == 7
+
+
+async def test_acks_are_written_at_once_when_the_device_goes(fleet: Fleet, start_hub: StartHub) -> None:
+    truck, device = await connected(fleet, start_hub, FLEETWIRE_HUB_ACK_WRITE_S="60")
+    await fleet.record(truck, 2)
+    await device.seqs(2)
+    await device.ack(2)
+    await device.socket.close()
+    await fleet.until_acked(truck, 2)
+
+
+async def test_an_ack_above_the_head_is_answered_and_the_third_closes(fleet: Fleet, start_hub: StartHub) -> None:
+    truck, device = await connected(fleet, start_hub)
+    for _ in range(2):
+        await device.ack(5)
+        assert (await device.frame())["code"] == "ack_above_head"
+    await device.ack(5)
+    assert await device.close_code() == 4302
+    assert await fleet.acked(truck) == 0
+
+
+async def test_an_ack_by_rest_moves_the_session_on(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    # The bus tells of nothing: what the device fetched and acked by REST is known by the sweep alone.
+    await fleet.record(truck, 5, publish=False)
+    await cursors.record_acks(fleet.pool, [Ack(truck, 1, 5)])
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    await until(lambda: connection.session.acked == 5)
+    await fleet.record(truck, 1)
+    received = [0]
+    while received[-1] < 6:
+        received += await device.seqs(1)
+    assert received == sorted(set(received))
+
+
+async def test_a_device_that_acks_ahead_by_rest_may_ack_the_same_over_the_socket(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    truck, device = await connected(fleet, start_hub, FLEETWIRE_HUB_SWEEP_S="60", FLEETWIRE_HUB_SWEEP_DOUBT_S="60")
+    await fleet.record(truck, 5, publish=False)
+    await device.ack(5)
+    await fleet.until_acked(truck, 5)
+    await fleet.record(truck, 1)
+    assert await device.seqs(1) == [6]
+
+
+async def test_a_token_frame_renews_the_credential(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck, bearer=ticket(truck, session_s=1.9))
+    await device.welcome()
+    for refused in (token("other"), token(truck, scope="operator"), token(truck, scope="device operator")):
+        await device.socket.send(json.dumps({"type": "token", "token": refused}))
+        assert (await device.frame())["code"] == "token_refused"
+    await device.socket.send(json.dumps({"type": "token", "token": token(truck, lifetime_s=3.9)}))
+    answer = await device.frame()
+    assert answer["type"] == "token_ok"
+    began = asyncio.get_running_loop().time()
+    assert await device.close_code() == 4200
+    assert 1.9 <= asyncio.get_running_loop().time() - began <= 4.9
+
+
+@pytest.mark.parametrize("kind", ["ticket", "token"])
+async def test_a_connection_ends_when_its_credential_does(fleet: Fleet, start_hub: StartHub, kind: str) -> None:
+    hub = await start_hub()
+    truck = await fleet.new_device()
+    bearer = ticket(truck, session_s=1.9) if kind == "ticket" else token(truck, lifetime_s=1.9)
+    device = await fleet.connect(hub.url, truck, bearer=bearer)
+    await device.welcome()
+    began = asyncio.get_running_loop().time()
+    assert await device.close_code() == 4200
+    # JWT times are whole seconds, so its life is 1 to 1.9 s.
+    assert 0.5 <= asyncio.get_running_loop().time() - began <= 2.9
+
+
+async def test_a_silent_device_is_pinged_and_one_that_answers_stays(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="0.2", FLEETWIRE_HUB_PONG_S="0.2")
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    await until(lambda: connection.socket.heard >= 5)
+    assert connection.socket.is_open
+
+
+async def test_a_device_whose_program_has_stopped_is_given_up(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="0.2", FLEETWIRE_HUB_PONG_S="0.2")
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    device.socket.transport.pause_reading()
+    began = asyncio.get_running_loop().time()
+    await until(lambda: hub.running.hub.registry.get(truck) is None)
+    assert asyncio.get_running_loop().time() - began < 1.5
+
+
+async def test_a_device_that_takes_nothing_is_closed_for_no_progress_and_costs_a_bounded_buffer(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="0.3", FLEETWIRE_HUB_PONG_S="0.2", FLEETWIRE_HUB_PATIENCE_S="1.5")
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    device.socket.transport.pause_reading()
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    began = asyncio.get_running_loop().time()
+    for _ in range(8):
+        await fleet.record(truck, 20, size=50_000)
+    await until(lambda: connection.session.behind)
+    assert connection.session.window.used_bytes <= 1024 * 1024
+    await until(lambda: connection.socket.close_code is not None)
+    assert connection.socket.close_code == 4100
+    assert asyncio.get_running_loop().time() - began >= 1.5
+    assert connection.socket.buffered <= 1024 * 1024 + 4096
+
+
+async def test_a_slow_device_that_says_it_still_works_is_kept(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(
+        FLEETWIRE_HUB_HEARTBEAT_S="0.3",
+        FLEETWIRE_HUB_PONG_S="0.2",
+        FLEETWIRE_HUB_PATIENCE_S="0.5",
+        FLEETWIRE_HUB_WINDOW_EVENTS="4",
+        FLEETWIRE_HUB_ACK_EVERY="4",
+    )
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    await fleet.record(truck, 20)
+    assert await device.seqs(4) == [1, 2, 3, 4]
+    for _ in range(15):
+        await device.ack(0)
+        await asyncio.sleep(0.1)
+    await device.ack(4)
+    assert await device.seqs(4) == [5, 6, 7, 8]
+
+
+async def test_a_device_that_only_asks_and_never_reads_is_cut(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_WINDOW_MAX_BYTES="65536", FLEETWIRE_HUB_PATIENCE_S="30")
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    device.socket.transport.pause_reading()
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    highest = 0
+    nonsense = json.dumps({"type": "x" * 50, "fill": "y" * 3000})
+    with suppress(ConnectionClosed):
+        async with asyncio.timeout(20):
+            while True:
+                await device.socket.send(nonsense)
+                highest = max(highest, connection.socket.buffered)
+    assert highest <= 65536 + 512 * 1024 + 65536
+    assert connection.socket.close_code == 4101
+
+
+async def test_the_window_bounds_what_is_in_flight_and_everything_arrives(fleet: Fleet, start_hub: StartHub) -> None:
+    truck, device = await connected(fleet, start_hub)
+    await fleet.record(truck, 2000, size=300, publish=False)
+    received = 0
+    while received < 2000:
+        seqs = await device.seqs(1)
+        assert seqs == [received + 1]
+        received = seqs[0]
+        if received % 16 == 0:
+            await device.ack(received)
+    await device.ack(received)
+    await fleet.until_acked(truck, 2000)
+
+
+async def test_an_event_of_the_largest_size_gets_through(fleet: Fleet, start_hub: StartHub) -> None:
+    truck, device = await connected(fleet, start_hub)
+    await fleet.record(truck, 2)
+    await fleet.record(truck, 2, size=255 * 1024)
+    await fleet.record(truck, 1)
+    for seq in range(1, 6):
+        assert await device.seqs(1) == [seq]
+        await device.ack(seq)
+
+
+async def test_fuzzed_bytes_after_the_upgrade_do_no_harm(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    for _ in range(40):
+        truck = await fleet.new_device()
+        device = await fleet.connect(hub.url, truck)
+        await device.welcome()
+        device.socket.transport.write(secrets.token_bytes(secrets.randbelow(400) + 1))
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    await fleet.record(truck, 1)
+    assert await device.seqs(1) == [1]

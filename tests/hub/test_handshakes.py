@@ -1,0 +1,109 @@
+"""The gathered greeting: few statements for many devices, and one locked device does not stop the others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random
+
+import pytest
+
+from hub.errors import Crowded
+from hub.handshakes import Greeter
+from hub.store_watch import StoreWatch
+from shared.store.cursors import Greeting
+from shared.store.errors import StoreBusy, StoreUnavailable
+from shared.store.pool import Pool
+from tests.hub.conftest import Fleet
+
+
+def greeting(device_id: str, attempt: int = 1) -> Greeting:
+    return Greeting(device_id, "0b8a3e3c-7a0a-4a53-9f58-111111111111", attempt, "hub-1")
+
+
+class CountingPool:
+    """The real pool, counting statements."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.statements = 0
+
+    async def fetch(self, statement: str, *arguments: object) -> list[object]:
+        self.statements += 1
+        return await self._pool.fetch(statement, *arguments)
+
+
+@pytest.fixture
+async def counting(pool: Pool) -> CountingPool:
+    return CountingPool(pool)
+
+
+@pytest.fixture
+async def greeter(counting: CountingPool) -> AsyncIterator[Greeter]:
+    made = Greeter(counting, StoreWatch(Random(1)), pause_s=0.005, waiting_max=300)  # type: ignore[arg-type]
+    task = asyncio.create_task(made.run())
+    yield made
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_two_hundred_handshakes_share_few_statements(
+    fleet: Fleet, greeter: Greeter, counting: CountingPool
+) -> None:
+    trucks = [await fleet.new_device() for _ in range(200)]
+    answers = await asyncio.gather(*(greeter.greet(greeting(truck)) for truck in trucks))
+    assert {answer.verdict for answer in answers} == {"ok"}
+    assert counting.statements <= 3
+
+
+async def test_handshakes_of_one_device_go_into_one_statement_after_another(
+    fleet: Fleet, greeter: Greeter, counting: CountingPool
+) -> None:
+    truck = await fleet.new_device()
+    answers = await asyncio.gather(*(greeter.greet(greeting(truck)) for _ in range(4)))
+    assert sorted(answer.conn_term for answer in answers) == [1, 2, 3, 4]
+    assert counting.statements == 4
+
+
+async def test_a_device_that_is_locked_does_not_stop_the_others(fleet: Fleet, greeter: Greeter, pool: Pool) -> None:
+    stuck, free = await fleet.new_device(), await fleet.new_device()
+    async with pool.transaction() as connection:
+        await connection.execute("SELECT 1 FROM cursors WHERE device_id = $1 FOR UPDATE", stuck)
+        both = asyncio.gather(greeter.greet(greeting(stuck)), greeter.greet(greeting(free)), return_exceptions=True)
+        async with asyncio.timeout(20):
+            first, second = await both
+    assert isinstance(first, StoreBusy)
+    assert not isinstance(second, BaseException)
+    assert second.verdict == "ok"
+
+
+async def test_more_than_may_wait_are_turned_away(fleet: Fleet, greeter: Greeter) -> None:
+    truck = await fleet.new_device()
+    answers = await asyncio.gather(
+        *(greeter.greet(greeting(truck, attempt)) for attempt in range(301)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, Crowded) for answer in answers) == 1
+
+
+async def test_handshakes_given_up_meanwhile_are_not_greeted(
+    fleet: Fleet, greeter: Greeter, counting: CountingPool
+) -> None:
+    truck = await fleet.new_device()
+    waiting = asyncio.create_task(greeter.greet(greeting(truck)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert (await greeter.greet(greeting(truck))).conn_term == 1
+
+
+async def test_a_postgres_that_is_away_fails_all_of_them_at_once() -> None:
+    class Away:
+        async def fetch(self, statement: str, *arguments: object) -> list[object]:
+            raise StoreUnavailable("away")
+
+    watch = StoreWatch(Random(1))
+    greeter = Greeter(Away(), watch, pause_s=0.001, waiting_max=10)  # type: ignore[arg-type]
+    task = asyncio.create_task(greeter.run())
+    answers = await asyncio.gather(*(greeter.greet(greeting(f"t{n}")) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    assert watch.failing == "away"
+    task.cancel()
+    await asyncio.wait([task])
