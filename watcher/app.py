@@ -96,8 +96,8 @@ def _build(settings: WatcherSettings, pool: Pool, root_feeds: list[feeds.Feed], 
     threads = FileThreads(settings.cloud_threads, deadline_s=settings.cloud_deadline_s)
     large_threads = FileThreads(_LARGE_AT_ONCE, deadline_s=settings.cloud_deadline_s)
     tree = WatchedTree(_inotify(settings))
-    disk = Disk(settings.cloud_root, tree, threads)
     refusals = Refusals()
+    disk = Disk(settings.cloud_root, tree, threads, on_refused=refusals.add)
 
     def after_commit(recorded: Recorded) -> None:
         for job_id in recorded.jobs:
@@ -206,6 +206,7 @@ async def serve(settings: WatcherSettings, stop: lifecycle.Stop) -> int:
     except TimeoutError:
         _log.warning("leases not given back in time, they end by themselves")
     finally:
+        await parts.feed_set.close()
         parts.tree.close()
         await asyncio.gather(parts.publisher.close(), parts.hints.close())
         for sender in senders:

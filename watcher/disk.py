@@ -8,6 +8,7 @@ mounted would look as if every file had been removed.
 import asyncio
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ import structlog
 from shared import clock
 from shared.cloud.beneath import Root
 from shared.cloud.threads import FileThreads
-from watcher.places import AREAS
+from watcher.places import AREAS, Refused
 from watcher.tree import WatchedTree
 from watcher.walk import DeviceFolders, device_folders
 
@@ -28,8 +29,11 @@ _LISTING_STANDS_S: Final = 1.0
 class Disk:
     """The root at `path`. `tree` gets every folder that is listed."""
 
-    def __init__(self, path: Path, tree: WatchedTree, threads: FileThreads) -> None:
+    def __init__(
+        self, path: Path, tree: WatchedTree, threads: FileThreads, *, on_refused: Callable[[Refused], None]
+    ) -> None:
         self._path = path
+        self._on_refused = on_refused
         self._tree = tree
         self._threads = threads
         self._root: Root | None = None
@@ -74,6 +78,8 @@ class Disk:
                 if self.problem is not None:
                     _log.info("cloud folder is usable", root=str(self._path))
                 self._listing, self.problem = (now, listing), None
+                for refused in listing.refused:
+                    self._on_refused(refused)
             return self._listing[1]
 
     def forget_listing(self) -> None:

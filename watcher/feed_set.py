@@ -118,6 +118,13 @@ class FeedSet:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def close(self) -> None:
+        """End all loops at once, whatever becomes of their leases."""
+        await self.end(list(self._tasks), "ended")
+        for task in list(self._giving):
+            task.cancel()
+        await asyncio.gather(*self._giving, return_exceptions=True)
+
     def _on_ended(self, loop: FeedLoop, task: "asyncio.Task[None]") -> None:
         if task.cancelled() or self._tasks.get(loop.feed_id) is not task:
             return

@@ -120,9 +120,9 @@ class WatchedTree:
             return
         prefixes = tuple(path + "/" for path in paths)
         with self._lock:
-            found = [path for path in paths if path in self._watches]
+            found = {path for path in paths if path in self._watches}
             if below:
-                found += [path for path in self._watches if path.startswith(prefixes)]
+                found |= {path for path in self._watches if path.startswith(prefixes)}
             for path in found:
                 number = self._watches.pop(path)
                 self._paths.pop(number, None)

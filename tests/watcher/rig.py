@@ -75,7 +75,7 @@ class Rig:
             "PATH": os.environ["PATH"],
         }
         quick = {f"FLEETWIRE_WATCHER_{name.upper()}": str(value) for name, value in QUICK.items()}
-        return given | quick | changes
+        return given | quick | {"FLEETWIRE_WATCHER_RESCAN_S": "0.5"} | changes
 
     async def add_device(self, *device_ids: str) -> None:
         for device_id in device_ids:
@@ -177,8 +177,11 @@ class Process:
         self._process.kill()
         self._process.wait(10)
 
+    def log(self) -> str:
+        return self._log.read_text("utf-8")
+
     def lines(self, event: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text("utf-8").splitlines() if line.startswith("{")]
+        found = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
         return [line for line in found if line.get("event") == event]
 
     async def ready(self) -> dict[str, Any]:
@@ -186,7 +189,7 @@ class Process:
 
         async def asked() -> dict[str, Any] | None:
             if self._process.poll() is not None:
-                raise AssertionError(self._log.read_text("utf-8")[-4000:])
+                raise AssertionError(self.log()[-4000:])
             started = self.lines("watching")
             if not started:
                 return None

@@ -67,7 +67,7 @@ def test_moves_are_told_at_both_ends(source: Inotify, tmp_path: Path) -> None:
 
 def test_names_that_are_not_utf8_come_through(source: Inotify, tmp_path: Path) -> None:
     add(source, tmp_path)
-    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     ((name, mask),) = masks(source)
     assert os.fsencode(name) == b"caf\xe9"
     assert mask == inotify.CREATE | inotify.ISDIR

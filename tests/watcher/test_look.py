@@ -120,7 +120,7 @@ def test_a_file_that_grows_while_it_is_read_is_unsettled(
             file.write(b"more")
         return read(fd, length)
 
-    monkeypatch.setattr(looking.os, "read", grow)
+    monkeypatch.setattr(os, "read", grow)
     assert isinstance(look(root), Unsettled)
 
 

@@ -182,7 +182,7 @@ def test_when_closes_may_have_been_lost_written_files_are_left_to_the_scan() -> 
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever happens in whatever order: a path noticed last by a move or close is looked at afterwards, within bounds."""
+    """Whatever happens in whatever order: a path last noticed by a move or a close is looked at soon afterwards."""
 
     paths = ("a", "b", "c")
 

@@ -38,7 +38,7 @@ class Book:
         self.term = (await leases.claim(self.pool, [FEED], owner, ttl_s=30, limit=1))[FEED]
 
     async def record(self, *seen: Seen, term: int | None = None, **page: object) -> list[Verdict]:
-        given = Page(seen=list(seen), **page)  # type: ignore[arg-type]
+        given = Page(seen=list(seen), **page)
         return (await self.recorder.page(FEED, self.term if term is None else term, given)).verdicts
 
     async def count(self, table: str) -> int:

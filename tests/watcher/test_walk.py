@@ -37,8 +37,8 @@ def pages(
     root: Root, *folders: str, job_folders: Callable[[str], bool] = lambda path: False, page: int = 500
 ) -> list[WalkPage]:
     steps = walk(root, folders, nobody, page=page)
-    found = []
-    answer = None
+    found: list[WalkPage] = []
+    answer: frozenset[str] | None = None
     while True:
         try:
             step = steps.send(answer)
@@ -162,11 +162,11 @@ def test_a_missing_folder_is_an_empty_walk(root: Root) -> None:
 
 def test_a_walk_that_is_given_up_leaves_nothing_open(root: Root, tmp_path: Path) -> None:
     put(tmp_path, *(f"Requests/a/{number}/f" for number in range(10)))
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     steps = walk(root, ["Requests/a"], nobody, page=2)
     steps.send(None)
     steps.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_devices_are_listed_by_partition_and_in_order(root: Root, tmp_path: Path) -> None:
