@@ -115,6 +115,7 @@ def test_two_late_while_redis_answers_nobody_is_degraded_in_time_and_not_a_reaso
     assert world.seen() == [BusState.OK, BusState.DOUBT, BusState.DEGRADED]
     assert world.states[2][0] - silent_from <= 1.3
     assert not any(isinstance(action, Reconnect) for _, action in world.actions)
+    assert 20 <= sum(isinstance(action, Probe) for _, action in world.actions) <= 25, "asked once an interval"
 
 
 def test_two_late_while_redis_answers_is_deaf_in_time_and_reconnects_until_it_hears() -> None:

@@ -4,12 +4,13 @@ import asyncio
 import time
 from uuid import uuid4
 
+import hiredis
 import pytest
 import redis.asyncio as redis
 from prometheus_client import CollectorRegistry
 
 from shared.bus.job_hints import JobHints
-from shared.bus.message import EVENT, Message
+from shared.bus.message import EVENT, Message, decode
 from shared.bus.publisher import Offer, Publisher
 from shared.hash_slots import slot_of
 from shared.telemetry.metrics import REGISTRY
@@ -89,6 +90,42 @@ async def test_a_connection_that_is_cut_under_load_loses_nothing_and_keeps_the_o
         await until(lambda: bool(ear.seqs) and ear.seqs[-1] == 3000, "the last one arrives", 8)
         first_seen = list(dict.fromkeys(ear.seqs))
         assert first_seen == list(range(1, 3001))
+
+
+async def test_what_was_not_answered_is_sent_again_in_its_order_on_the_next_connection() -> None:
+    """A Redis that reads a pipeline and dies before it answers, three times; then one that lives."""
+    connections = 0
+    arrived: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        has_greeted, lives = False, connections > 3
+        parser = hiredis.Reader()
+        while data := await reader.read(65536):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                if not has_greeted:
+                    has_greeted = True
+                    writer.write(b"%0\r\n")
+                elif lives:
+                    arrived.append(decode(command[2])[3])
+                    writer.write(b":0\r\n")
+                else:
+                    writer.close()
+                    return
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with (
+        server,
+        publishing(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", max_age_s=30.0) as publisher,
+    ):
+        for seq in range(1, 601):
+            publisher.offer(event(seq))
+        await until(lambda: publisher.held == 0, "all is answered")
+        assert arrived == list(range(1, 601))
+        assert connections == 4
 
 
 async def test_a_redis_that_hangs_is_left_after_the_deadline_and_found_again(valkey_server: ServerFactory) -> None:

@@ -213,7 +213,7 @@ async def test_a_handler_that_fails_does_not_cost_the_connection(redis_url: str)
         assert ear.gaps == []
 
 
-@pytest.mark.parametrize("rubbish", [b"!?\r\n", b"$9000000000\r\n", b"$8388700\r\n" + b"x" * 8_500_000])
+@pytest.mark.parametrize("rubbish", [b"!?\r\n", b"$9000000000\r\n"])
 async def test_a_server_that_does_not_speak_redis_is_left(rubbish: bytes) -> None:
     left = asyncio.Event()
 

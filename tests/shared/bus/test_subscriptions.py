@@ -90,6 +90,27 @@ def test_a_device_that_returns_while_its_slot_is_being_let_go_is_not_confirmed_b
     assert subscriptions.is_confirmed(A)
 
 
+def test_the_answer_to_a_question_that_was_overtaken_confirms_nothing() -> None:
+    subscriptions = connected(linger_s=1.0)
+    subscriptions.acquire(A, 0.0)
+    subscriptions.release(A, 0.0)
+    subscriptions.on_tick(1.0)
+    assert subscriptions.take_commands() == [Command(SUBSCRIBE, A), Command(UNSUBSCRIBE, A)]
+    assert not subscriptions.on_subscribed(A)
+    assert not subscriptions.is_confirmed(A), "it is about to end"
+
+
+def test_a_slot_that_only_lingers_is_not_followed_when_it_moves() -> None:
+    subscriptions = connected()
+    subscriptions.acquire(A, 0.0)
+    subscriptions.on_subscribed(A)
+    subscriptions.release(A, 0.0)
+    subscriptions.take_commands()
+    assert not subscriptions.on_unsubscribed(A, 1.0)
+    assert subscriptions.take_commands() == []
+    assert "0 wanted" in repr(subscriptions)
+
+
 def test_an_error_is_about_the_oldest_question_and_is_asked_again_later() -> None:
     subscriptions = connected(retry_s=1.0)
     subscriptions.acquire(A, 0.0)
