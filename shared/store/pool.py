@@ -6,9 +6,10 @@ recorded, must not be used as if nothing had happened: the epoch is raised first
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -36,6 +37,7 @@ _UNAVAILABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+_GIVE_BACK_S: Final = 1.0
 _MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
 
 
@@ -53,16 +55,37 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """A connection, waited for at most `acquire_timeout_s`."""
+        """A connection, waited for at most `acquire_timeout_s`.
+
+        Cancelling ends within about a second, whatever Postgres does: what cannot be given back by then is cut.
+        """
         with _translated():
-            async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
+            connection = await self._pool.acquire(timeout=self._acquire_timeout_s)
+            try:
                 yield connection
+            finally:
+                # When this fails, asyncpg has cut the connection. What was asked of it has its own result or error, and
+                # a task that is cancelled must stay so: asyncpg's TimeoutError would be taken for Postgres being away.
+                with contextlib.suppress(Exception):
+                    await self._pool.release(connection, timeout=_GIVE_BACK_S)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A READ COMMITTED transaction on a connection of its own. Await nothing but Postgres inside it."""
-        async with self.acquire() as connection, connection.transaction():
-            yield connection
+        async with self.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except (asyncio.CancelledError, TimeoutError):
+                # Asking a server that hangs to roll back would be the next wait. One that loses us does it by itself.
+                connection.terminate()
+                raise
+            except BaseException:
+                await transaction.rollback()
+                raise
+            else:
+                await transaction.commit()
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """`work` in a transaction, done again once when Postgres broke a deadlock by ending ours."""

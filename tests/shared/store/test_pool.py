@@ -49,6 +49,38 @@ async def test_a_server_that_hangs_does_not_hang_us(postgres_server: Callable[[]
     await pool.close()
 
 
+@pytest.mark.parametrize("in_transaction", [False, True])
+async def test_a_task_that_waits_for_a_server_that_hangs_can_be_cancelled(
+    postgres_server: Callable[[], ServerProcess], in_transaction: bool
+) -> None:
+    server = postgres_server()
+    pool = await open_pool(server.url, name="test")
+    backend = (await pool.fetch("SELECT pg_backend_pid()"))[0][0]
+
+    async def ask() -> str:
+        try:
+            if in_transaction:
+                async with pool.transaction() as connection:
+                    await connection.fetch("SELECT 1")
+            else:
+                await pool.fetch("SELECT 1")
+        except StoreUnavailable:
+            return "taken for an error of Postgres"
+        return "answered"
+
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        asking = asyncio.create_task(ask())
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await asyncio.wait([asking], timeout=3)
+        assert asking.cancelled()
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert await pool.fetch("SELECT 1")
+    await pool.close()
+
+
 async def test_a_deadlock_is_tried_again_once(pool: Pool) -> None:
     attempts = 0
 
