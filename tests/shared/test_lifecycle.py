@@ -132,20 +132,27 @@ def test_a_child_dies_with_its_supervisor_though_that_is_killed(is_stopped: bool
     )
     assert supervisor.stdout is not None
     said: list[str] = []
+    pid = 0
     try:
-        while "up\n" not in said or not any(line.startswith("pid") for line in said):
+        while "up\n" not in said or not pid:
             said.append(supervisor.stdout.readline())
             assert said[-1], said
-        pid = int(next(line.split()[1] for line in said if line.startswith("pid")))
+            if said[-1].startswith("pid"):
+                pid = int(said[-1].split()[1])
         if is_stopped:
             os.kill(pid, signal.SIGSTOP)
+        supervisor.kill()
+        supervisor.wait()
+        deadline = time.monotonic() + 5
+        while _is_alive(pid):
+            assert time.monotonic() < deadline, "the child outlived its supervisor"
+            time.sleep(0.01)
     finally:
         supervisor.kill()
-        supervisor.communicate()
-    deadline = time.monotonic() + 5
-    while _is_alive(pid):
-        assert time.monotonic() < deadline, "the child outlived its supervisor"
-        time.sleep(0.01)
+        supervisor.wait()
+        supervisor.stdout.close()
+        if pid and _is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_child_whose_supervisor_is_gone_already_does_not_start() -> None:
