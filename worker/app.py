@@ -8,9 +8,10 @@ lost by dying earlier is more than time: leases end by themselves and the next a
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from random import Random, SystemRandom
+from typing import Any, Final
 
 import structlog
 
@@ -37,7 +38,8 @@ __all__ = ["main"]
 
 _log = structlog.get_logger(__name__)
 
-_LEFTOVER_DRAFTS_S = 3600.0
+_LEFTOVER_DRAFTS_S: Final = 3600.0
+_END_S: Final = 3.0
 
 
 def main() -> int:
@@ -62,7 +64,7 @@ async def _serve(settings: WorkerSettings, environ: Mapping[str, str], stop: Sto
         scratch = await threads.run(str(settings.scratch), Scratch, settings.scratch)
         closing.push_async_callback(threads.run_always, "", scratch.close)
         pool = await settings.open_pool(settings.name)
-        closing.push_async_callback(pool.close)
+        closing.push_async_callback(pool.close, timeout_s=2.0)
         publisher = Publisher(settings.redis_url, name=settings.name)
         publishing = asyncio.create_task(publisher.run(), name="publisher")
         closing.push_async_callback(_end_publisher, publisher, publishing)
@@ -101,7 +103,8 @@ async def _serve(settings: WorkerSettings, environ: Mapping[str, str], stop: Sto
         )
         await ops.start()
         closing.push_async_callback(ops.close)
-        await handlers.start()
+        if not await _unless_stopped(stop, handlers.start()):
+            return 0
         await _tidy(store, scratch, threads)
         hints = [JobHintReader(settings.redis_url, queue, consumer=settings.name) for queue in settings.queues]
         for reader in hints:
@@ -168,15 +171,32 @@ async def _work(
     try:
         await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
         loop.stop_claiming()
-        await loop.finish(settings.drain_s)
-        await endings.close()
+        try:
+            async with asyncio.timeout(settings.drain_s + _END_S):
+                await loop.finish(settings.drain_s)
+                await endings.close()
+        except TimeoutError:
+            _log.warning("the database does not answer: jobs are left to their leases")
     finally:
-        for task in (stopping, *loops):
+        for task in [stopping, *loops]:
             task.cancel()
-        ended = await asyncio.gather(stopping, *loops, return_exceptions=True)
-    for error in ended:
-        if isinstance(error, Exception):
+        ended, _ = await asyncio.wait([stopping, *loops], timeout=_END_S)
+    for task in ended:
+        if not task.cancelled() and (error := task.exception()) is not None:
             raise error
+
+
+async def _unless_stopped(stop: Stop, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, unless the process is told to stop first. Whether it was done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()
+        return True
+    working.cancel()
+    await asyncio.wait([working])
+    return False
 
 
 async def _tidy(store: LocalStore, scratch: Scratch, threads: FileThreads) -> None:

@@ -64,7 +64,7 @@ class WorkerSettings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings
         parse=bounded_float(0.02, 60),
     )
     drain_s: float = setting(
-        "FLEETWIRE_WORKER_DRAIN_S", 12.0, help="How long jobs may go on after SIGTERM.", parse=bounded_float(0, 600)
+        "FLEETWIRE_WORKER_DRAIN_S", 10.0, help="How long jobs may go on after SIGTERM.", parse=bounded_float(0, 600)
     )
     handler_s: float = setting(
         "FLEETWIRE_WORKER_HANDLER_S", 180.0, help="How long a handler may take.", parse=bounded_float(0.1, 3600)

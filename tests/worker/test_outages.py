@@ -1,5 +1,7 @@
 """Workers while Redis or Postgres fails: jobs wait or go on, and none is lost or answered twice."""
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -110,3 +112,27 @@ async def test_a_job_of_a_store_that_nobody_knows_is_dead_in_the_end(cloud: Clou
     assert job.current_status == "dead"
     assert "elsewhere" in (job.error or "")
     assert (await jobs.depth(cloud.pool, "requests")).waiting == 0
+
+
+async def test_a_worker_leaves_in_time_also_when_postgres_hangs(
+    broken: tuple[ServerProcess, Cloud], worker_process: Start
+) -> None:
+    server, cloud = broken
+    worker = worker_process(database_url=server.url, worker_drain_s=0)
+    await worker.ready()
+    job_id = await cloud.request("a.hang", "x")
+
+    async def running() -> bool:
+        return (await cloud.job(job_id)).current_status == "running"
+
+    await until(running)
+    backends = [int(pid) for pid in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()]
+    for pid in backends:
+        os.kill(pid, signal.SIGSTOP)
+    worker.terminate()
+    try:
+        assert await worker.wait(15) == 0
+    finally:
+        for pid in backends:
+            os.kill(pid, signal.SIGCONT)
+    assert (await cloud.job(job_id)).current_status == "running"
