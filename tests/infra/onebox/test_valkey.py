@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from infra.onebox import valkey
 from infra.onebox.errors import ServerMissing, ServerNotReady
@@ -17,7 +19,7 @@ from tests.servers import ServerProcess, free_port
 
 async def test_a_client_without_the_password_is_refused(valkey_server: ServerFactory) -> None:
     server = valkey_server()
-    async with redis.asyncio.Redis(port=server.server.port) as client:
+    async with redis.asyncio.Redis(port=server.server.port, retry=Retry(NoBackoff(), 0)) as client:
         with pytest.raises(redis.exceptions.AuthenticationError):
             await client.ping()
 
