@@ -14,7 +14,6 @@ __all__ = [
     "Delivery",
     "EventsPage",
     "Gone",
-    "InProgress",
     "Live",
     "MoveTo",
     "NoticeSaid",
@@ -29,13 +28,6 @@ __all__ = [
     "Taken",
     "ack_frame",
 ]
-
-
-class InProgress(NamedTuple):
-    """An event whose body had begun and not ended when the last run ended."""
-
-    position: Position
-    fingerprint: str
 
 
 class PageEvent(NamedTuple):

@@ -85,6 +85,7 @@ class Carrier:
         self._attempt = 0
         self._dialing = asyncio.Lock()
         self._moving = False
+        self._settling = False
         self._renew = False
         self._post: Position | None = None
         self._signal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -136,6 +137,7 @@ class Carrier:
         """Send what is finished to the server and close the sockets, within the closing time. The last thing before the
         end.
         """
+        self._settling = True
         self.do(self.session.flush(monotonic()))
         for wire in list(self._wires.values()):
             self._outbox(wire.number, close=(CloseCode.NORMAL, "done"))
@@ -220,7 +222,7 @@ class Carrier:
             writer = group.create_task(self._write(wire))
             try:
                 while True:
-                    while self.session.room == 0:
+                    while self.session.room == 0 and wire.close is None:
                         await asyncio.wait([self._signal])
                     frame = await wire.link.receive()
                     self.do(self.session.on_frame(wire.number, frame, monotonic()))
@@ -282,6 +284,8 @@ class Carrier:
             wire.decided(live=True)
 
     def _on_gone(self, gone: Gone) -> None:
+        if self._settling:
+            return
         self._trouble(f"socket closed: {gone.code} {gone.reason}".rstrip())
         if gone.how is Return.NEVER:
             raise _final(gone)

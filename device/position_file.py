@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Final, Literal
 from zlib import crc32
 
-from device.actions import InProgress
 from device.errors import PositionFileCorrupt, PositionFileError, PositionFileLocked
-from device.seen import Seen, SeenEvent
+from device.seen import Begun, InProgress, Seen, SeenEvent
 from shared.protocol.ids import check_device_id
 from shared.protocol.position import InvalidPosition, Position, parse_position
 
@@ -48,7 +47,7 @@ class PositionFile:
         self.path = folder / f"{check_device_id(device_id)}.position"
         self._device_id = device_id
         self.position: Position | None = None
-        self.in_progress: InProgress | None = None
+        self.begun = Begun()
         self.seen = Seen()
         self.lost = False
         self.set_aside: Path | None = None
@@ -76,13 +75,13 @@ class PositionFile:
 
     def started(self, position: Position, fingerprint: str) -> None:
         """The body of this event begins."""
-        self.in_progress = InProgress(position, fingerprint)
+        self.begun.add(InProgress(position, fingerprint))
         self._append(f"S {position} {fingerprint}")
 
     def finished(self, position: Position, fingerprint: str) -> None:
         """The body of this event has ended, or the event is not given."""
         self.position = position
-        self.in_progress = None
+        self.begun.end(fingerprint)
         self.lost = False
         self.seen.add(SeenEvent(position.epoch, fingerprint))
         self._append(f"F {position} {fingerprint}")
@@ -90,7 +89,6 @@ class PositionFile:
     def reset(self, position: Position) -> None:
         """Go on from here; the application knows that something is gone."""
         self.position = position
-        self.in_progress = None
         self.lost = False
         self._append(f"P {position}")
 
@@ -129,7 +127,7 @@ class PositionFile:
             self._fd = self._lock_fd = -1
 
     def __repr__(self) -> str:
-        state = f"position={self.position}, in_progress={self.in_progress}, seen={len(self.seen)}"
+        state = f"position={self.position}, begun={len(self.begun)}, seen={len(self.seen)}"
         return f"PositionFile({self.path}, {state})"
 
     # -- inside
@@ -180,8 +178,8 @@ class PositionFile:
             yield f"I {event.epoch} {event.fingerprint}"
         if self.position is not None:
             yield f"P {self.position}"
-        if self.in_progress is not None:
-            yield f"S {self.in_progress.position} {self.in_progress.fingerprint}"
+        for begun in self.begun:
+            yield f"S {begun.position} {begun.fingerprint}"
 
     def _read(self, on_corrupt: OnCorrupt) -> None:
         try:
@@ -199,7 +197,7 @@ class PositionFile:
                 ) from None
             self.set_aside = self.path.with_suffix(".position.corrupt")
             self.path.replace(self.set_aside)
-            self.position, self.in_progress, self.seen, self.lost = None, None, Seen(), True
+            self.position, self.begun, self.seen, self.lost = None, Begun(), Seen(), True
 
     def _replay(self, content: bytes) -> None:
         if len(content) > _READ_MAX:
@@ -224,14 +222,15 @@ class PositionFile:
     def _apply(self, payload: str, number: int) -> None:
         match payload.split(" "):
             case ["P", position]:
-                self.position, self.in_progress, self.lost = parse_position(position), None, False
+                self.position, self.lost = parse_position(position), False
             case ["S", position, fingerprint]:
-                self.in_progress = InProgress(parse_position(position), fingerprint)
+                self.begun.add(InProgress(parse_position(position), fingerprint))
             case ["F", position, fingerprint]:
                 moved = parse_position(position)
                 if self.position is not None and moved <= self.position and moved.epoch == self.position.epoch:
                     raise _DamagedError(f"line {number} goes back to {moved}")
-                self.position, self.in_progress, self.lost = moved, None, False
+                self.position, self.lost = moved, False
+                self.begun.end(fingerprint)
                 self.seen.add(SeenEvent(moved.epoch, fingerprint))
             case ["I", epoch, fingerprint]:
                 self.seen.add(SeenEvent(parse_position(f"{epoch}:0").epoch, fingerprint))

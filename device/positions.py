@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from device.actions import InProgress
 from device.position_file import PositionFile
-from device.seen import SeenEvent
+from device.seen import InProgress, SeenEvent
 from shared.protocol.position import Position
 
 __all__ = ["FileLedger", "Ledger", "MemoryLedger", "PositionStore", "Saved", "StoreLedger"]
@@ -24,7 +23,7 @@ class Saved:
 
     position: Position | None = None
     seen: Sequence[SeenEvent] = ()
-    in_progress: InProgress | None = None
+    begun: Sequence[InProgress] = ()
     lost: bool = False
 
 
@@ -126,7 +125,7 @@ class FileLedger:
     async def load(self) -> Saved:
         """What the last run left."""
         file = self._file
-        return Saved(file.position, tuple(file.seen), file.in_progress, file.lost)
+        return Saved(file.position, tuple(file.seen), tuple(file.begun), file.lost)
 
     async def started(self, position: Position, fingerprint: str, *, durable: bool) -> None:
         """A write into the page cache outlives this process; only at-most-once has to outlive the machine as well."""

@@ -125,7 +125,7 @@ class Run:
         session = Session(
             position=saved.position,
             seen=saved.seen,
-            in_progress=saved.in_progress,
+            begun=saved.begun,
             position_lost=saved.lost,
             at_most_once=options.at_most_once,
             welcome_s=options.timing.welcome_s,

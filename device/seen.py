@@ -4,6 +4,8 @@ Within an epoch `seq` tells a repeat from a new event, and two events may even s
 raised the log goes on from what survived under numbers that may mean other events; then an event that was finished in
 an earlier epoch is known by its fingerprint (source and id). The last 4,096 are kept: far more than can be finished and
 not yet acked.
+
+Likewise for bodies that have begun and not ended: usually one, but each raised epoch may leave another behind.
 """
 
 from collections import OrderedDict
@@ -11,9 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-__all__ = ["SEEN_MAX", "Seen", "SeenEvent", "fingerprint"]
+from shared.protocol.position import Position
+
+__all__ = ["BEGUN_MAX", "SEEN_MAX", "Begun", "InProgress", "Seen", "SeenEvent", "fingerprint"]
 
 SEEN_MAX: Final = 4096
+BEGUN_MAX: Final = 16
+
+
+class InProgress(NamedTuple):
+    """An event whose body has begun."""
+
+    position: Position
+    fingerprint: str
 
 
 class SeenEvent(NamedTuple):
@@ -53,3 +65,34 @@ class Seen:
 
     def __len__(self) -> int:
         return len(self._epochs)
+
+
+class Begun:
+    """Events whose bodies have begun and not ended."""
+
+    def __init__(self, events: Iterable[InProgress] = ()) -> None:
+        self._positions: OrderedDict[str, Position] = OrderedDict()
+        for event in events:
+            self.add(event)
+
+    def add(self, event: InProgress) -> None:
+        """This body begins."""
+        self._positions.pop(event.fingerprint, None)
+        self._positions[event.fingerprint] = event.position
+        if len(self._positions) > BEGUN_MAX:
+            self._positions.popitem(last=False)
+
+    def end(self, fingerprint: str) -> None:
+        """The body of this event has ended."""
+        self._positions.pop(fingerprint, None)
+
+    def has(self, position: Position, fingerprint: str) -> bool:
+        """Whether the body of this event has begun before, under this number or under one of another epoch."""
+        begun = self._positions.get(fingerprint)
+        return begun is not None and (begun == position or begun.epoch != position.epoch)
+
+    def __iter__(self) -> Iterator[InProgress]:
+        return (InProgress(position, fingerprint) for fingerprint, position in self._positions.items())
+
+    def __len__(self) -> int:
+        return len(self._positions)

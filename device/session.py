@@ -22,7 +22,6 @@ from device.actions import (
     Delivery,
     EventsPage,
     Gone,
-    InProgress,
     Live,
     MoveTo,
     NoticeSaid,
@@ -35,7 +34,7 @@ from device.actions import (
     Skipped,
     Taken,
 )
-from device.seen import Seen, SeenEvent, fingerprint
+from device.seen import Begun, InProgress, Seen, SeenEvent, fingerprint
 from shared.protocol.close_codes import CloseCode, how_to_return
 from shared.protocol.frames import (
     ErrorFrame,
@@ -115,7 +114,7 @@ class Session:
 
     position: Position | None = None
     seen: Iterable[SeenEvent] = ()
-    in_progress: InProgress | None = None
+    begun: Iterable[InProgress] = ()
     position_lost: bool = False
     at_most_once: bool = False
     max_events: int = 512
@@ -131,6 +130,7 @@ class Session:
         self.current: _Item | None = None
         self.head: int = 0
         self._seen = Seen(self.seen)
+        self._begun = Begun(self.begun)
         self._inbox: deque[_Item] = deque()
         self._inbox_bytes = 0
         self._links: dict[int, _Link] = {}
@@ -173,8 +173,7 @@ class Session:
         self.done = taken.position
         if isinstance(taken, Delivery):
             self._seen.add(SeenEvent(taken.position.epoch, taken.fingerprint))
-            if self.in_progress is not None and self.in_progress.fingerprint == taken.fingerprint:
-                self.in_progress = None
+            self._begun.end(taken.fingerprint)
         if self._to_ack() is not None:
             self._gathering.add(item.size, now)
         return self._acks(now)
@@ -185,6 +184,8 @@ class Session:
         taken = item.taken
         if begun and isinstance(taken, Delivery):
             taken = Delivery(taken.position, taken.event, taken.fingerprint, redelivered=True)
+            # Kept apart as well: a raised epoch empties the inbox, and the event comes again from the log.
+            self._begun.add(InProgress(taken.position, taken.fingerprint))
         self._inbox.appendleft(_Item(taken, item.size))
         self._inbox_bytes += item.size
 
@@ -266,7 +267,7 @@ class Session:
         self.head = page.head
         if self.received is None:
             start = page.events[0].seq - 1 if page.events else page.position.seq
-            self._start_at(Position(page.position.epoch, start), start, page.head)
+            self._start_at(Position(page.position.epoch, start), page.head)
         received = self._known
         if page.position.epoch != received.epoch:
             self.counts.strays += 1  # the epoch changed under way; the next request is answered by a reset
@@ -372,19 +373,20 @@ class Session:
     def _was_begun(self, delivery: Delivery) -> bool:
         """Whether the body of this event has begun before: by the mark of the last run, or because the server holds its
         ack."""
-        mark = self.in_progress
-        if mark is not None and mark.fingerprint == delivery.fingerprint:
-            return mark.position.epoch != delivery.position.epoch or mark.position == delivery.position
+        if self._begun.has(delivery.position, delivery.fingerprint):
+            return True
         confirmed = self._confirmed
         return confirmed is not None and confirmed.epoch == delivery.position.epoch and delivery.position <= confirmed
 
-    def _start_at(self, received: Position, acked: int, head: int) -> None:
-        """The server says where a client without a position begins. What was acked is done with, and no more than that:
-        when it starts us above, a reset follows that the application has to see first."""
-        self.received = received
-        self.done = Position(received.epoch, min(acked, received.seq))
+    def _start_at(self, position: Position, head: int) -> None:
+        """A client without a position begins after what was acked.
+
+        If the server starts it higher, only a reset may say so: believed from the welcome alone, the hole would be
+        forgotten when the socket is cut between the two frames.
+        """
+        self.received = self.done = self._confirmed = position
         if self.position_lost:
-            self._maybe_had = Position(received.epoch, head)
+            self._maybe_had = Position(position.epoch, head)
 
     def _on_welcome(self, link: _Link, welcome: Welcome, now: float) -> list[Action]:
         start = parse_position(welcome.position)
@@ -396,7 +398,7 @@ class Session:
         self._gathering.every = max(1, welcome.ack_every)
         self._gathering.wait_s = max(0.0, welcome.ack_ms / 1000)
         if self.received is None:
-            self._start_at(start, welcome.acked, welcome.head)
+            self._start_at(Position(start.epoch, min(start.seq, welcome.acked)), welcome.head)
         received = self._known
         # To start us at or below what we have is harmless, since repeats are dropped. Anywhere else leaves a hole
         # unless a reset says so.

@@ -1,4 +1,4 @@
-"""One device's log behind a real socket server and a real HTTP server that speak the documented wire, with faults to order.
+"""One device's log behind a real socket server and a real HTTP server that speak the documented wire, faulty to order.
 
 It emulates the hub and the API from the outside only: resume table, window, resets, acks, tickets, long-poll, problems.
 """

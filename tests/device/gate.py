@@ -1,4 +1,4 @@
-"""A TCP gate before a server: forwards, or fails in the ways that networks and proxies between a device and a hub do."""
+"""A TCP gate before a server: forwards, or fails as the networks and proxies between a device and a hub do."""
 
 import asyncio
 import socket
