@@ -1,9 +1,13 @@
 """Acks by REST move the cursor that the socket moves, by the same statement; hubs learn of it by their sweep."""
 
+from collections.abc import Mapping, Sequence
+from typing import Final
+
 import msgspec
 from starlette.responses import Response
 
 from api.answers import json_answer
+from api.gathering import Gathering
 from api.known_device import of_known_device
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
@@ -15,6 +19,8 @@ from shared.store.pool import Pool
 
 __all__ = ["Acks"]
 
+BATCH_MAX: Final = 500
+
 
 class _AckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     position: str
@@ -25,6 +31,7 @@ class Acks:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._acks: Gathering[Ack, AckResult] = Gathering(self._write, batch_max=BATCH_MAX)
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
@@ -35,18 +42,16 @@ class Acks:
         """Everything up to the position is done with. Answers where the cursor stands."""
         position = _position_of(call.body)
         ack = Ack(call.device_id, position.epoch, position.seq)
-
-        async def read() -> AckResult | None:
-            results = await cursors.record_acks(self._pool, [ack])
-            return results[0] if results else None
-
-        now = await of_known_device(self._pool, call, read)
+        now = await of_known_device(self._pool, call, lambda: self._acks.ask(call.device_id, ack))
         if now.epoch != position.epoch:
             current = acked_position(epoch=now.epoch, floor=now.floor, head=now.head, acked=now.acked)
             raise Problem("epoch-changed", f"the log is in epoch {now.epoch}", position=str(current))
         if position.seq > max(now.head, now.acked):
             raise Problem("ack-above-head", f"the log's head is {now.head}", field="position", head=now.head)
         return json_answer({"position": f"{now.epoch}:{now.acked}", "head": max(now.head, now.acked)})
+
+    async def _write(self, acks: Sequence[Ack]) -> Mapping[str, AckResult]:
+        return {result.device_id: result for result in await cursors.record_acks(self._pool, acks)}
 
 
 def _position_of(body: _AckBody) -> Position:

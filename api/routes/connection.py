@@ -1,21 +1,27 @@
 """Where a device connects: a hub, a ticket for it, and what to try when it refuses. Needs Postgres and nothing else."""
 
 import uuid
+from typing import Final
 
 from starlette.responses import Response
 
 from api.answers import json_answer
 from api.assignment import Mode, assign, socket_url
+from api.gathering import Gathering
 from api.hub_view import HubView
+from api.known_device import of_known_device
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.clock import iso, wall
-from shared.store import devices
+from shared.store import heads
+from shared.store.heads import Place
 from shared.store.hubs import HubRow
 from shared.store.pool import Pool
 from shared.tokens import KeyRing
 
 __all__ = ["Connection"]
+
+BATCH_MAX: Final = 500
 
 
 class Connection:
@@ -25,6 +31,9 @@ class Connection:
         self, pool: Pool, hubs: HubView, ticket_keys: KeyRing, *, proxy_url: str | None, ticket_lifetime_s: float
     ) -> None:
         self._pool = pool
+        self._places: Gathering[str, Place] = Gathering(
+            lambda device_ids: heads.places(pool, device_ids), batch_max=BATCH_MAX
+        )
         self._hubs = hubs
         self._ticket_keys = ticket_keys
         self._proxy_url = proxy_url
@@ -38,10 +47,8 @@ class Connection:
     async def read(self, call: Call) -> Response:
         """Assign a hub and mint a ticket that lives no longer than the token it was given for."""
         live = await self._hubs.live()
-        state = await devices.get(self._pool, call.device_id)
-        if state is None:
-            await devices.ensure(self._pool, call.device_id, call.claims.device_class or devices.DEFAULT_CLASS)
-        assignment = assign(call.device_id, live, connected_to=state.hub if state is not None else None)
+        place = await of_known_device(self._pool, call, lambda: self._places.ask(call.device_id, call.device_id))
+        assignment = assign(call.device_id, live, connected_to=place.hub)
         if assignment is None:
             raise Problem("no-hub", "no hub has room now; read events by REST meanwhile")
         now = wall()
@@ -52,7 +59,7 @@ class Connection:
             now=now,
             lifetime_s=lifetime_s,
             session_expires_at=call.claims.expires_at,
-            device_class=state.device_class if state is not None else call.claims.device_class,
+            device_class=place.device_class,
         )
         mode: Mode = "direct" if self._proxy_url is None else "proxy"
         return json_answer(

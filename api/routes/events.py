@@ -9,8 +9,9 @@ from starlette.types import Receive
 
 from api.answers import events_page
 from api.bodies import ClientGone
+from api.gathering import Gathering
 from api.known_device import of_known_device
-from api.long_poll import LongPolls
+from api.long_poll import READ_DEVICES_MAX, LongPolls
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.protocol.position import SEQ_MAX, Position
@@ -32,6 +33,9 @@ class Events:
 
     def __init__(self, pool: Pool, polls: LongPolls, *, page_max: int, page_max_bytes: int) -> None:
         self._pool = pool
+        self._pages: Gathering[PageRequest, Page] = Gathering(
+            lambda requests: log.read_pages(pool, requests), batch_max=READ_DEVICES_MAX
+        )
         self._polls = polls
         self._page_max = page_max
         self._page_max_bytes = page_max_bytes
@@ -61,11 +65,7 @@ class Events:
 
     async def _read_page(self, call: Call, after: int, limit: int) -> Page:
         request = PageRequest(call.device_id, after, limit, self._page_max_bytes)
-
-        async def read() -> Page | None:
-            return (await log.read_pages(self._pool, [request])).get(call.device_id)
-
-        return await of_known_device(self._pool, call, read)
+        return await of_known_device(self._pool, call, lambda: self._pages.ask(call.device_id, request))
 
     async def _judge(self, call: Call, after: Position, page: Page) -> Position:
         """`after` again when the log goes on from it. Raises Problem (400, 410)."""
