@@ -26,6 +26,8 @@ __all__ = ["LongPolls", "Waiter"]
 PER_DEVICE_MAX: Final = 4
 READ_DEVICES_MAX: Final = 128  # at 64 KiB a page, what one gathered read may hold
 
+_PAUSE_S: Final = 1.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -103,6 +105,10 @@ class LongPolls:
                 await self._read_once()
             except StoreError as error:
                 _log.warning("gathered read of long-polls failed", waiting=self.waiting, detail=str(error))
+            except Exception:  # noqa: BLE001 - logged with its trace
+                # Thousands wait on this loop: what is wrong with one read must not end it, nor fill the log.
+                _log.exception("gathered read of long-polls failed", waiting=self.waiting)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _read_once(self) -> None:
         seen = {Seen(waiter.device_id, waiter.after.epoch, waiter.after.seq) for waiter in self._all()}

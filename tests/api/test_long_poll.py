@@ -88,14 +88,18 @@ async def test_without_anybody_waiting_nothing_is_asked(
         await asyncio.sleep(PERIOD_S)
 
 
-async def test_postgres_being_away_ends_no_wait(polls: LongPolls, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a mistake of ours")])
+async def test_a_read_that_fails_ends_no_wait(
+    polls: LongPolls, pool: Pool, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(long_poll, "_PAUSE_S", 0.01)
     await devices.ensure(pool, "truck-7", "truck")
     failed = asyncio.Event()
     fetch = pool.fetch
 
     async def failing(statement: str, *arguments: Any) -> list[Any]:
         failed.set()
-        raise StoreUnavailable
+        raise error
 
     monkeypatch.setattr(pool, "fetch", failing)
     waiter = join(polls)
