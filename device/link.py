@@ -15,7 +15,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.typing import Subprotocol
 
 from device.errors import ProtocolRefused, Refused, Revoked, Unreachable
-from device.rest import problem_detail, retry_after_of
+from device.rest import problem_detail, problem_type, retry_after_of
 from device.timing import Timing
 from shared.protocol.frames import SUBPROTOCOL
 
@@ -23,6 +23,7 @@ __all__ = ["Link", "LinkClosed", "open_link"]
 
 _FRAME_MAX = 512 * 1024  # an event is at most 256 KiB
 _ABNORMAL = 1006
+_OUR_WORDS = "urn:fleetwire:problem:invalid-parameter"
 
 
 class LinkClosed(Exception):
@@ -147,12 +148,14 @@ def _refused(error: InvalidStatus) -> Exception:
     headers = {name.lower(): value for name, value in response.headers.raw_items()}
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/problem+json":
         return Unreachable(f"HTTP {status} instead of a socket, from something that is not a hub")
-    detail = problem_detail(bytes(response.body or b"")) or None
+    body = bytes(response.body or b"")
+    detail = problem_detail(body) or None
     match status:
         case 403:
             return Revoked(detail)
-        case 400:
+        case 400 if problem_type(body) == _OUR_WORDS:
             return ProtocolRefused(detail)
+        # Any other 400 is about headers, which a proxy on the way may have taken: the next network may be better.
         case _:
             return Refused(detail, status=status, retry_after=retry_after_of(headers))
 

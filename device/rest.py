@@ -26,7 +26,7 @@ from device.errors import (
 from device.timing import Timing
 from shared.protocol.position import InvalidPosition, Position, parse_position
 
-__all__ = ["Assignment", "PageTooLarge", "Rest", "problem_detail", "retry_after_of"]
+__all__ = ["Assignment", "PageTooLarge", "Rest", "problem_detail", "problem_type", "retry_after_of"]
 
 _ANSWER_MAX: Final = 1024 * 1024
 _PAGE_MAX: Final = 10 * 1024 * 1024  # the server gathers at most 8 MiB of events into one read
@@ -248,11 +248,20 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
 
 def problem_detail(body: bytes) -> str:
     """What a problem body says, for people; empty when it is none."""
-    try:
-        problem = msgspec.json.decode(body, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+    problem = _problem(body)
     return (problem.detail or problem.title)[:500]
+
+
+def problem_type(body: bytes) -> str:
+    """Which problem it is, for programs."""
+    return _problem(body).type
+
+
+def _problem(body: bytes) -> _Problem:
+    try:
+        return msgspec.json.decode(body, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _Problem()
 
 
 def _is_problem(answer: _Answer) -> bool:
