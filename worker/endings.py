@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
+from uuid import UUID
 
 import structlog
 
@@ -18,12 +19,14 @@ from shared.bus.message import EVENT, Message
 from shared.clock import iso, wall
 from shared.job_events import AnnouncedFile, request_failed, response_ready
 from shared.protocol.ids import time_ordered_uuid
+from shared.stages import Stage
 from shared.store import jobs, log, responses
 from shared.store.errors import StoreUnavailable
 from shared.store.jobs import Claimed, Finish
 from shared.store.log import Appended, NewEvent
 from shared.store.pool import Connection, Pool
 from shared.store.responses import Completion, NewFile
+from shared.telemetry.metrics import STAGE_LAG_SECONDS
 from worker.response_document import DOCUMENT_NAME, DOCUMENT_TYPE, DocumentFile
 from worker.response_writer import Committed
 
@@ -33,6 +36,7 @@ _log = structlog.get_logger(__name__)
 
 SOURCE: Final = "/fleetwire/worker"
 _BATCH: Final = 50
+_RECORDED_LAG: Final = STAGE_LAG_SECONDS.labels(Stage.RECORDED)
 _REASON_MAX_CHARS: Final = 500
 
 
@@ -169,21 +173,30 @@ class Endings:
         raise AssertionError("the last try returns or raises")
 
     async def _commit(self, batch: Sequence[_Ending]) -> None:
-        async def work(connection: Connection) -> tuple[list[_Ending], list[Appended]]:
+        async def work(connection: Connection) -> tuple[list[_Ending], list[Appended], dict[UUID, float]]:
             ended = await jobs.finish(connection, [ending.finish for ending in batch])
             ours = [ending for ending in batch if ending.finish.job_id in ended]
             if not ours:
-                return [], []
+                return [], [], {}
             files = [file for ending in ours for file in ending.files]
             await responses.complete(connection, [ending.completion for ending in ours], files)
-            return ours, await log.append(connection, [ending.event for ending in ours])
+            return ours, await log.append(connection, [ending.event for ending in ours]), ended
 
-        ours, appended = await self._pool.run(work)
+        ours, appended, ages = await self._pool.run(work)
         log.remember(self._pool, [ending.event for ending in ours], appended)
         for ending, result in zip(ours, appended, strict=True):
             if result.status == "recorded":
                 event = ending.event
                 self._publisher.offer(Message(EVENT, event.device_id, result.epoch, result.seq, event.body))
+                _RECORDED_LAG.observe(max(0.0, ages[ending.finish.job_id]))
+                _log.info(
+                    "event recorded",
+                    stage=Stage.RECORDED,
+                    event_id=event.event_id,
+                    device_id=event.device_id,
+                    seq=result.seq,
+                    job_id=str(ending.finish.job_id),
+                )
             else:  # the key stands for the one end of this job, and the database that ended it now has another
                 _log.error("event of a job was not recorded", job_id=str(ending.finish.job_id), status=result.status)
         for ending in batch:

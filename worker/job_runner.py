@@ -130,7 +130,6 @@ class JobRunner:
         WORKER_FINISHED.labels(queue, self._kind(document.handler), document.outcome).inc()
         _log.info(
             "job done",
-            stage="recorded",
             outcome=document.outcome,
             handler=document.handler,
             files=len(document.files),

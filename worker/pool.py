@@ -32,6 +32,7 @@ _log = structlog.get_logger(__name__)
 # All that a handler needs of the environment; database and keys stay with the worker.
 _PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ")
 _SHORT_LIFE_S: Final = 1.0
+_LAST_BREATH_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +168,18 @@ class HandlerPool:
                 keeper.cancel()
 
     async def _take(self) -> _Process:
-        while True:
-            process = await self._idle.get()
+        """The next idle process. Raises PoolUnavailable when there has been none at all for a while."""
+        while not self._closing.is_set():
+            try:
+                async with asyncio.timeout(self._limits.start_s):
+                    process = await self._idle.get()
+            except TimeoutError:
+                if not self.ready:
+                    break
+                continue
             if process.usable:
                 return process
+        raise PoolUnavailable(self.problem)
 
     async def _exchange(self, process: _Process, order: Order, timeout_s: float) -> Report:
         stdin = process.child.stdin
@@ -198,11 +207,12 @@ class HandlerPool:
         return await stdout.readexactly(length)
 
     async def _how_it_ended(self, process: _Process) -> str:
-        process.kill()  # no more than making sure: it has closed its pipe
+        # Not killed at once: it has closed its pipe, and killing would hide what it died of.
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(_LAST_BREATH_S):
                 status = await process.child.wait()
         except TimeoutError:
+            process.kill()
             return "the handler's process closed its pipe"
         if status < 0:
             try:

@@ -178,12 +178,15 @@ async def renew(pool: Pool, held: Sequence[tuple[UUID, int]], *, lease_s: float)
     return {row["job_id"] for row in await pool.fetch(_SQL["renew"], list(job_ids), list(tokens), lease_s)}
 
 
-async def finish(connection: Connection, ends: Sequence[Finish]) -> set[UUID]:
-    """End jobs in the caller's transaction. Only what is returned was still the caller's."""
+async def finish(connection: Connection, ends: Sequence[Finish]) -> dict[UUID, float]:
+    """End jobs in the caller's transaction. Only what is returned was still the caller's.
+
+    With each comes how many seconds ago its file was detected.
+    """
     if not ends:
-        return set()
+        return {}
     columns = [list(column) for column in zip(*ends, strict=True)]
-    return {row["job_id"] for row in await connection.fetch(_SQL["finish"], *columns)}
+    return {row["job_id"]: row["age_s"] for row in await connection.fetch(_SQL["finish"], *columns)}
 
 
 async def retry(pool: Pool, job_id: UUID, lease_token: int, *, error: str, delay_s: float) -> bool:

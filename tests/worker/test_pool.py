@@ -198,3 +198,23 @@ async def test_pool_processes_die_with_a_worker_that_is_killed(tmp_path: Path, e
     parent.kill()
     await parent.wait()
     await until(lambda: not any(alive(pid) for pid in pids))
+
+
+async def test_a_pool_that_cannot_replace_its_process_fails_the_attempt_instead_of_waiting_for_ever(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    interpreter, moved = tmp_path / "python", tmp_path / "moved"
+    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    interpreter.chmod(0o755)
+    pool = HandlerPool(1, environ=environ, limits=PoolLimits(start_s=2.0), rand=Random(1), python=str(interpreter))
+    await pool.start()
+    try:
+        interpreter.rename(moved)
+        with pytest.raises(HandlerCrashed):
+            await pool.run(order(tmp_path, "crash"), timeout_s=10)
+        with pytest.raises(PoolUnavailable, match="can be started"):
+            await pool.run(order(tmp_path, "table"), timeout_s=10)
+        moved.rename(interpreter)
+        assert (await pool.run(order(tmp_path, "table", "a,b\n1,2\n"), timeout_s=10)).handler == "table"
+    finally:
+        await pool.close()

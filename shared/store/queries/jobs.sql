@@ -70,12 +70,12 @@ WITH held AS (
 ), finished AS (
     UPDATE jobs j SET current_status = held.status, error = held.error, lease_until = NULL, finished_at = clock_timestamp()
     FROM held WHERE j.job_id = held.job_id
-    RETURNING j.job_id, j.current_status, j.worker, j.error
+    RETURNING j.job_id, j.current_status, j.worker, j.error, j.finished_at - COALESCE(j.detected_at, j.created_at) AS age
 ), noted AS (
     INSERT INTO job_status (job_id, status, worker, detail)
     SELECT job_id, current_status, worker, error FROM finished
 )
-SELECT job_id FROM finished
+SELECT job_id, extract(epoch FROM age)::double precision AS age_s FROM finished
 
 -- name: retry
 -- Queue a failed job again after a delay.

@@ -103,7 +103,7 @@ async def test_a_silent_workers_job_is_taken_over_and_its_token_is_over(pool: Po
     assert not await jobs.retry(pool, job_id, first.lease_token, error="late", delay_s=0)
     assert await jobs.release(pool, [(job_id, first.lease_token)]) == set()
     async with pool.transaction() as connection:
-        assert await jobs.finish(connection, [Finish(job_id, first.lease_token, "done")]) == set()
+        assert await jobs.finish(connection, [Finish(job_id, first.lease_token, "done")]) == {}
     assert await status(pool, job_id) == "running"
 
 
