@@ -1,9 +1,11 @@
 """The stages of an event's life, in order; the words that metrics, logs and pages use for them.
 
-    detected ──▶ recorded ──▶ published ──▶ fanned_out ──▶ sent ──▶ acked
-    a watcher    the row is   a hint left    a hub's        the      the cursor
-    saw the      committed    for the bus    session took   frame    moved past
-    file                                     it up          left     it
+detected     a watcher saw the file
+recorded     the row is committed
+published    a hint has left for the bus
+fanned_out   a hub's session took it up
+sent         the frame has left
+acked        the cursor has moved past it
 """
 
 from enum import StrEnum

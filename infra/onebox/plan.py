@@ -152,6 +152,8 @@ def processes(ports: Ports, keys: KeyFiles, given: Mapping[str, str]) -> list[li
         ports.api_ops,
         {
             "FLEETWIRE_API_HOST": HOST,
+            # Nothing balances over this one API, so it need not wait for anybody to look elsewhere.
+            "FLEETWIRE_API_DRAIN_S": "0",
             "FLEETWIRE_API_PORT": str(ports.api),
             "FLEETWIRE_FILES_URL": f"http://{HOST}:{ports.files}",
         },

@@ -72,4 +72,3 @@ async def complete(connection: Connection, ended: Sequence[Completion], files: S
         await connection.execute(_SQL["complete"], *(list(column) for column in zip(*ended, strict=True)))
     if files:
         await connection.execute(_SQL["add_files"], *(list(column) for column in zip(*files, strict=True)))
-
