@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -37,7 +38,7 @@ class Book:
         await self.pool.fetch("UPDATE leases SET expires_at = '-infinity'")
         self.term = (await leases.claim(self.pool, [FEED], owner, ttl_s=30, limit=1))[FEED]
 
-    async def record(self, *seen: Seen, term: int | None = None, **page: object) -> list[Verdict]:
+    async def record(self, *seen: Seen, term: int | None = None, **page: Any) -> list[Verdict]:
         given = Page(seen=list(seen), **page)
         return (await self.recorder.page(FEED, self.term if term is None else term, given)).verdicts
 
@@ -57,7 +58,7 @@ async def book(database_url: str) -> AsyncIterator[Book]:
 def seen(path: str, sha256: str = "1" * 64, *, mtime_ns: int = 5, **how: bool) -> Seen:
     place = locate(path)
     assert isinstance(place, Place)
-    return Seen(place, FileStat(11, 7, mtime_ns), sha256, **how)  # type: ignore[arg-type]
+    return Seen(place, FileStat(11, 7, mtime_ns), sha256, **how)
 
 
 async def test_a_request_becomes_an_item_a_job_and_the_jobs_first_status(book: Book) -> None:
