@@ -59,14 +59,14 @@ class AckBook:
 
 
 class AckWriter:
-    """Writes the book. `run()` is its loop; `flush()` writes what is left, once."""
+    """Writes what is noted in `book` within `pause_s`. `run()` is its loop; `flush()` writes what is left, once."""
 
     def __init__(
         self,
         pool: Pool,
         watch: StoreWatch,
         *,
-        on_result: Callable[[Ack, AckResult], None],
+        on_refused: Callable[[Ack, AckResult], None],
         pause_s: float,
         devices_max: int,
         batch_max: int = 2000,
@@ -74,7 +74,7 @@ class AckWriter:
         self.book = AckBook(devices_max)
         self._pool = pool
         self._watch = watch
-        self._on_result = on_result
+        self._on_refused = on_refused
         self._pause_s = pause_s
         self._batch_max = batch_max
         self._gone: dict[str, int] = {}
@@ -83,10 +83,6 @@ class AckWriter:
 
     def __repr__(self) -> str:
         return f"AckWriter({len(self.book)} acks, {len(self._gone)} departures wait)"
-
-    def note(self, device_id: str, epoch: int, seq: int) -> None:
-        """An ack to write within `pause_s`."""
-        self.book.note(device_id, epoch, seq)
 
     def departed(self, device_id: str, conn_term: int) -> None:
         """The connection has gone: write its ack at once, then that it has gone."""
@@ -104,8 +100,7 @@ class AckWriter:
                 while await self._write_some():
                     pass
                 backoff.reset()
-            except StoreError as error:
-                self._watch.failed(error)
+            except StoreError:
                 await asyncio.sleep(backoff.next())
 
     async def flush(self, deadline_s: float) -> bool:
@@ -130,23 +125,20 @@ class AckWriter:
         acks = self.book.take(self._batch_max)
         if acks:
             try:
-                results = await cursors.record_acks(self._pool, acks)
+                async with self._watch.asking():
+                    refused = await cursors.record_acks(self._pool, acks, refused_only=True)
             except BaseException:
                 self.book.put_back(acks)
                 raise
-            self._watch.answered()
-            HUB_ACKS_WRITTEN.inc(len(results))
-            self._report(acks, results)
+            HUB_ACKS_WRITTEN.inc(len(acks) - len(refused))
+            by_device = {ack.device_id: ack for ack in acks} if refused else {}
+            for result in refused:
+                self._on_refused(by_device[result.device_id], result)
         gone = dict(list(self._gone.items())[: self._batch_max])
         if gone:
-            await cursors.mark_disconnected(self._pool, list(gone.items()))
-            self._watch.answered()
+            async with self._watch.asking():
+                await cursors.mark_disconnected(self._pool, list(gone.items()))
             for device_id, conn_term in gone.items():
                 if self._gone.get(device_id) == conn_term:
                     del self._gone[device_id]
         return bool(self.book or self._gone) and bool(acks or gone)
-
-    def _report(self, acks: Sequence[Ack], results: Sequence[AckResult]) -> None:
-        by_device = {ack.device_id: ack for ack in acks}
-        for result in results:
-            self._on_result(by_device[result.device_id], result)

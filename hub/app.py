@@ -88,7 +88,7 @@ async def serve(
 ) -> int:
     """Everything from the first connection to the last."""
     rand = SystemRandom()
-    watch = StoreWatch(rand)
+    watch = StoreWatch(rand, deadline_s=settings.store_s)
     states: list[BusState] = []
     gate = Gate(watch, lambda: states[-1] if states else BusState.DOUBT)
     async with AsyncExitStack() as leaving:

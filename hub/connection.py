@@ -4,13 +4,14 @@ Nothing here awaits and nothing here decides about the log; every entry is a pla
 gathered answer or the wheel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
-from prometheus_client import Counter
 
 from hub.actions import Actions, End, Hold, ReadLog, RecordAck, Say, SendEvents
+from hub.counts import Counts
 from hub.device_socket import DeviceSocket
 from hub.greeting import Credential, renew
 from hub.keepalive import Pulse, Signs, Verdict
@@ -32,20 +33,21 @@ from shared.protocol.frames import (
 )
 from shared.store.cursors import Ack as CursorAck
 from shared.store.cursors import AckResult, Known, Swept
-from shared.telemetry.metrics import HUB_ACKS, HUB_EVENTS_SENT, HUB_FRAMES_REFUSED
+from shared.telemetry.metrics import HUB_FRAMES_REFUSED
 from shared.tokens import KeyRing
 
 __all__ = ["Connection", "ConnectionTimes", "Services"]
 
 _log = structlog.get_logger(__name__)
-_FROM_BUS: Final = HUB_EVENTS_SENT.labels("live")
-_FROM_LOG: Final = HUB_EVENTS_SENT.labels("log")
 
 
 class Services(Protocol):
     """What a connection asks of its hub."""
 
-    def note_ack(self, device_id: str, epoch: int, seq: int) -> None: ...
+    @property
+    def note_ack(self) -> Callable[[str, int, int], None]: ...
+    @property
+    def counts(self) -> Counts: ...
     def read_log(self, connection: "Connection", read: ReadLog) -> None: ...
     def hold(self, connection: "Connection") -> None: ...
     def visit_at(self, connection: "Connection", due: float) -> None: ...
@@ -64,10 +66,12 @@ class Connection:
     """Made by the endpoint once the greeting is answered; ends with its socket."""
 
     __slots__ = (
+        "_counts",
         "_credential",
         "_expires_due",
         "_hub",
         "_next_visit",
+        "_note_ack",
         "_pulse",
         "_times",
         "_tokens",
@@ -97,6 +101,8 @@ class Connection:
         self._tokens = tokens
         self._times = times
         self._hub = hub
+        self._note_ack = hub.note_ack
+        self._counts = hub.counts
         self._next_visit = 0.0
         self._expires_due = 0.0
 
@@ -137,7 +143,8 @@ class Connection:
 
     def on_page(self, page: LogPage) -> None:
         """The log answered."""
-        self.perform(self.session.on_page(page), _FROM_LOG)
+        self._counts.from_log += len(page.events)
+        self.perform(self.session.on_page(page))
 
     def on_read_failed(self) -> None:
         """The log knows no such device any more."""
@@ -161,18 +168,18 @@ class Connection:
             )
         )
 
-    def on_ack_written(self, ack: CursorAck, result: AckResult) -> None:
-        """Where the cursor stands after an ack of ours."""
+    def on_ack_refused(self, ack: CursorAck, result: AckResult) -> None:
+        """An ack of ours did not count: the epoch was raised, or the log has lost its end."""
         if result.epoch != ack.epoch:
             self.end(CloseCode.HUB_TROUBLE, "log epoch raised")
-        elif result.acked < ack.seq:
+        else:
             self.end(CloseCode.HUB_TROUBLE, "the log has lost events that were acked")
 
     # From the socket
 
     def on_ack(self, seq: int) -> None:
         """An ack frame."""
-        HUB_ACKS.inc()
+        self._counts.acks += 1
         actions = self.session.on_ack(seq)
         if actions:
             self.perform(actions)
@@ -260,16 +267,16 @@ class Connection:
         """Close for a reason from outside the session."""
         self.perform(self.session.end(code, reason))
 
-    def perform(self, actions: Actions, sent: Counter = _FROM_BUS) -> None:
+    def perform(self, actions: Actions) -> None:
         """Do what the session decided, in its order."""
         for action in actions:
             if isinstance(action, SendEvents):
-                write = self.socket.write
-                for seq, body in action.events:
-                    write(event_bytes(seq, body))
-                sent.inc(len(action.events))
+                events = action.events
+                for seq, body in events:
+                    self.socket.write(event_bytes(seq, body))
+                self._counts.sent += len(events)
             elif isinstance(action, RecordAck):
-                self._hub.note_ack(self.device_id, self.session.epoch, action.seq)
+                self._note_ack(self.device_id, self.session.epoch, action.seq)
             elif isinstance(action, ReadLog):
                 self._hub.read_log(self, action)
             elif isinstance(action, Hold):

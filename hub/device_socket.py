@@ -232,8 +232,14 @@ class DeviceSocket(asyncio.Protocol):
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self.written += len(data)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(data)
+        if transport.get_write_buffer_size() > self._limits.write_max_bytes:
+            # Acks by another way make room in the window while nothing of what was written is taken.
+            self.close_code = self.close_code or int(CloseCode.NO_PROGRESS)
+            self.abort()
 
     # What asyncio brings
 

@@ -27,26 +27,29 @@ class FanOut:
 
     def on_message(self, kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
         """One message of a slot."""
-        connection = self._registry.get(device_id)
+        registry = self._registry
         if kind == EVENT:
+            connection = registry.by_device.get(device_id)
             if connection is not None:
                 connection.on_event(epoch, seq, body)
-            for waiting in self._registry.waiting(device_id):
-                waiting.on_event(epoch, seq)
+            if registry.handshakes:
+                for waiting in registry.waiting(device_id):
+                    waiting.on_event(epoch, seq)
         elif kind == CONNECTION:
-            self._on_connection(device_id, connection, seq, body)
+            self._on_connection(device_id, seq, body)
 
     def on_gap(self, slots: frozenset[int]) -> None:
         """These slots are live again and messages may have been missed: the sweep finds which devices missed one."""
         _log.info("bus gap, sweeping the log", slots=len(slots))
         self._on_gap()
 
-    def _on_connection(self, device_id: str, connection: Connection | None, conn_term: int, body: bytes) -> None:
+    def _on_connection(self, device_id: str, conn_term: int, body: bytes) -> None:
         try:
             instance, _ = connection_body(body)
         except InvalidMessage:
             BUS_MALFORMED.inc()
             return
+        connection = self._registry.get(device_id)
         if connection is not None:
             connection.on_replaced(conn_term, instance)
         for waiting in self._registry.waiting(device_id):

@@ -75,7 +75,8 @@ class Greeter:
 
     async def _greet(self, batch: _Batch) -> None:
         try:
-            answers = await cursors.greet(self._pool, [greeting for _, greeting in batch.values()])
+            async with self._watch.asking():
+                answers = await cursors.greet(self._pool, [greeting for _, greeting in batch.values()])
         except StoreBusy as error:
             if len(batch) == 1:
                 _fail(batch, error)
@@ -85,10 +86,8 @@ class Greeter:
                 self._apart.add(task)
                 task.add_done_callback(self._apart.discard)
         except StoreError as error:
-            self._watch.failed(error)
             _fail(batch, error)
         else:
-            self._watch.answered()
             for device_id, (answer, _) in batch.items():
                 if not answer.done():
                     answer.set_result(answers[device_id])

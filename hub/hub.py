@@ -9,9 +9,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from hub.acks import AckWriter
 from hub.actions import ReadLog
 from hub.connection import Connection
+from hub.counts import Counts
 from hub.device_socket import Flusher
 from hub.hold_queue import HoldQueue
 from hub.registry import Registry
@@ -22,6 +25,7 @@ from hub.wheel import Wheel
 from shared.bus.reader import SlotReader
 from shared.clock import monotonic
 from shared.hash_slots import slot_of
+from shared.protocol.close_codes import CloseCode
 from shared.store.cursors import Ack, AckResult
 from shared.store.pool import Pool
 from shared.telemetry.metrics import HUB_BEHIND, HUB_CLOSES, HUB_CONNECTION_CAPACITY, HUB_CONNECTIONS
@@ -31,6 +35,10 @@ __all__ = ["Hub"]
 TICK_S: Final = 0.25
 # Later than this, and it was this process that stood still, not the devices.
 STANDSTILL_S: Final = 2.0
+# A peer may close with any number; only these are worth a label.
+_COUNTED: Final = frozenset({*CloseCode, 1002, 1005, 1006, 1011})
+
+_log = structlog.get_logger(__name__)
 
 
 class Hub:
@@ -54,10 +62,12 @@ class Hub:
         self.acks = AckWriter(
             pool,
             watch,
-            on_result=self._on_ack_written,
+            on_refused=self._on_ack_refused,
             pause_s=settings.ack_write_s,
             devices_max=settings.acks_max,
         )
+        self.note_ack = self.acks.book.note
+        self.counts = Counts()
         self.gone = asyncio.Event()
         self.gone.set()
         self._holds = HoldQueue(settings.hold_s, loop)
@@ -81,6 +91,7 @@ class Hub:
         if before is not None:
             before.on_replaced(connection.conn_term, connection.session.instance)
         connection.start()
+        _log.debug("device connected", device_id=connection.device_id, term=connection.conn_term)
         self._on_change()
 
     def forget(self, connection: Connection) -> None:
@@ -91,12 +102,10 @@ class Hub:
             self.gone.set()
         self.acks.departed(connection.device_id, connection.conn_term)
         self._reader.release(slot_of(connection.device_id))
-        HUB_CLOSES.labels(str(connection.socket.close_code or 1006)).inc()
+        code = connection.socket.close_code or 1006
+        HUB_CLOSES.labels(str(code) if code in _COUNTED else "other").inc()
+        _log.debug("device disconnected", device_id=connection.device_id, code=code, term=connection.conn_term)
         self._on_change()
-
-    def note_ack(self, device_id: str, epoch: int, seq: int) -> None:
-        """Write it soon."""
-        self.acks.note(device_id, epoch, seq)
 
     def read_log(self, connection: Connection, read: ReadLog) -> None:
         """Answer by `on_page`."""
@@ -118,10 +127,11 @@ class Hub:
             now = monotonic()
             stood_still = now - last > self._tick_s + STANDSTILL_S
             last = now
+            self.counts.flush()
             for connection in self._wheel.advance(now):
                 connection.visit(now, stood_still=stood_still)
 
-    def _on_ack_written(self, ack: Ack, result: AckResult) -> None:
+    def _on_ack_refused(self, ack: Ack, result: AckResult) -> None:
         connection = self.registry.get(ack.device_id)
         if connection is not None and connection.session.epoch == ack.epoch:
-            connection.on_ack_written(ack, result)
+            connection.on_ack_refused(ack, result)

@@ -53,8 +53,8 @@ class Membership:
         """Write the row now. Raises StoreError."""
         self._changed.clear()
         if not self._left:
-            await hubs.heartbeat(self._pool, self._row())
-            self._watch.answered()
+            async with self._watch.asking():
+                await hubs.heartbeat(self._pool, self._row())
 
     async def run(self) -> None:
         """Keep the row until cancelled."""
@@ -63,8 +63,7 @@ class Membership:
             try:
                 await self.say()
                 backoff.reset()
-            except StoreError as error:
-                self._watch.failed(error)
+            except StoreError:
                 await asyncio.sleep(backoff.next())
                 continue
             await asyncio.sleep(self._settle_s)
@@ -80,6 +79,7 @@ class Membership:
         self._left = True
         row = self._row()
         try:
-            await hubs.leave(self._pool, row.name, row.instance)
+            async with self._watch.asking():
+                await hubs.leave(self._pool, row.name, row.instance)
         except StoreError as error:
             _log.warning("could not leave the membership; silence will end it", reason=str(error))

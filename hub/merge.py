@@ -17,21 +17,21 @@ HELD_BYTES_MAX: Final = 256 * 1024
 class Held:
     """At most 64 events and, beyond the first, 256 KiB of them, by seq."""
 
-    __slots__ = ("_bodies", "_bytes")
+    __slots__ = ("_bytes", "bodies")
 
     def __init__(self) -> None:
-        self._bodies: dict[int, bytes] = {}
+        self.bodies: dict[int, bytes] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self._bodies)
+        return len(self.bodies)
 
     def __repr__(self) -> str:
-        return f"Held({sorted(self._bodies)})"
+        return f"Held({sorted(self.bodies)})"
 
     def put(self, seq: int, body: bytes) -> bool:
         """Keep an event. False when there is no room for it."""
-        bodies = self._bodies
+        bodies = self.bodies
         if seq in bodies:
             return True
         if bodies and (len(bodies) >= HELD_MAX or self._bytes + len(body) > HELD_BYTES_MAX):
@@ -42,19 +42,19 @@ class Held:
 
     def pop(self, seq: int) -> bytes | None:
         """Take an event out."""
-        body = self._bodies.pop(seq, None)
+        body = self.bodies.pop(seq, None)
         if body is not None:
             self._bytes -= len(body)
         return body
 
     def forget(self, low: int, high: int) -> None:
         """Drop what has low < seq ≤ high."""
-        for seq in [seq for seq in self._bodies if low < seq <= high]:
+        for seq in [seq for seq in self.bodies if low < seq <= high]:
             self.pop(seq)
 
     def clear(self) -> None:
         """Drop everything."""
-        self._bodies.clear()
+        self.bodies.clear()
         self._bytes = 0
 
 

@@ -44,17 +44,20 @@ class Waiting:
 
 
 class Registry(Generic[C]):
-    """Connections by device, at most `capacity` devices."""
+    """Connections by device, at most `capacity` devices.
+
+    `by_device` and `handshakes` are for looking only: the way of every event is too short for a call.
+    """
 
     def __init__(self, capacity: int, *, handshakes_per_device_max: int = 4) -> None:
         self.capacity = capacity
         self._per_device_max = handshakes_per_device_max
-        self._connections: dict[str, C] = {}
-        self._waiting: dict[str, list[Waiting]] = {}
+        self.by_device: dict[str, C] = {}
+        self.handshakes: dict[str, list[Waiting]] = {}
         self._seats = 0
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self.by_device)
 
     def __repr__(self) -> str:
         return f"Registry({len(self)} of {self.capacity} connected, {self._seats} seats taken by handshakes)"
@@ -62,30 +65,30 @@ class Registry(Generic[C]):
     @property
     def connections(self) -> Iterable[C]:
         """All of them, in no order; make a list before anything that may end one."""
-        return self._connections.values()
+        return self.by_device.values()
 
     def get(self, device_id: str) -> C | None:
         """The newest connection of the device here."""
-        return self._connections.get(device_id)
+        return self.by_device.get(device_id)
 
     def waiting(self, device_id: str) -> Iterable[Waiting]:
         """Handshakes of the device that are under way."""
-        return self._waiting.get(device_id, ())
+        return self.handshakes.get(device_id, ())
 
     def has_room(self, device_id: str) -> bool:
         """Whether the device may come: there is room, or it only replaces a connection of its own."""
-        if device_id in self._connections or device_id in self._waiting:
+        if device_id in self.by_device or device_id in self.handshakes:
             return True
-        return len(self._connections) + self._seats < self.capacity
+        return len(self.by_device) + self._seats < self.capacity
 
     def is_crowded(self, device_id: str) -> bool:
         """Whether the device has too many handshakes under way already."""
-        return len(self._waiting.get(device_id, ())) >= self._per_device_max
+        return len(self.handshakes.get(device_id, ())) >= self._per_device_max
 
     def begin(self, device_id: str) -> Waiting:
         """A handshake starts; it takes a seat unless the device is here already. End it by `leave`."""
-        siblings = self._waiting.setdefault(device_id, [])
-        takes_seat = device_id not in self._connections and not siblings
+        siblings = self.handshakes.setdefault(device_id, [])
+        takes_seat = device_id not in self.by_device and not siblings
         waiting = Waiting(device_id, takes_seat=takes_seat)
         self._seats += takes_seat
         siblings.append(waiting)
@@ -93,11 +96,11 @@ class Registry(Generic[C]):
 
     def leave(self, waiting: Waiting) -> None:
         """The handshake is over, whatever came of it."""
-        siblings = self._waiting[waiting.device_id]
+        siblings = self.handshakes[waiting.device_id]
         siblings.remove(waiting)
         if not siblings:
-            del self._waiting[waiting.device_id]
-        elif waiting.takes_seat and waiting.device_id not in self._connections:
+            del self.handshakes[waiting.device_id]
+        elif waiting.takes_seat and waiting.device_id not in self.by_device:
             # The seat goes to the next handshake of the same device.
             waiting.takes_seat = False
             siblings[0].takes_seat = True
@@ -105,11 +108,11 @@ class Registry(Generic[C]):
 
     def add(self, connection: C) -> C | None:
         """The device's newest connection is this one; returns the one before it, which has lost."""
-        before = self._connections.get(connection.device_id)
-        self._connections[connection.device_id] = connection
+        before = self.by_device.get(connection.device_id)
+        self.by_device[connection.device_id] = connection
         return before
 
     def remove(self, connection: C) -> None:
         """The connection ends. Another one of the device stays."""
-        if self._connections.get(connection.device_id) is connection:
-            del self._connections[connection.device_id]
+        if self.by_device.get(connection.device_id) is connection:
+            del self.by_device[connection.device_id]

@@ -64,8 +64,7 @@ class LogReader:
                 with HUB_LOG_READ_SECONDS.time():
                     await self._read(batch)
                 backoff.reset()
-            except StoreError as error:
-                self._watch.failed(error)
+            except StoreError:
                 for reading, read in batch.values():
                     if not reading.is_done:
                         self.ask(reading, read)
@@ -87,8 +86,8 @@ class LogReader:
 
     async def _read(self, batch: dict[str, tuple[Reading, ReadLog]]) -> None:
         requests = [PageRequest(device_id, *read) for device_id, (_, read) in batch.items()]
-        pages = await log.read_pages(self._pool, requests)
-        self._watch.answered()
+        async with self._watch.asking():
+            pages = await log.read_pages(self._pool, requests)
         for device_id, (reading, _) in batch.items():
             if reading.is_done:
                 continue

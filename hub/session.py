@@ -132,7 +132,7 @@ class Session:
             return NOTHING
         if self._reading is None:
             if seq == self.sent + 1:
-                if not self._held and self.window.admits(len(body)):
+                if not self._held.bodies and self.window.admits(len(body)):
                     self.sent = seq
                     self.window.add(seq, len(body))
                     return (SendEvents(((seq, body),)),)
@@ -198,7 +198,7 @@ class Session:
             self._claim = max(self._claim, seq)
             return self._pull()
         self._advance(seq)
-        if self.behind or self._held:
+        if self.behind or self._held.bodies:
             return [RecordAck(seq), *self._resume()]
         return (RecordAck(seq),)
 

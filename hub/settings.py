@@ -7,7 +7,7 @@ from shared.bus.client import RedisSettings
 from shared.keys import TicketKeySettings, TokenKeySettings
 from shared.settings import bounded_float, bounded_int, setting
 from shared.store.settings import DatabaseSettings
-from shared.telemetry.health import OpsSettings
+from shared.telemetry.health import OpsSettings, is_loopback
 from shared.telemetry.logs import LogSettings
 
 __all__ = ["Settings"]
@@ -80,6 +80,7 @@ class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySetti
         "FLEETWIRE_HUB_ACK_MS", 500, help="Devices ack at the latest after so many ms.", parse=bounded_int(0, 60_000)
     )
     jitter_s: float = _seconds("FLEETWIRE_HUB_JITTER_S", 2.0, "Devices spread their return over this time.", 0.0)
+    store_s: float = _seconds("FLEETWIRE_HUB_STORE_S", 4.0, "Postgres answers within this time.")
     ack_write_s: float = _seconds("FLEETWIRE_HUB_ACK_WRITE_S", 0.2, "Acks are written at the latest after this.")
     acks_max: int = setting(
         "FLEETWIRE_HUB_ACKS_MAX",
@@ -98,6 +99,10 @@ class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySetti
     def check(self) -> list[str]:
         """Fields that do not fit each other."""
         problems = []
+        if self.url is None and not is_loopback(self.host):
+            problems.append(
+                f"FLEETWIRE_HUB_URL is not set: devices cannot be sent to FLEETWIRE_HUB_HOST={self.host!r} itself"
+            )
         if self.window_first_bytes > self.window_max_bytes:
             problems.append("FLEETWIRE_HUB_WINDOW_FIRST_BYTES must not be above FLEETWIRE_HUB_WINDOW_MAX_BYTES")
         if self.heartbeat_s + self.pong_s > 30.0:

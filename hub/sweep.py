@@ -70,8 +70,7 @@ class Sweeper:
                 with HUB_SWEEP_SECONDS.time():
                     await self.sweep()
                 backoff.reset()
-            except StoreError as error:
-                self._watch.failed(error)
+            except StoreError:
                 await asyncio.sleep(backoff.next())
                 continue
             await self._pause(self._doubt_interval_s if self._in_doubt() else self._interval_s)
@@ -82,8 +81,8 @@ class Sweeper:
         connections = list(self._connections())
         for first in range(0, len(connections), self._batch_max):
             by_device = {one.device_id: (one, one.known) for one in connections[first : first + self._batch_max]}
-            rows = await cursors.sweep(self._pool, [known for _, known in by_device.values()])
-            self._watch.answered()
+            async with self._watch.asking():
+                rows = await cursors.sweep(self._pool, [known for _, known in by_device.values()])
             for row in rows:
                 connection, known = by_device[row.device_id]
                 connection.on_swept(row, known)

@@ -118,8 +118,12 @@ async def greet(pool: Pool, greetings: Sequence[Greeting]) -> dict[str, Greeted]
     }  # fmt: skip
 
 
-async def record_acks(pool: Pool, acks: Sequence[Ack]) -> list[AckResult]:
-    """Move cursors upward. An ack of another epoch, above the head or of an unknown device moves nothing."""
+async def record_acks(pool: Pool, acks: Sequence[Ack], *, refused_only: bool = False) -> list[AckResult]:
+    """Move cursors upward. An ack of another epoch, above the head or of an unknown device moves nothing.
+
+    With `refused_only`, answers for those alone that did not count: a hub acks for hundreds of devices at a time, and
+    the others need no answer.
+    """
     if not acks:
         return []
     rows = await pool.fetch(
@@ -127,6 +131,7 @@ async def record_acks(pool: Pool, acks: Sequence[Ack]) -> list[AckResult]:
         [ack.device_id for ack in acks],
         [ack.epoch for ack in acks],
         [ack.seq for ack in acks],
+        refused_only,
     )
     return [AckResult(*row) for row in rows]
 

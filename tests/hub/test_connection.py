@@ -11,7 +11,9 @@ from websockets.exceptions import ConnectionClosed
 
 from shared.store import cursors
 from shared.store.cursors import Ack
+from shared.store.log_identity import raise_epoch
 from tests.hub.conftest import Device, Fleet, StartHub, ticket, token, until
+from tests.hub.slow_link import SlowLink
 
 
 async def connected(fleet: Fleet, start_hub: StartHub, **changes: str) -> tuple[str, Device]:
@@ -297,3 +299,52 @@ async def test_fuzzed_bytes_after_the_upgrade_do_no_harm(fleet: Fleet, start_hub
     await device.welcome()
     await fleet.record(truck, 1)
     assert await device.seqs(1) == [1]
+
+
+async def test_a_slow_link_is_not_taken_for_a_dead_one_while_it_carries_anything(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="0.3", FLEETWIRE_HUB_PONG_S="0.3", FLEETWIRE_HUB_PATIENCE_S="1.0")
+    truck = await fleet.new_device()
+    async with SlowLink(hub.url, bytes_per_second=20_000) as link:
+        device = await fleet.connect(link.url, truck)
+        await device.welcome()
+        link.silent = True
+        await fleet.record(truck, 100, size=400)
+        # Three times the patience, and not a byte comes back.
+        assert await device.seqs(100, 10.0) == list(range(1, 101))
+        began = asyncio.get_running_loop().time()
+        connection = hub.running.hub.registry.get(truck)
+        assert connection is None or not connection.session.ended
+        await until(lambda: hub.running.hub.registry.get(truck) is None)
+        assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_acks_by_rest_beside_a_socket_that_takes_nothing_do_not_fill_the_hub(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="5", FLEETWIRE_HUB_PONG_S="5", FLEETWIRE_HUB_PATIENCE_S="30")
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    device.socket.transport.pause_reading()
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    highest, seq = 0, 0
+    while connection.socket.close_code is None and seq < 2000:
+        seq = (await fleet.record(truck, 20, size=50_000))[-1].seq
+        await cursors.record_acks(fleet.pool, [Ack(truck, 1, seq)])
+        await until(lambda: connection.session.acked == connection.session.head or connection.is_done)
+        highest = max(highest, connection.socket.buffered)
+    assert connection.socket.close_code == 4100
+    assert highest <= 2 * 1024 * 1024
+
+
+async def test_a_log_whose_epoch_is_raised_ends_every_connection(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    devices = [await fleet.connect(hub.url, await fleet.new_device()) for _ in range(3)]
+    for device in devices:
+        await device.welcome()
+    async with fleet.pool.acquire() as connection:
+        await raise_epoch(connection, 1, "test")
+    assert [await device.close_code() for device in devices] == [4102, 4102, 4102]

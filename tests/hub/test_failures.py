@@ -131,3 +131,38 @@ async def test_a_hub_starts_before_postgres_is_there(
     truck = "truck-first"
     await (await fleet.connect(hub.url, truck)).welcome()
     await hub.leave()
+
+
+async def test_postgres_stopped_is_found_and_survived(
+    start_hub: StartHub, postgres_server: ServerFactory, publisher: Publisher
+) -> None:
+    postgres = postgres_server()
+    pool = await open_pool(postgres.url, name="test", max_size=2)
+    fleet = Fleet(pool, publisher)
+    try:
+        hub = await start_hub(database=postgres.url, FLEETWIRE_HUB_STORE_S="0.5")
+        truck = await fleet.new_device()
+        device = await fleet.connect(hub.url, truck)
+        await device.welcome()
+        await fleet.record(truck, 3)
+        assert await device.seqs(3) == [1, 2, 3]
+        postgres.pause()
+        await device.ack(3)
+        async with asyncio.timeout(5):
+            while (await hub.ready())[0] != 503:
+                await asyncio.sleep(0.02)
+        # What the bus still brings is delivered meanwhile.
+        publisher.offer(Message(EVENT, truck, 1, 4, b'{"data":{"n":4}}'))
+        assert await device.seqs(1) == [4]
+        postgres.resume()
+        async with asyncio.timeout(20):
+            while (await hub.ready())[0] != 200:
+                await asyncio.sleep(0.02)
+        # That event was never recorded: the log has the last word.
+        assert await device.close_code() == 4102
+        await fleet.until_acked(truck, 3)
+        await hub.leave()
+    finally:
+        postgres.resume()
+        await fleet.close()
+        await pool.close()

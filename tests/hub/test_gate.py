@@ -9,7 +9,7 @@ from shared.store.errors import StoreBusy, StoreUnavailable
 
 
 def gate(state: BusState = BusState.OK) -> tuple[Gate, StoreWatch]:
-    watch = StoreWatch(Random(1))
+    watch = StoreWatch(Random(1), deadline_s=10.0)
     made = Gate(watch, lambda: state)
     made.phase = "open"
     return made, watch

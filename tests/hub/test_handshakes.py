@@ -38,7 +38,7 @@ async def counting(pool: Pool) -> CountingPool:
 
 @pytest.fixture
 async def greeter(counting: CountingPool) -> AsyncIterator[Greeter]:
-    made = Greeter(counting, StoreWatch(Random(1)), pause_s=0.005, waiting_max=300)  # type: ignore[arg-type]
+    made = Greeter(counting, StoreWatch(Random(1), deadline_s=10.0), pause_s=0.005, waiting_max=300)  # type: ignore[arg-type]
     task = asyncio.create_task(made.run())
     yield made
     task.cancel()
@@ -99,7 +99,7 @@ async def test_a_postgres_that_is_away_fails_all_of_them_at_once() -> None:
         async def fetch(self, statement: str, *arguments: object) -> list[object]:
             raise StoreUnavailable("away")
 
-    watch = StoreWatch(Random(1))
+    watch = StoreWatch(Random(1), deadline_s=10.0)
     greeter = Greeter(Away(), watch, pause_s=0.001, waiting_max=10)  # type: ignore[arg-type]
     task = asyncio.create_task(greeter.run())
     answers = await asyncio.gather(*(greeter.greet(greeting(f"t{n}")) for n in range(5)), return_exceptions=True)

@@ -36,7 +36,7 @@ LEFT JOIN devices d ON d.device_id = j.device_id
 
 -- name: record_acks
 -- The highest ack of each device, only upward, only in its epoch, never above the head. The rows are locked in id order;
--- epoch and acked_seq are judged again on the locked row.
+-- epoch and acked_seq are judged again on the locked row. With $4 only those that did not count are returned.
 WITH input AS (
     SELECT device_id, epoch, max(seq) AS seq
     FROM unnest($1::text[], $2::integer[], $3::bigint[]) AS i (device_id, epoch, seq) GROUP BY device_id, epoch
@@ -55,6 +55,7 @@ FROM input i
 JOIN locked l ON l.device_id = i.device_id
 JOIN devices d ON d.device_id = i.device_id
 LEFT JOIN moved m ON m.device_id = i.device_id
+WHERE NOT $4::boolean OR l.epoch <> i.epoch OR COALESCE(m.acked_seq, l.acked_seq) < i.seq
 
 -- name: sweep
 -- Of the devices a hub holds, those whose log or cursor is not what the hub knows.
