@@ -135,7 +135,7 @@ class Downloads:
                 raise Unreachable(f"{file.name}: the store answered HTTP {status}")
         if response.headers.get("content-encoding", "identity") != "identity":
             raise DownloadError(f"{file.name}: the store sent an encoding that was not asked for")
-        async for chunk in _gathered(response.aiter_raw(65536)):
+        async for chunk in _gathered(response.aiter_raw()):
             if part.size + len(chunk) > file.size:
                 await asyncio.to_thread(part.restart)
                 raise HashMismatch(f"{file.name}: the store sends more than the announced {file.size} bytes")

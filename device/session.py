@@ -135,7 +135,6 @@ class Session:
         self._inbox_bytes = 0
         self._links: dict[int, _Link] = {}
         self._gathering = Gathering()
-        self._reset_said: Position | None = None
         self._confirmed: Position | None = None  # what the server is known to hold
         self._rest = False
         self._posting = False
@@ -473,7 +472,7 @@ class Session:
     def _reset(self, position: Position, reason: str) -> None:
         received = self.received
         if received is not None and position.epoch == received.epoch:
-            if position.seq < received.seq or position == self._reset_said:
+            if position.seq <= received.seq:
                 return  # what is gone, we have, or another transport has said it
         else:
             # What was received and not given is in the log still, under a number of the new epoch, or lost with it.
@@ -483,7 +482,7 @@ class Session:
         if self._inbox and isinstance(self._inbox[-1].taken, ResetSaid):
             self._inbox.pop()
         self.counts.resets += 1
-        self.received = self._reset_said = position
+        self.received = position
         self._put(ResetSaid(position, reason), 0)
 
     def _on_notice(self, link: _Link, frame: Notice) -> list[Action]:

@@ -57,6 +57,7 @@ class Fleet:
     api_refusals: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)  # for the next API requests
     files: dict[str, bytes] = field(default_factory=dict)
     file_location: str | None = None
+    store_answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)  # before the right ones
     file_headers: list[dict[str, str]] = field(default_factory=list)
     acks: list[tuple[str, int]] = field(default_factory=list)  # in order of arrival: "socket" or "rest", seq
     handshakes: list[dict[str, str]] = field(default_factory=list)
@@ -205,6 +206,8 @@ class Fleet:
                 lines = "".join(f"{name}: {value}\r\n" for name, value in out.items())
                 writer.write(f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode() + content)
                 await writer.drain()
+                if len(content) < int(out["Content-Length"]):
+                    return  # cut in the middle of the body
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -223,7 +226,7 @@ class Fleet:
         if headers.get("authorization") != f"Bearer {self.token}":
             return problem(401)
         if parts.path.startswith("/api/v1/files/"):
-            location = self.file_location or f"/store/{parts.path.rsplit('/', 1)[1]}"
+            location = self.file_location or f"{self.store_url}/store/{parts.path.rsplit('/', 1)[1]}"
             return 302, {"Location": location}, b""
         match parts.path.rsplit("/", 1)[1]:
             case "connection":
@@ -266,6 +269,8 @@ class Fleet:
 
     def _store(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         self.file_headers.append(headers)
+        if self.store_answers:
+            return self.store_answers.pop(0)
         content = self.files.get(path.removeprefix("/store/"))
         if content is None:
             return 404, {"Content-Type": "text/plain"}, b"gone"
@@ -290,6 +295,8 @@ class Fleet:
             close_timeout=0.2,
         )
         api_server = await asyncio.start_server(self.api, "127.0.0.1", 0)
+        store_server = await asyncio.start_server(self.api, "127.0.0.1", 0)
+        self.store_url = f"http://127.0.0.1:{store_server.sockets[0].getsockname()[1]}"
         self.hub_gate = Gate(next(iter(hub_server.sockets)).getsockname()[1])
         self.api_gate = Gate(api_server.sockets[0].getsockname()[1])
         await self.hub_gate.start()
@@ -302,6 +309,7 @@ class Fleet:
             hub_server.close()
             await hub_server.wait_closed()
             api_server.close()
+            store_server.close()
 
     @property
     def hub_url(self) -> str:
