@@ -44,7 +44,7 @@ def cloud(pool: Pool, store: LocalStore, tmp_path: Path) -> Cloud:
 def worker_process(
     tmp_path: Path, store: LocalStore, environ: dict[str, str], database_url: str, redis_url: str
 ) -> Iterator[Callable[..., WorkerProcess]]:
-    """Starts real workers, with leases and heartbeats a twentieth of the usual."""
+    """Starts real workers, with leases and heartbeats a thirtieth of the usual."""
     started: list[WorkerProcess] = []
 
     def start(name: str = "w1", **settings: object) -> WorkerProcess:
@@ -56,8 +56,8 @@ def worker_process(
             "FLEETWIRE_CLOUD_TMP": str(tmp_path / "cloud-tmp"),
             "FLEETWIRE_WORKER_NAME": name,
             "FLEETWIRE_WORKER_PROCESSES": "1",
-            "FLEETWIRE_WORKER_LEASE_S": "3",
-            "FLEETWIRE_WORKER_HEARTBEAT_S": "1",
+            "FLEETWIRE_WORKER_LEASE_S": "2",
+            "FLEETWIRE_WORKER_HEARTBEAT_S": "0.6",
             "FLEETWIRE_WORKER_POLL_S": "0.1",
             "FLEETWIRE_WORKER_RETRY_BASE_S": "0.2",
             "FLEETWIRE_WORKER_NOOP": "1",

@@ -112,7 +112,10 @@ class Handler(Protocol):
 
     @property
     def extensions(self) -> frozenset[str]:
-        """File name extensions that belong to it, lower case with the dot."""
+        """File name extensions it takes, lower case with the dot.
+
+        A set `also_answers` beside it, if there is one, names those it only explains: raw photos, for example.
+        """
 
     def recognises(self, head: bytes) -> bool:
         """Whether the first bytes (up to 4 KiB) are of this kind, for files whose extension says nothing."""

@@ -48,7 +48,8 @@ class PhotoHandler:
     """Options: photo.max_side, .thumbnail_side, .quality, .max_pixels, .max_bytes, .position (keep or strip)."""
 
     kind = "photo"
-    extensions = frozenset({".jpg", ".jpeg", ".png", ".heic", ".heif", ".hif", *RAW_EXTENSIONS})
+    extensions = frozenset({".jpg", ".jpeg", ".png", ".heic", ".heif", ".hif"})
+    also_answers = frozenset(RAW_EXTENSIONS)
 
     def recognises(self, head: bytes) -> bool:
         """A signature of a format that is taken."""

@@ -30,7 +30,7 @@ class Registry:
             return named
         extension = PurePosixPath(name).suffix.lower()
         for handler in self.handlers.values():
-            if extension and extension in handler.extensions:
+            if extension and extension in handler.extensions | getattr(handler, "also_answers", frozenset[str]()):
                 return handler
         for handler in self.handlers.values():
             if handler.recognises(head):

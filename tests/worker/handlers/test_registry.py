@@ -44,12 +44,13 @@ def test_the_kind_decides_then_the_extension_then_the_content() -> None:
 
 
 def test_an_unknown_kind_is_answered_with_what_is_taken(tmp_path: Path) -> None:
-    registry = load_registry([TableHandler()], [])
+    registry = load_registry([TableHandler(), PhotoHandler()], [])
     answer: Answer = registry.choose("unknown", "plan.dwg", b"AC1032").run(Task("plan.dwg", tmp_path, tmp_path))
     assert answer.outcome == "unknown"
     assert answer.detail is not None
     assert ".dwg" in answer.detail
     assert ".csv" in answer.detail
+    assert ".nef" not in answer.detail
 
 
 def test_installed_packages_are_asked_for_plug_ins() -> None:
