@@ -26,7 +26,7 @@ _BACKLOG: Final = 512
 _CHUNK: Final = 64 * 1024
 _HEAD_MAX: Final = 64 * 1024
 _FILLERS: Final = 4
-_RESET: Final = struct.pack("ii", 1, 0)
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 
 class Way(Enum):
@@ -87,7 +87,6 @@ class FaultProxy:
         self._taps = taps
         self._listener: socket.socket | None = None
         self._fillers: list[socket.socket] = []
-        self._accepting: asyncio.Task[None] | None = None
         self._open: dict[socket.socket, asyncio.Task[None]] = {}
         self.port = port
         self.way = Way.REFUSE
@@ -111,7 +110,7 @@ class FaultProxy:
 
     async def become(self, way: Way) -> None:
         """Treat new connections like this. Those that are open stay as they are."""
-        await self._stop_listening()
+        self._stop_listening()
         self.way = way
         if way is Way.REFUSE:
             return
@@ -119,7 +118,7 @@ class FaultProxy:
         if way is Way.SWALLOW:
             await self._fill()
         else:
-            self._accepting = asyncio.create_task(self._accept(self._listener), name="fault proxy")
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def cut(self) -> None:
         """Reset every open connection."""
@@ -144,15 +143,14 @@ class FaultProxy:
         self.port = listener.getsockname()[1]
         return listener
 
-    async def _stop_listening(self) -> None:
-        task, self._accepting = self._accepting, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        for one in (*self._fillers, *([self._listener] if self._listener is not None else [])):
-            one.close()
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
+        for filler in self._fillers:
+            filler.close()
         self._fillers.clear()
-        self._listener = None
 
     async def _fill(self) -> None:
         """Fill the listener's queue until the kernel drops a SYN."""
@@ -168,19 +166,24 @@ class FaultProxy:
                 return
         raise RuntimeError("this kernel accepts connections beyond a full queue")
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            near, _ = await loop.sock_accept(listener)
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            near, _ = listener.accept()
+            near.setblocking(False)
             self.accepted += 1
-            self._open[near] = loop.create_task(self._serve(near, self.way))
+            task = asyncio.get_running_loop().create_task(self._serve(near, self.way))
+            self._open[near] = task
+            task.add_done_callback(lambda _: self._ended(near))
+
+    def _ended(self, near: socket.socket) -> None:
+        del self._open[near]
+        _reset(near)
 
     # -- one connection
 
     async def _serve(self, near: socket.socket, way: Way) -> None:
         far: socket.socket | None = None
         try:
-            near.setblocking(False)
             if way is Way.SILENT:
                 await asyncio.get_running_loop().create_future()
             elif way in _ANSWERS:
@@ -192,12 +195,8 @@ class FaultProxy:
         except (OSError, EOFError):
             pass
         finally:
-            self._open.pop(near, None)
-            for one in (near, far):
-                if one is not None:
-                    with suppress(OSError):
-                        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                    one.close()
+            if far is not None:
+                _reset(far)
 
     async def _reach(self) -> socket.socket:
         far = socket.socket()
@@ -285,6 +284,13 @@ async def _copy(
         if limit is not None and passed >= limit:
             raise EOFError
     sink.shutdown(socket.SHUT_WR)
+
+
+def _reset(one: socket.socket) -> None:
+    """Cut off, unless closed already."""
+    with suppress(OSError):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    one.close()
 
 
 def _narrow(one: socket.socket, link: SlowLink | None) -> None:
