@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from device.addresses import check_api, check_socket_url
-from device.credential import TokenSource
+from device.credential import TokenSource, check_token
 from device.errors import ClientClosed, ConfigurationError
 from device.event import Event, ResponseFile
 from device.position_file import OnCorrupt
@@ -82,7 +82,7 @@ class Client:
         checked_api = check_api(api) if api is not None else None
         self._options = Options(
             device_id=device_id,
-            token=token,
+            token=check_token(token) if not callable(token) else token,
             api=checked_api,
             socket_url=check_socket_url(socket_url, api=checked_api) if socket_url is not None else None,
             folder=folder,

@@ -10,7 +10,7 @@ from inspect import isawaitable
 
 from device.errors import ConfigurationError, TokenRefused, Unreachable
 
-__all__ = ["Credential", "TokenSource"]
+__all__ = ["Credential", "TokenSource", "check_token"]
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
 
@@ -24,7 +24,7 @@ class Credential:
     def __init__(self, source: TokenSource, *, deadline_s: float) -> None:
         self._source = source
         self._deadline_s = deadline_s
-        self._token: str | None = _checked(source) if isinstance(source, str) else None
+        self._token: str | None = check_token(source) if isinstance(source, str) else None
         self._asking = asyncio.Lock()
 
     @property
@@ -50,7 +50,7 @@ class Credential:
                 async with asyncio.timeout(self._deadline_s):
                     answer = await asyncio.to_thread(self._source)
                     token = await answer if isawaitable(answer) else answer
-                self._token = _checked(token)
+                self._token = check_token(token)
             except Exception as error:
                 # The callback is the application's: whatever it raises is a try that failed, not the end of the client.
                 _log.warning("token callback failed: %s", type(error).__name__)
@@ -61,7 +61,8 @@ class Credential:
         return f"Credential({'fixed' if isinstance(self._source, str) else 'callback'})"
 
 
-def _checked(token: object) -> str:
+def check_token(token: object) -> str:
+    """The token itself when it can stand in a header. Raises ConfigurationError, which does not show it."""
     if not isinstance(token, str) or not 0 < len(token) <= _TOKEN_MAX or not token.isascii() or not token.isprintable():
         raise ConfigurationError(f"token must be printable text of at most {_TOKEN_MAX} characters")
     if " " in token:

@@ -1,0 +1,212 @@
+"""A device at a terminal: prints its events, saves their files, shows how it is connected.
+
+An event counts as finished when its files are on disk, checked; so what is printed as saved is what is acked. On a
+terminal with colours and a line that shows the state, else as plain lines. What comes from the server is shown without
+control characters.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import SystemRandom
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from device.client import Client
+from device.credential import TokenSource
+from device.errors import ConfigurationError, DeviceError, DownloadError, TransportError
+from device.event import Event, ResponseFile
+from device.route import State
+from device.run import Reset, StateChange
+from device.timing import Timing
+from shared.backoff import Backoff
+from shared.clock import iso, wall
+from shared.protocol.ids import InvalidId, check_file_name, safe_stem
+
+__all__ = ["main"]
+
+_STEM_MAX_BYTES: Final = 120
+_SHOWN_MAX: Final = 300
+_STYLES: Final = {
+    State.CONNECTING: "yellow",
+    State.LIVE: "green",
+    State.REST: "cyan",
+    State.OFFLINE: "red",
+    State.CLOSED: "dim",
+}
+
+
+def main(
+    *,
+    device_id: str,
+    token: TokenSource,
+    api: str | None = None,
+    socket_url: str | None = None,
+    folder: Path | None = None,
+    count: int = 0,
+    out: TextIO | None = None,
+    timing: Timing | None = None,
+) -> int:
+    """Be this device until `count` events are handled (0: until stopped). 0 when stopped, 1 when it cannot go on, 2
+    when the arguments cannot work.
+
+    Files go to `folder` (default: `./<device_id>`), one folder per response; the position is kept in it, hidden.
+    """
+    screen = _Screen(Console(file=out or sys.stdout, highlight=False, soft_wrap=True))
+    folder = folder or Path(device_id)
+    try:
+        client = Client(
+            device_id,
+            token=token,
+            api=api,
+            socket_url=socket_url,
+            folder=folder / ".fleetwire",
+            on_state=screen.state,
+            on_reset=screen.reset,
+            timing=timing,
+        )
+    except ConfigurationError as error:
+        screen.line("error", str(error), "red")
+        return 2
+    with screen.running(device_id):
+        try:
+            asyncio.run(_until_stopped(client, screen, folder, count))
+        except DeviceError as error:
+            screen.line("ended", str(error), "red")
+            return 1
+    return 0
+
+
+async def _until_stopped(client: Client, screen: "_Screen", folder: Path, count: int) -> None:
+    """SIGINT and SIGTERM end it in order: what is finished is acked first."""
+    loop = asyncio.get_running_loop()
+    handling = asyncio.ensure_future(_handle(client, screen, folder, count))
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        handling.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Off the main thread there are no signals to take; whoever runs it there stops it otherwise.
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, stop)
+    try:
+        await handling
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+
+
+async def _handle(client: Client, screen: "_Screen", folder: Path, count: int) -> None:
+    handled = 0
+    async with client:
+        async for event in client:
+            screen.event(event)
+            await _save(client, screen, event, folder)
+            handled += 1
+            if handled == count:
+                await client.finish(event)
+                return
+
+
+async def _save(client: Client, screen: "_Screen", event: Event, folder: Path) -> None:
+    try:
+        files = event.files
+    except DownloadError as error:
+        screen.line("  no files", str(error), "red")
+        return
+    place = folder / _folder_name(event)
+    for file in files:
+        try:
+            path = await _fetch(client, file, place)
+        except DownloadError as error:
+            screen.line("  not saved", f"{file.name}: {error}", "red")
+        else:
+            screen.line("  saved", f"{path} ({file.size} bytes, checked)", "green")
+
+
+async def _fetch(client: Client, file: ResponseFile, place: Path) -> Path:
+    """As long as it is only the network, for as long as it takes: the event is not finished without its files."""
+    backoff = Backoff(SystemRandom(), base=1.0, cap=30.0)
+    while True:
+        try:
+            return await client.download(file, place)
+        except TransportError:
+            await asyncio.sleep(backoff.next())
+
+
+def _folder_name(event: Event) -> str:
+    """One folder per response, named as in the cloud folder when it answers a request: two may hold files of one
+    name.
+    """
+    request = event.data.get("request")
+    name = request.get("name") if isinstance(request, dict) else None
+    own = event.data.get("job_id")
+    own = own if isinstance(own, str) else event.id
+    try:
+        stem = safe_stem(name, max_bytes=_STEM_MAX_BYTES) if isinstance(name, str) else "event"
+        folder = check_file_name(f"{stem}.{own}")
+    except (InvalidId, UnicodeError):
+        folder = f"event.{event.position.epoch}-{event.position.seq}"
+    return folder if not folder.startswith(".") else f"_{folder}"
+
+
+class _Screen:
+    """Where lines go."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+
+    @contextlib.contextmanager
+    def running(self, device_id: str) -> Iterator[None]:
+        """While this lasts, the state is on the last line of a terminal."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._console.status(Text(f"{device_id}: connecting")) as status:
+            self._status = status
+            self._name = device_id
+            yield
+            self._status = None
+
+    def line(self, what: str, text: str = "", style: str = "") -> None:
+        """One line, with the time."""
+        line = Text.assemble((iso(wall()), "dim"), "  ", (_clean(what), style), f"  {_clean(text)}" if text else "")
+        self._console.print(line)
+
+    def event(self, event: Event) -> None:
+        request = event.data.get("request")
+        parts = [str(event.position), event.id]
+        if isinstance(request, dict) and isinstance(request.get("name"), str):
+            parts.append(f"for {request['name']}")
+        if isinstance(event.data.get("reason"), str):
+            parts.append(f"reason: {event.data['reason']}")
+        if event.redelivered:
+            parts.append("(given again)")
+        self.line(event.type or "event", "  ".join(parts), "bold")
+
+    def state(self, change: StateChange) -> None:
+        if self._status is not None:
+            self._status.update(Text(f"{self._name}: {change.state.value}", _STYLES[change.state]))
+        # A live socket needs no reason; the others say what was last in the way.
+        detail = "" if change.state is State.LIVE else change.detail
+        self.line(change.state.value, detail, _STYLES[change.state])
+
+    def reset(self, reset: Reset) -> None:
+        text = f"events before {reset.position} are gone ({reset.reason}); going on from there"
+        self.line("reset", text, "red")
+
+
+def _clean(text: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)[
+        :_SHOWN_MAX
+    ]

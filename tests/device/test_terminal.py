@@ -1,0 +1,124 @@
+"""The device at a terminal: what it prints, what it saves, how it ends."""
+
+import asyncio
+import io
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device import Timing
+from device.terminal import main
+from tests.device.fleet import Fleet, make_event
+
+FAST = Timing().faster(20)
+
+
+@pytest.fixture
+async def fleet() -> AsyncIterator[Fleet]:
+    async with Fleet().running() as running:
+        yield running
+
+
+async def run(fleet: Fleet, folder: Path, **options: Any) -> tuple[int, str]:
+    out = io.StringIO()
+    options = {"device_id": "truck-7", "token": fleet.token, "api": fleet.api_url, "timing": FAST, **options}
+    code = await asyncio.wait_for(asyncio.to_thread(main, folder=folder, out=out, **options), 20)
+    return code, out.getvalue()
+
+
+def ready(fleet: Fleet, content: bytes = b"a,b\n1,2\n", **data: Any) -> dict[str, Any]:
+    return {"job_id": "job-1", "request": {"name": "load.csv"}, "files": [fleet.file("summary.json", content)], **data}
+
+
+async def test_events_are_printed_and_their_files_saved_and_acked(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(1, data=ready(fleet))
+    code, out = await run(fleet, tmp_path, count=1)
+    assert code == 0
+    assert (tmp_path / "load.job-1" / "summary.json").read_bytes() == b"a,b\n1,2\n"
+    assert "ResponseReady  1:1  event-1  for load.csv" in out
+    assert "saved" in out
+    assert "live" in out
+    assert fleet.acked == 1
+    assert "\x1b" not in out, "no colours where there is no terminal"
+
+
+async def test_what_cannot_be_saved_is_said_and_nothing_stops(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(1, data=ready(fleet, files=[{"name": "../../etc/passwd"}]))
+    wrong = ready(fleet)
+    wrong["files"][0]["sha256"] = "0" * 64
+    await fleet.publish(1, data=wrong)
+    fleet.events.append({**make_event(3), "type": "RequestFailed", "data": {"job_id": "j", "reason": "too many tries"}})
+    code, out = await run(fleet, tmp_path, count=3)
+    assert code == 0
+    assert out.count("not saved") == 1
+    assert "no files" in out
+    assert "RequestFailed  1:3  event-3  reason: too many tries" in out
+    assert fleet.acked == 3
+
+
+async def test_a_hostile_event_writes_nothing_outside_and_no_control_characters(fleet: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "truck-7"
+    for job_id in ("../../x", "a/b", ".", "..", "\x1b[2J", "x" * 400):
+        await fleet.publish(1, data=ready(fleet, job_id=job_id, request={"name": "..\x1b]0;title\x07/../name"}))
+    code, out = await run(fleet, folder, count=6)
+    assert code == 0
+    assert "\x1b" not in out
+    assert [path.name for path in tmp_path.iterdir()] == ["truck-7"]
+    saved = [path.relative_to(folder) for path in folder.rglob("summary.json")]
+    assert len(saved) == 6
+    assert all(len(path.parts) == 2 for path in saved)
+
+
+async def test_a_file_that_the_network_keeps_back_is_waited_for(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(1, data=ready(fleet))
+    fleet.store_answers = [(500, {}, b"")] * 9
+    code, out = await run(fleet, tmp_path, count=1)
+    assert code == 0
+    assert "not saved" not in out
+    assert (tmp_path / "load.job-1" / "summary.json").exists()
+
+
+async def test_arguments_and_endings_have_their_codes(fleet: Fleet, tmp_path: Path) -> None:
+    code, out = await run(fleet, tmp_path, device_id="Truck 7")
+    assert code == 2
+    assert "lower case" in out
+    code, out = await run(fleet, tmp_path, token="Bearer secret")
+    assert code == 2
+    assert "secret" not in out
+    code, out = await run(fleet, tmp_path, token="wrong")
+    assert code == 1
+    assert "token" in out
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from device.terminal import main
+sys.exit(main(device_id="truck-7", token="token-1", api=sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_stopped_by_a_signal_it_acks_and_ends_well(fleet: Fleet, tmp_path: Path, number: signal.Signals) -> None:
+    await fleet.publish(2, data=ready(fleet))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-u", "-c", PROCESS, fleet.api_url),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    async with asyncio.timeout(20):
+        while sum("saved" in line for line in lines) < 2:
+            lines.append((await process.stdout.readline()).decode())
+        process.send_signal(number)
+        rest = (await process.stdout.read()).decode()
+        assert await process.wait() == 0
+    assert "Traceback" not in rest
+    assert (tmp_path / "truck-7" / "load.job-1" / "summary.json").exists()
+    assert fleet.acked >= 1
