@@ -310,12 +310,13 @@ async def test_a_slow_link_is_not_taken_for_a_dead_one_while_it_carries_anything
         device = await fleet.connect(link.url, truck)
         await device.welcome()
         link.silent = True
+        connection = hub.running.hub.registry.get(truck)
+        assert connection is not None
         await fleet.record(truck, 100, size=400)
         # Three times the patience, and not a byte comes back.
         assert await device.seqs(100, 10.0) == list(range(1, 101))
+        assert not connection.session.ended
         began = asyncio.get_running_loop().time()
-        connection = hub.running.hub.registry.get(truck)
-        assert connection is None or not connection.session.ended
         await until(lambda: hub.running.hub.registry.get(truck) is None)
         assert asyncio.get_running_loop().time() - began < 5
 

@@ -151,6 +151,13 @@ async def test_what_breaks_the_protocol_closes_with_its_code(frame: bytes, code:
     assert owner.messages == ([] if code != 4302 else [b"ignored"])
 
 
+async def test_a_message_inside_another_is_not_taken_past_the_parser() -> None:
+    socket, owner, _ = opened()
+    socket.data_received(masked(Opcode.TEXT, b"begun", fin=False))
+    socket.data_received(masked(Opcode.TEXT, b'{"type":"ack","seq":1}'))
+    assert (owner.messages, socket.close_code) == ([], 1002)
+
+
 async def test_frames_of_one_turn_go_out_in_one_write() -> None:
     socket, _, transport = opened()
     writes: list[bytes] = []
