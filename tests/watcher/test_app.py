@@ -340,12 +340,15 @@ async def test_folders_made_and_filled_in_one_go_are_missed_never(rig: Rig, watc
     watch()
     await rig.scanned()
     expected = []
-    for number, device in enumerate(devices):
-        path = f"Requests/{device}/a/b.csv" if number % 2 else f"Requests/{device}/b.csv"
-        rig.put(path, b"%d" % number)
-        expected.append(path)
-        if number % 10 == 0:
-            await asyncio.sleep(0)
+
+    def write() -> None:
+        # In a thread, so that folders are watched and listed at every moment of their making.
+        for number, device in enumerate(devices):
+            for path in (f"Requests/{device}/a.csv", f"Requests/{device}/b/c.csv"):
+                rig.put(path, b"%d" % number)
+                expected.append(path)
+
+    await asyncio.to_thread(write)
     await expect_jobs(rig, *expected, deadline_s=20)
 
 
