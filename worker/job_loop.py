@@ -161,7 +161,7 @@ class JobLoop:
     async def _claim_all(self) -> bool:
         """Fill the room from the queues in turn. True when there may be more to claim at once."""
         more = False
-        for queue in self._queues:
+        for queue in list(self._queues):
             room = self._limits.concurrency - len(self._held)
             if room <= 0:
                 return True
@@ -174,7 +174,9 @@ class JobLoop:
                 return False
             self.database_problem = None
             more = more or len(claimed) == room
-        self._queues.append(self._queues.pop(0))  # the last one filled is asked first next time
+            if claimed:  # the others are asked before it next time
+                self._queues.remove(queue)
+                self._queues.append(queue)
         return more
 
     async def _claim(self, queue: str, room: int) -> list[Claimed]:

@@ -105,7 +105,7 @@ class WorkerSettings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings
     work_folder: Path | None = setting(
         "FLEETWIRE_WORKER_TMP",
         None,
-        help="Folder for files at work; default: worker-tmp beside the cloud folder.",
+        help="Folder for files at work; default: worker-tmp beside the folder for drafts.",
         parse=path,
     )
     photo_position: str = setting(
@@ -136,7 +136,7 @@ class WorkerSettings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings
     @property
     def scratch(self) -> Path:
         """The folder for files at work."""
-        return self.work_folder or self.cloud_root.parent / "worker-tmp"
+        return self.work_folder or self.cloud_drafts.parent / "worker-tmp"
 
     @property
     def options(self) -> dict[str, Any]:

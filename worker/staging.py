@@ -5,10 +5,12 @@ way it is hashed: if it is no longer the content that made the job, somebody cha
 is the answer. The changed file is a request of its own; the watcher sees it as one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from shared.cloud.errors import BadPath, ContentChanged, NotAFile, NotFound, StoreUnavailable
+from shared.cloud.errors import BadPath, CloudError, ContentChanged, NotAFile, NotFound, StoreUnavailable
 from shared.cloud.hashes import StreamHash
 from shared.cloud.store import Store
 from shared.cloud.threads import FileThreads
@@ -27,17 +29,15 @@ async def stage(store: Store, job: Claimed, target: Path, threads: FileThreads, 
     if job.size > max_bytes:
         return Answer("too_large", f"the file has {job.size} bytes; at most {max_bytes} are processed")
     content = StreamHash()
+    copy = _Copy(target, threads)
     try:
         async with store.open(job.path) as reader:
             if reader.stat.size != job.size:
                 return _changed()
-            file = await threads.run(str(target), _create, target, release=_close)
-            try:
+            async with copy:
                 async for piece in reader.chunks():
                     content.update(piece)
-                    await threads.run(str(target), file.write, piece)
-            finally:
-                await threads.run_always(str(target), file.close)
+                    await copy.write(piece)
     except NotFound:
         return Answer("removed", "the file was removed before it was processed")
     except (ContentChanged, NotAFile):
@@ -55,9 +55,40 @@ def _changed() -> Answer:
     return Answer("changed", "the file was changed before it was processed; what it holds now is a request of its own")
 
 
-def _create(path: Path) -> BinaryIO:
-    return path.open("xb")
+class _Copy:
+    """Our own file. What goes wrong with it says nothing about the store's, so its errors are of another kind."""
+
+    def __init__(self, path: Path, threads: FileThreads) -> None:
+        self._path = path
+        self._threads = threads
+        self._file: BinaryIO | None = None
+
+    async def __aenter__(self) -> None:
+        with _own_disk():
+            self._file = await self._threads.run("the copy", self._path.open, "xb", release=_close)
+
+    async def write(self, piece: bytes) -> None:
+        with _own_disk():
+            await self._threads.run("the copy", self._opened.write, piece)
+
+    async def __aexit__(self, *error: object) -> None:
+        with _own_disk():
+            await self._threads.run_always("the copy", self._opened.close)
+
+    @property
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise AssertionError("used outside its context")
+        return self._file
 
 
-def _close(file: BinaryIO) -> None:
+@contextmanager
+def _own_disk() -> Iterator[None]:
+    try:
+        yield
+    except CloudError as error:
+        raise AttemptFailed(f"the request file cannot be copied to work on it: {error}") from error
+
+
+def _close(file: Any) -> None:
     file.close()
