@@ -37,6 +37,7 @@ from watcher.look import Looker
 from watcher.ownership import Ownership
 from watcher.record import Recorded, Recorder
 from watcher.settings import WatcherSettings
+from watcher.tasks import end
 from watcher.tree import WatchedTree
 
 T = TypeVar("T")
@@ -209,9 +210,7 @@ async def serve(settings: WatcherSettings, stop: lifecycle.Stop) -> int:
         await parts.feed_set.close()
         parts.tree.close()
         await asyncio.gather(parts.publisher.close(), parts.hints.close())
-        for sender in senders:
-            sender.cancel()
-        await asyncio.gather(*senders, return_exceptions=True)
+        await end(senders)
         await ops.close()
         await asyncio.gather(parts.threads.close(grace_s=2.0), parts.large_threads.close(grace_s=2.0))
         await parts.redis.aclose()
@@ -232,13 +231,11 @@ async def _watch(parts: _Parts, stop: lifecycle.Stop) -> int:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
-    except* Replaced as replaced:
-        _log.error("stopping", detail=str(replaced.exceptions[0]))
+    except Replaced as replaced:
+        _log.error("stopping", detail=str(replaced))
         status = 1
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
     return status
 
 

@@ -27,6 +27,7 @@ from watcher.pacing import FileStat, Look, Notice, Pacing
 from watcher.places import Place, Refused, locate
 from watcher.record import Page, PageRefused, Recorded, Recorder
 from watcher.scan import Scanner
+from watcher.tasks import end
 from watcher.translate import Seen, Verdict
 
 _log = structlog.get_logger(__name__)
@@ -176,10 +177,7 @@ class FeedLoop:
             for task in done:
                 task.result()
         finally:
-            tasks += self._large.values()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end([*tasks, *self._large.values()])
 
     async def _record_forever(self) -> None:
         backoff = Backoff(self._tools.rand, base=0.1, cap=2.0)

@@ -24,6 +24,7 @@ from shared.telemetry.metrics import (
 from watcher.feed_loop import FeedLoop, FeedTools
 from watcher.pacing import Notice
 from watcher.places import AREAS, Place, Refused, locate, shown
+from watcher.tasks import end
 from watcher.tree import WatchedTree
 
 _log = structlog.get_logger(__name__)
@@ -114,16 +115,12 @@ class FeedSet:
         self._tree.forget(*(path for path in self._tree.paths() if _partition_of_folder(path) in gone))
         if tasks and grace_s:
             await asyncio.wait(tasks, timeout=grace_s)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
     async def close(self) -> None:
         """End all loops at once, whatever becomes of their leases."""
         await self.end(list(self._tasks), "ended")
-        for task in list(self._giving):
-            task.cancel()
-        await asyncio.gather(*self._giving, return_exceptions=True)
+        await end(self._giving)
 
     def _on_ended(self, loop: FeedLoop, task: "asyncio.Task[None]") -> None:
         if task.cancelled() or self._tasks.get(loop.feed_id) is not task:

@@ -20,6 +20,7 @@ from shared.store import feeds, leases
 from shared.store.errors import StoreError, StoreUnavailable
 from shared.store.pool import Pool
 from watcher.ownership import Ownership
+from watcher.tasks import end
 
 _log = structlog.get_logger(__name__)
 
@@ -109,9 +110,16 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Scan and beat. Raises Replaced."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._scan_forever(), name="lease scans")
-            tasks.create_task(self._beat_forever(), name="lease heartbeats")
+        tasks = [
+            asyncio.create_task(self._scan_forever(), name="lease scans"),
+            asyncio.create_task(self._beat_forever(), name="lease heartbeats"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await end(tasks)
 
     async def close(self) -> None:
         """Give back all leases after their pages, and say goodbye, so that the others need not wait."""

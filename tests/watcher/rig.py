@@ -16,6 +16,7 @@ import httpx
 from shared.lifecycle import Stop
 from watcher.app import serve
 from watcher.settings import WatcherSettings
+from watcher.tasks import end
 
 # The usual numbers divided by twenty.
 QUICK = {
@@ -156,8 +157,7 @@ class InLoop:
 
     async def kill(self) -> None:
         """End without giving anything back."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end([self._task])
 
 
 class Process:
