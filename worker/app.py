@@ -195,7 +195,7 @@ async def _unless_stopped(stop: Stop, work: Coroutine[Any, Any, None]) -> bool:
         working.result()
         return True
     working.cancel()
-    await asyncio.wait([working])
+    await asyncio.wait([working], timeout=_END_S)
     return False
 
 
