@@ -229,10 +229,11 @@ def _name_of(pid: int) -> str | None:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return None
-    program = Path(os.fsdecode(command[0])).name
+    # Both servers write what they do or where they listen behind their name.
+    program = Path(os.fsdecode(command[0]).split(" ")[0]).name
     if program in ("valkey-server", "redis-server"):
         return "valkey"
-    if program == "postgres" or program.startswith("postgres:"):
+    if program in ("postgres", "postgres:"):
         return "postgres"
     if b"-m" not in command:
         return None
