@@ -63,7 +63,7 @@ class Disk:
 
     async def make_areas(self) -> None:
         """Make what is missing of Requests/ and Responses/, in a root that nothing is known of yet."""
-        await self._threads.run("", self._make_areas)
+        await self._threads.run(str(self._path), self._make_areas)
 
     async def device_folders(self) -> DeviceFolders:
         """The folders of all devices, at most a second old. Raises OSError, CloudError."""
@@ -71,7 +71,7 @@ class Disk:
             now = clock.monotonic()
             if self._listing is None or now - self._listing[0] > _LISTING_STANDS_S:
                 try:
-                    listing = await self._threads.run("", self._list)
+                    listing = await self._threads.run(str(self._path), self._list)
                 except Exception as error:
                     self._listing, self.problem = None, str(error)
                     raise

@@ -123,14 +123,18 @@ class LeaseKeeper:
 
     async def close(self) -> None:
         """Give back all leases after their pages, and say goodbye, so that the others need not wait."""
-        for task in list(self._giving):
-            await asyncio.wait([task], timeout=_PAGE_GRACE_S)
+        await self.given_away()
         await self._give_up(self._ownership.terms(), "released", grace_s=_PAGE_GRACE_S)
         try:
             async with asyncio.timeout(self._deadline_s):
                 await feeds.leave_watchers(self._pool, self._name, self._instance)
         except (StoreError, TimeoutError) as error:
             _log.warning("goodbye not said, the others will wait", error=str(error))
+
+    async def given_away(self) -> None:
+        """Until what is being given away has been, for as long as a page may take."""
+        if self._giving:
+            await asyncio.wait(self._giving, timeout=_PAGE_GRACE_S)
 
     async def scan(self) -> None:
         """Read the membership, give away, claim. Raises StoreError, Replaced."""
