@@ -5,19 +5,30 @@ order of the log; the positions in the answers hold the API to that. An item who
 of its own (`duplicate`): it was recorded by a try whose answer was lost.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from loadtests.driver.history import History
 from shared.protocol.position import InvalidPosition, Position, parse_position
 
-__all__ = ["BATCH_MAX", "Publications", "PublishRefused"]
+__all__ = ["BATCH_MAX", "Publications", "PublishRefused", "read_answer"]
 
 BATCH_MAX: Final = 500
 
 
 class PublishRefused(RuntimeError):
     """The API did not record what it was given; the message says what it answered."""
+
+
+def read_answer(status: int, text: str) -> list[dict[str, Any]] | None:
+    """The results in an answer of the API; None when the request is worth repeating. Raises PublishRefused."""
+    if status == 200:
+        results: list[dict[str, Any]] = json.loads(text)["results"]
+        return results
+    if 400 <= status < 500 and status != 429:
+        raise PublishRefused(f"HTTP {status}: {text[:300]}")
+    return None
 
 
 class Publications:

@@ -17,7 +17,7 @@ import httpx
 from loadtests.driver.fleet import Fleet, FleetOptions
 from loadtests.driver.history import Verdict
 from loadtests.driver.latency import Latencies
-from loadtests.driver.publications import Publications, PublishRefused
+from loadtests.driver.publications import Publications, PublishRefused, read_answer
 from loadtests.process import cpu_seconds
 from shared.tokens import KeyRing
 
@@ -196,12 +196,9 @@ async def _post(
     while True:
         try:
             answer = await client.post("/api/v1/events", json={"events": batch})
-            if answer.status_code == 200:
-                results: list[dict[str, Any]] = answer.json()["results"]
+            if (results := read_answer(answer.status_code, answer.text)) is not None:
                 return results
             trouble = f"HTTP {answer.status_code}: {answer.text[:300]}"
-            if answer.status_code < 500 and answer.status_code != 429:
-                raise PublishRefused(trouble)
         except httpx.HTTPError as error:
             trouble = repr(error)
         if time.monotonic() > end:
