@@ -95,6 +95,7 @@ def site() -> Iterator[Site]:
         "FLEETWIRE_HUB_PONG_S": "1",
         "FLEETWIRE_HUB_PATIENCE_S": str(HUB_PATIENCE_S),
         "FLEETWIRE_HUB_JITTER_S": "0.1",
+        "FLEETWIRE_WATCHER_RESCAN_S": "2",
         "FLEETWIRE_WORKER_NOOP": "1",
     }
     with running_machine(hubs=1, **settings) as machine:
