@@ -400,7 +400,8 @@ class Carrier:
             at, now = due(), monotonic()
             if at is not None and at <= now:
                 return
-            wait_s = self.timing.tick_max_s if at is None else min(at - now, self.timing.tick_max_s)
+            # Without a time only a change counts; with one, no timer is trusted for long.
+            wait_s = None if at is None or at == float("inf") else min(at - now, self.timing.tick_max_s)
             await asyncio.wait([self._signal], timeout=wait_s)
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:

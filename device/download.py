@@ -22,8 +22,10 @@ import httpx
 from device.addresses import next_hop
 from device.errors import DownloadError, FileDiffers, FileGone, HashMismatch, Refused, TransportError, Unreachable
 from device.event import ResponseFile
+from device.quiet import unlogged
 from device.rest import Rest
 from device.timing import Timing
+from device.tls import default_tls
 from shared.backoff import Backoff
 from shared.protocol.ids import check_file_name
 
@@ -45,18 +47,13 @@ class Downloads:
         self._rest = rest
         self._timing = timing
         self._rand = rand
-        # A client of its own: nothing that belongs to the API (token, cookies) can leak to a store.
-        self._store = httpx.AsyncClient(
-            verify=tls or True,
-            follow_redirects=False,
-            timeout=httpx.Timeout(timing.read_stall_s, connect=timing.open_s),
-            limits=httpx.Limits(max_connections=4, max_keepalive_connections=2),
-            headers={"Accept-Encoding": "identity"},
-        )
+        self._tls = tls
+        self._store: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._store.aclose()
+        if self._store is not None:
+            await self._store.aclose()
 
     async def fetch(self, file: ResponseFile, folder: Path) -> Path:
         """The file's path in the folder, once it is complete. Tries go on as long as they bring bytes.
@@ -69,11 +66,24 @@ class Downloads:
             if await asyncio.to_thread(_is_there, target, file):
                 part.discard()
                 return target
-            await self._complete(part, file)
+            with unlogged():
+                await self._complete(part, file)
             await asyncio.to_thread(part.publish, target, file)
         finally:
             part.close()
         return target
+
+    def _client(self) -> httpx.AsyncClient:
+        """A client of its own: nothing that belongs to the API (token, cookies) can leak to a store."""
+        if self._store is None:
+            self._store = httpx.AsyncClient(
+                verify=self._tls or default_tls(),
+                follow_redirects=False,
+                timeout=httpx.Timeout(self._timing.read_stall_s, connect=self._timing.open_s),
+                limits=httpx.Limits(max_connections=4, max_keepalive_connections=2),
+                headers={"Accept-Encoding": "identity"},
+            )
+        return self._store
 
     async def _complete(self, part: "_Part", file: ResponseFile) -> None:
         backoff = Backoff(self._rand, base=self._timing.backoff_base_s, cap=self._timing.backoff_cap_s)
@@ -103,7 +113,7 @@ class Downloads:
         for _ in range(_HOPS_MAX):
             headers = {"Range": f"bytes={part.size}-"} if part.size else {}
             try:
-                async with self._store.stream("GET", url, headers=headers) as response:
+                async with self._client().stream("GET", url, headers=headers) as response:
                     location = response.headers.get("location")
                     if response.status_code in (301, 302, 303, 307, 308) and location is not None:
                         url = next_hop(url, location)

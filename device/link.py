@@ -15,8 +15,10 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.typing import Subprotocol
 
 from device.errors import ProtocolRefused, Refused, Revoked, Unreachable
+from device.quiet import WIRE_LOG
 from device.rest import problem_detail, problem_type, retry_after_of
 from device.timing import Timing
+from device.tls import default_tls
 from shared.protocol.frames import SUBPROTOCOL
 
 __all__ = ["Link", "LinkClosed", "open_link"]
@@ -109,7 +111,7 @@ class Link:
 
 async def open_link(url: str, bearer: str, *, timing: Timing, tls: ssl.SSLContext | None = None) -> Link:
     """Open a socket within the deadline. Raises Unreachable, Refused, Revoked, ProtocolRefused."""
-    options: dict[str, Any] = {"ssl": tls} if tls is not None and url.startswith("wss:") else {}
+    options: dict[str, Any] = {"ssl": tls or default_tls()} if url.startswith("wss:") else {}
     # No context is kept between messages, so the hub may share one compressed frame among devices.
     deflate = ClientPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
     try:
@@ -126,6 +128,7 @@ async def open_link(url: str, bearer: str, *, timing: Timing, tls: ssl.SSLContex
             max_size=_FRAME_MAX,
             max_queue=8,
             create_connection=_Connection,
+            logger=WIRE_LOG,
             **options,
         )
     except InvalidStatus as error:

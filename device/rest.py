@@ -23,7 +23,9 @@ from device.errors import (
     Revoked,
     Unreachable,
 )
+from device.quiet import unlogged
 from device.timing import Timing
+from device.tls import default_tls
 from shared.protocol.position import InvalidPosition, Position, parse_position
 
 __all__ = ["Assignment", "PageTooLarge", "Rest", "problem_detail", "problem_type", "retry_after_of"]
@@ -100,7 +102,7 @@ class Rest:
         self._credential = credential
         self._timing = timing
         self._client = httpx.AsyncClient(
-            verify=tls or True,
+            verify=tls or default_tls(),
             follow_redirects=False,
             limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
             headers={"Accept": "application/json"},
@@ -225,16 +227,17 @@ class Rest:
             timeout=httpx.Timeout(deadline_s, connect=self._timing.open_s),
         )
         try:
-            async with asyncio.timeout(deadline_s):
-                response = await self._client.send(request, stream=True)
-                try:
-                    body = bytearray()
-                    async for chunk in response.aiter_bytes(65536):
-                        body += chunk
-                        if len(body) > max_bytes:
-                            raise PageTooLarge(f"an answer of more than {max_bytes} bytes")
-                finally:
-                    await response.aclose()
+            with unlogged():
+                async with asyncio.timeout(deadline_s):
+                    response = await self._client.send(request, stream=True)
+                    try:
+                        body = bytearray()
+                        async for chunk in response.aiter_bytes(65536):
+                            body += chunk
+                            if len(body) > max_bytes:
+                                raise PageTooLarge(f"an answer of more than {max_bytes} bytes")
+                    finally:
+                        await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, ssl.SSLError) as error:
             raise Unreachable(f"{method} {path}: {type(error).__name__}") from error
         return _Answer(response.status_code, response.headers, bytes(body))

@@ -112,6 +112,7 @@ class Run:
             tls=options.tls,
         )
         self._task = asyncio.create_task(self._carry(), name=f"fleetwire {options.device_id}")
+        self._changed()
 
     @classmethod
     async def start(cls, options: Options, callbacks: Callbacks) -> "Run":

@@ -35,7 +35,8 @@ def make_event(number: int, *, event_id: str | None = None, data: dict[str, Any]
 
 
 def problem(status: int, **members: Any) -> tuple[int, dict[str, str], bytes]:
-    body = {"type": "urn:fleetwire:problem:test", "title": f"problem {status}", "status": status, **members}
+    body: dict[str, Any] = {"type": "urn:fleetwire:problem:test", "title": f"problem {status}", "status": status}
+    body |= members
     return status, {"Content-Type": "application/problem+json"}, json.dumps(body).encode()
 
 
@@ -65,6 +66,7 @@ class Fleet:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     renewed: int = 0
     move_to: str | None = None
+    assigned: list[str] = field(default_factory=list)  # the urls of the next assignments, instead of the right one
 
     def __post_init__(self) -> None:
         self.changed = asyncio.Condition()
@@ -233,7 +235,9 @@ class Fleet:
                 self._ticket_number += 1
                 ticket = f"ticket-{self._ticket_number}"
                 self._tickets.add(ticket)
-                answer = {"hub": "hub-1", "url": self.hub_url, "ticket": ticket, "alternatives": [], "mode": "direct"}
+                urls = self.assigned or [self.hub_url]
+                places = [{"hub": f"hub-{number}", "url": url} for number, url in enumerate(urls, start=1)]
+                answer = {**places[0], "ticket": ticket, "alternatives": places[1:], "mode": "direct"}
                 return 200, {}, json.dumps(answer).encode()
             case "events":
                 return await self._page(query)

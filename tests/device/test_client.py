@@ -1,6 +1,9 @@
 """The client against a real socket server and a real HTTP server, in every kind of network that is not one."""
 
 import asyncio
+import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -12,7 +15,9 @@ from device import (
     Client,
     ConfigurationError,
     Event,
+    PositionFileError,
     PositionFileLocked,
+    ProtocolRefused,
     Replaced,
     Reset,
     Revoked,
@@ -266,7 +271,7 @@ async def test_a_start_without_any_network_keeps_trying_and_says_so(fleet: Fleet
         client.hurry()
         assert numbers(await take(client, 1)) == [1]
         await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
-    assert states[0] is State.CONNECTING or states[0] is State.OFFLINE
+    assert states[:2] == [State.CONNECTING, State.OFFLINE]
     assert states[-2:] == [State.LIVE, State.CLOSED]
 
 
@@ -442,6 +447,122 @@ async def test_a_full_hub_is_asked_again_through_the_assignment(fleet: Fleet) ->
         await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
     tickets = [handshake["authorization"] for handshake in fleet.handshakes]
     assert tickets == ["Bearer ticket-1", "Bearer ticket-2"]
+
+
+@pytest.mark.parametrize("status", [401, 404, 409, 426, 429, 500])
+async def test_a_refusal_for_now_is_tried_again(fleet: Fleet, status: int) -> None:
+    fleet.refusals = [problem(status)]
+    async with client_of(fleet) as client:
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+    assert [handshake["attempt"] for handshake in fleet.handshakes] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "end"),
+    [
+        (problem(400, type="urn:fleetwire:problem:invalid-parameter", detail="mend this"), ProtocolRefused),
+        (problem(403, detail="mend this"), Revoked),
+    ],
+)
+async def test_a_refusal_for_good_is_the_end(
+    fleet: Fleet, refusal: tuple[int, dict[str, str], bytes], end: type[Exception]
+) -> None:
+    fleet.refusals = [refusal]
+    async with client_of(fleet) as client:
+        with pytest.raises(end, match="mend this"):
+            await take(client, 1)
+
+
+async def test_a_hub_that_was_asked_without_the_upgrade_is_asked_again(fleet: Fleet) -> None:
+    """A proxy took the headers on the way, and the hub's own 400 comes back: the next network may be better."""
+    fleet.refusals = [problem(400, type="urn:fleetwire:problem:invalid-request")] * 3
+    await fleet.publish(1)
+    async with client_of(fleet) as client:
+        assert numbers(await take(client, 1)) == [1]
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+
+
+async def test_no_log_holds_a_token_a_ticket_or_a_signed_address(
+    fleet: Fleet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.token = "secret-token"
+    fleet.file_location = f"{fleet.store_url}/store/f-1?signature=secret-signature"
+    await fleet.publish(1, data={"files": [fleet.file("photo.jpg", b"x" * 1000)]})
+    servers = {"websockets.server", "asyncio"}
+    with caplog.at_level(logging.DEBUG):
+        async with client_of(fleet) as client:
+            (event,) = await take(client, 1)
+            await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+            await client.download(event.files[0], tmp_path)
+            await fleet.close_sockets(4200, "expired")
+            await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+            shown = repr(client)
+    said = shown + "".join(record.getMessage() for record in caplog.records if record.name not in servers)
+    for secret in ("secret", "ticket-"):
+        assert secret not in said
+
+
+@pytest.mark.parametrize("code", [1007, 1009, 4302])
+async def test_a_client_that_says_something_wrong_does_not_say_it_again(fleet: Fleet, code: int) -> None:
+    async with client_of(fleet) as client:
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+        await fleet.close_sockets(code, "protocol error")
+        with pytest.raises(ProtocolRefused, match=str(code)):
+            await take(client, 1)
+
+
+async def test_a_hub_that_is_away_is_stepped_over_with_the_same_ticket(fleet: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    fleet.assigned = [f"ws://127.0.0.1:{port}/v1/socket", fleet.hub_url]
+    async with client_of(fleet) as client:
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+    assert [handshake["authorization"] for handshake in fleet.handshakes] == ["Bearer ticket-1"]
+
+
+async def test_a_hub_that_cannot_be_read_is_left_and_the_event_comes_by_rest(fleet: Fleet) -> None:
+    """A frame above what the client takes: the socket breaks at the same event each time, REST carries it past."""
+    await fleet.publish(1)
+    await fleet.publish(1, data={"padding": "x" * 600_000})
+    await fleet.publish(1)
+    async with client_of(fleet) as client:
+        assert numbers(await take(client, 3)) == [1, 2, 3]
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+
+
+async def test_with_a_hub_alone_a_refused_token_is_renewed_too(fleet: Fleet) -> None:
+    tokens = iter(["old", "token-1", "token-2"])
+    async with Client("truck-7", token=lambda: next(tokens), socket_url=fleet.hub_url, timing=FAST) as client:
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+        fleet.token = "token-2"
+        await fleet.close_sockets(4200, "expired")
+        await fleet.publish(1)
+        assert numbers(await take(client, 1)) == [1]
+
+
+async def test_with_a_hub_alone_a_fixed_token_that_is_over_is_the_end(fleet: Fleet) -> None:
+    async with Client("truck-7", token=fleet.token, socket_url=fleet.hub_url, timing=FAST) as client:
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
+        await fleet.close_sockets(4200, "expired")
+        with pytest.raises(TokenRefused):
+            await take(client, 1)
+
+
+async def test_a_position_that_cannot_be_written_ends_the_loop_and_acks_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(3)
+    client = client_of(fleet, tmp_path)
+    run = await client.start()
+    file = run._ledger._file  # type: ignore[attr-defined]
+    loop = aiter(client)
+    await asyncio.wait_for(anext(loop), DEADLINE_S)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, file._fd)
+    os.close(full)
+    for _ in range(2):
+        with pytest.raises(PositionFileError):
+            await asyncio.wait_for(anext(loop), DEADLINE_S)
+    await client.close()
+    assert fleet.acks == []
 
 
 async def test_a_hub_alone_is_enough(fleet: Fleet, tmp_path: Path) -> None:
