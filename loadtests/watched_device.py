@@ -136,7 +136,8 @@ async def publish(machine: Machine, devices: Sequence[str], count: int, *, size:
     """Record `count` events, to the devices in turn, each with `size` bytes of padding in its data."""
     headers = {"Authorization": f"Bearer {machine.token('load', 'service')}"}
     step = max(1, min(_BATCH_EVENTS, _BATCH_BYTES // (size + _ENVELOPE_BYTES)))
-    async with httpx.AsyncClient(base_url=machine.api, timeout=30, headers=headers) as client:
+    # Loopback without TLS: reading the system's certificates for each call would cost more than the call.
+    async with httpx.AsyncClient(base_url=machine.api, timeout=30, headers=headers, verify=False) as client:
         for first in range(0, count, step):
             batch = [
                 {
