@@ -199,7 +199,10 @@ def running_machine(*, hubs: int = 2, keep: bool = False, **settings: str) -> It
         if machine is not None:
             machine.stop()
         if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
+            # Where Postgres' user cannot reach our folders, its files lie apart.
+            apart = Path(f"/var/tmp/fleetwire-{Home(folder / 'home').fingerprint}")
+            for left in (folder, apart):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _parents() -> Iterator[tuple[int, int]]:
