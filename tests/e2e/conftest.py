@@ -86,7 +86,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, deadline_s:
         raise AssertionError(f"not within {deadline_s:.0f} s: {what}") from None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site() -> Iterator[Site]:
     port = free_port()
     settings: dict[str, Any] = {
