@@ -206,7 +206,7 @@ class Carrier:
         address = socket_url(url, device_id=self.device_id, after=asked, instance=self.instance, attempt=self._attempt)
         link = await open_link(address, bearer, timing=self.timing, tls=self.tls)
         wire = self._wires[self._attempt] = _Wire(self._attempt, link)
-        self.session.on_open(wire.number, asked, monotonic())
+        self.session.on_open(wire.number, monotonic())
         link.tell_bytes(lambda: self.session.on_bytes(wire.number, monotonic()))
         self._spawn(self._read(wire))
         self.notify()

@@ -22,6 +22,7 @@ from device.credential import Credential, TokenSource
 from device.download import Downloads
 from device.errors import ClientClosed, DeviceError
 from device.event import Event
+from device.liveness import Patience
 from device.position_file import OnCorrupt, PositionFile
 from device.positions import FileLedger, Ledger, MemoryLedger, PositionStore, StoreLedger
 from device.rest import Rest
@@ -129,9 +130,11 @@ class Run:
             begun=saved.begun,
             position_lost=saved.lost,
             at_most_once=options.at_most_once,
-            welcome_s=options.timing.welcome_s,
-            silence_heartbeats=options.timing.silence_heartbeats,
-            still_working_s=options.timing.still_working_s,
+            patience=Patience(
+                welcome_s=options.timing.welcome_s,
+                silence_heartbeats=options.timing.silence_heartbeats,
+                still_working_s=options.timing.still_working_s,
+            ),
         )
         return cls(options, callbacks, session, ledger)
 

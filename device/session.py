@@ -10,7 +10,6 @@ The application side pulls: `take()` gives the next thing, `finish()` says that 
 moves `done`; only `done` is acked.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -18,14 +17,12 @@ from typing import Any, Final, NamedTuple
 from device.acks import Gathering
 from device.actions import (
     Action,
-    CloseLink,
     Delivery,
     EventsPage,
     Gone,
     Live,
     MoveTo,
     NoticeSaid,
-    Ping,
     PostAck,
     Repeat,
     ResetSaid,
@@ -34,6 +31,8 @@ from device.actions import (
     Skipped,
     Taken,
 )
+from device.inbox import Inbox, Item
+from device.liveness import Patience, Socket
 from device.seen import Begun, InProgress, Seen, SeenEvent, fingerprint
 from shared.protocol.close_codes import CloseCode, how_to_return
 from shared.protocol.frames import (
@@ -50,52 +49,13 @@ from shared.protocol.position import InvalidPosition, Position, parse_position
 
 __all__ = ["Session"]
 
-PROTOCOL_TROUBLE: Final = 1002
 _NOTICES_REMEMBERED: Final = 256
 _POST_AGAIN_S: Final = 2.0
 
 
-@dataclass(slots=True)
-class _Link:
-    number: int
-    asked: Position | None
-    opened_at: float
-    heard_at: float
-    sent_at: float
-    welcome: Welcome | None = None
-    epoch: int = 0
-    acked: int = 0  # the highest ack sent here, or known by the hub at welcome
-    pinged: bool = False
-    closing: bool = False
-    went_live: bool = False
-    reset_due: bool = False  # the hub starts us elsewhere than asked: a reset must say so before anything else
-    welcomed_at: float = 0.0
-
-    @property
-    def live(self) -> bool:
-        return self.welcome is not None and not self.reset_due and not self.closing
-
-    @property
-    def heartbeat_s(self) -> float:
-        return self.welcome.heartbeat_s if self.welcome is not None else 0.0
-
-    @property
-    def silent_since(self) -> float | None:
-        """While the hub owes us its first word: since when."""
-        if self.welcome is None:
-            return self.opened_at
-        return self.welcomed_at if self.reset_due else None
-
-
-@dataclass(slots=True)
-class _Item:
-    taken: Delivery | ResetSaid
-    size: int
-
-
 class _ToAck(NamedTuple):
     position: Position
-    link: _Link | None  # None: by REST
+    link: Socket | None  # None: by REST
     events: int
 
 
@@ -119,21 +79,17 @@ class Session:
     at_most_once: bool = False
     max_events: int = 512
     max_bytes: int = 4 * 1024 * 1024
-    welcome_s: float = 4.0
-    silence_heartbeats: float = 2.5
-    still_working_s: float = 15.0
+    patience: Patience = field(default_factory=Patience)
     counts: _Counts = field(default_factory=_Counts)
 
     def __post_init__(self) -> None:
         self.done: Position | None = self.position
         self.received: Position | None = self.position
-        self.current: _Item | None = None
         self.head: int = 0
         self._seen = Seen(self.seen)
         self._begun = Begun(self.begun)
-        self._inbox: deque[_Item] = deque()
-        self._inbox_bytes = 0
-        self._links: dict[int, _Link] = {}
+        self._inbox = Inbox(self.max_events, self.max_bytes)
+        self._links: dict[int, Socket] = {}
         self._gathering = Gathering()
         self._confirmed: Position | None = None  # what the server is known to hold
         self._rest = False
@@ -146,15 +102,10 @@ class Session:
 
     def take(self) -> Taken | None:
         """The next thing for the application, if there is one; `finish()` or `give_back()` before the next `take()`."""
-        if self.current is not None:
-            raise AssertionError("finish() or give_back() comes before the next take()")
-        if not self._inbox:
-            return None
-        item = self.current = self._inbox.popleft()
-        self._inbox_bytes -= item.size
-        if isinstance(item.taken, ResetSaid):
-            return item.taken
-        delivery = item.taken
+        item = self._inbox.take()
+        if item is None or isinstance(item.content, ResetSaid):
+            return item.content if item is not None else None
+        delivery = item.content
         if self._seen.before(delivery.position.epoch, delivery.fingerprint):
             return Repeat(delivery.position, delivery.fingerprint)
         begun = delivery.redelivered or self._was_begun(delivery)
@@ -167,8 +118,8 @@ class Session:
 
     def finish(self, now: float) -> list[Action]:
         """The application is done with what it took, and that is recorded."""
-        item = self._let_go()
-        taken = item.taken
+        item = self._inbox.let_go()
+        taken = item.content
         self.done = taken.position
         if isinstance(taken, Delivery):
             self._seen.add(SeenEvent(taken.position.epoch, taken.fingerprint))
@@ -179,26 +130,23 @@ class Session:
 
     def give_back(self, *, begun: bool) -> None:
         """What was taken comes again at the next `take()`; `begun` if the application's body saw it."""
-        item = self._let_go()
-        taken = item.taken
+        item = self._inbox.let_go()
+        taken = item.content
         if begun and isinstance(taken, Delivery):
             taken = Delivery(taken.position, taken.event, taken.fingerprint, redelivered=True)
             # Kept apart as well: a raised epoch empties the inbox, and the event comes again from the log.
             self._begun.add(InProgress(taken.position, taken.fingerprint))
-        self._inbox.appendleft(_Item(taken, item.size))
-        self._inbox_bytes += item.size
+        self._inbox.put_back(Item(taken, item.size))
 
     @property
     def waiting(self) -> int:
         """How many things wait to be taken."""
-        return len(self._inbox)
+        return self._inbox.waiting
 
     @property
     def room(self) -> int:
         """How many more events may be received now; 0: stop reading until the application takes some."""
-        if self._inbox_bytes >= self.max_bytes:
-            return 0
-        return max(0, self.max_events - len(self._inbox))
+        return self._inbox.room
 
     # -- sockets
 
@@ -207,17 +155,16 @@ class Session:
         """Whether events flow over a socket."""
         return any(link.live for link in self._links.values())
 
-    def on_open(self, number: int, asked: Position | None, now: float) -> None:
-        """A socket is open that was asked for with this `after`. Numbers rise: a higher one is newer."""
+    def on_open(self, number: int, now: float) -> None:
+        """A socket is open that was asked for with `after=received`. Numbers rise: a higher one is newer."""
         if self._links and number <= max(self._links):
             raise AssertionError("socket numbers rise")
-        self._links[number] = _Link(number, asked, opened_at=now, heard_at=now, sent_at=now)
+        self._links[number] = Socket(number, self.patience, opened_at=now, heard_at=now, sent_at=now)
 
     def on_bytes(self, number: int, now: float) -> None:
         """Something came in on this socket, a whole frame or not: the peer is there."""
         if link := self._links.get(number):
-            link.heard_at = now
-            link.pinged = False
+            link.heard(now)
 
     def on_frame(self, number: int, data: str | bytes, now: float) -> list[Action]:
         """One text frame from the hub."""
@@ -232,13 +179,13 @@ class Session:
                 if isinstance(frame, Welcome):
                     return self._on_welcome(link, frame, now)
                 self.counts.strays += 1
-                return [self._close(link, "the first frame is not welcome")]
+                return [link.close("the first frame is not welcome")]
             if isinstance(frame, Event):
                 return self._on_event(link, frame, len(data))
             if isinstance(frame, Reset):
                 return self._on_reset_frame(link, link.welcome, frame, now)
         except (FrameError, InvalidPosition) as error:
-            return [self._close(link, f"unreadable frame: {error}")]
+            return [link.close(f"unreadable frame: {error}")]
         if isinstance(frame, Moved):
             return [MoveTo(number, frame.url, max(0.0, frame.after_ms / 1000))]
         if isinstance(frame, Notice):
@@ -298,42 +245,13 @@ class Session:
         """Time has passed; call it at `next_tick()` at the latest."""
         actions: list[Action] = []
         for link in self._links.values():
-            if link.closing:
-                continue
-            since, heartbeat = link.silent_since, link.heartbeat_s
-            if since is not None:
-                if now - since >= self.welcome_s:
-                    actions.append(self._close(link, "accepted and silent", abort=True))
-                continue
-            if self.room == 0:
-                link.heard_at = now  # nothing is read, so silence says nothing
-            silent = now - link.heard_at
-            if heartbeat > 0 and silent >= self.silence_heartbeats * heartbeat:
-                actions.append(self._close(link, "half-open: nothing heard", abort=True))
-                continue
-            if heartbeat > 0 and silent >= self._ping_after(heartbeat) and not link.pinged:
-                link.pinged = True
-                actions.append(Ping(link.number))
-            if self._unfinished and now - link.sent_at >= self.still_working_s:
-                link.sent_at = now
-                actions.append(SendAck(link.number, link.acked))
+            actions += link.on_tick(now, reading=self.room > 0, unfinished=self._inbox.unfinished)
         return [*actions, *self._acks(now)]
 
     def next_tick(self) -> float | None:
         """When `on_tick` has something to do at the latest, or None."""
-        times: list[float] = []
-        for link in self._links.values():
-            since, heartbeat = link.silent_since, link.heartbeat_s
-            if link.closing:
-                continue
-            if since is not None:
-                times.append(since + self.welcome_s)
-                continue
-            if heartbeat > 0:
-                wait = self.silence_heartbeats * heartbeat if link.pinged else self._ping_after(heartbeat)
-                times.append(link.heard_at + wait)
-            if self._unfinished:
-                times.append(link.sent_at + self.still_working_s)
+        ticks = [link.next_tick(unfinished=self._inbox.unfinished) for link in self._links.values()]
+        times = [at for at in ticks if at is not None]
         to_ack = self._to_ack()
         if to_ack is not None:
             times.append(max(self._gathering.due_at, self._post_at) if to_ack.link is None else self._gathering.due_at)
@@ -344,8 +262,8 @@ class Session:
         return self._acks(now, at_once=True)
 
     def __repr__(self) -> str:
-        current = self.current.taken.position if self.current else None
-        places = f"done={self.done}, current={current}, waiting={len(self._inbox)}, received={self.received}"
+        in_hand = self._inbox.in_hand.content.position if self._inbox.in_hand else None
+        places = f"done={self.done}, in_hand={in_hand}, waiting={self.waiting}, received={self.received}"
         return f"Session({places}, links={sorted(self._links)}, live={self.live})"
 
     # -- inside
@@ -355,19 +273,6 @@ class Session:
         if self.received is None:
             raise AssertionError("a position is known from the first welcome or page on")
         return self.received
-
-    def _let_go(self) -> _Item:
-        if self.current is None:
-            raise AssertionError("finish() and give_back() follow take()")
-        item, self.current = self.current, None
-        return item
-
-    @property
-    def _unfinished(self) -> bool:
-        return self.current is not None or bool(self._inbox)
-
-    def _ping_after(self, heartbeat: float) -> float:
-        return heartbeat * (1.0 + self.silence_heartbeats) / 2.0
 
     def _was_begun(self, delivery: Delivery) -> bool:
         """Whether the body of this event has begun before: by the mark of the last run, or because the server holds its
@@ -387,7 +292,7 @@ class Session:
         if self.position_lost:
             self._maybe_had = Position(position.epoch, head)
 
-    def _on_welcome(self, link: _Link, welcome: Welcome, now: float) -> list[Action]:
+    def _on_welcome(self, link: Socket, welcome: Welcome, now: float) -> list[Action]:
         start = parse_position(welcome.position)
         link.welcome = welcome
         link.welcomed_at = now
@@ -407,41 +312,35 @@ class Session:
             return []
         return [*self._go_live(link, welcome), *self._first_ack(link, now)]
 
-    @staticmethod
-    def _close(link: _Link, reason: str, *, abort: bool = False, code: int = PROTOCOL_TROUBLE) -> CloseLink:
-        # What still comes from it is not read any more, and it is not a live socket from here on.
-        link.closing = True
-        return CloseLink(link.number, code, reason[:100], abort)
-
-    def _go_live(self, link: _Link, welcome: Welcome) -> list[Action]:
+    def _go_live(self, link: Socket, welcome: Welcome) -> list[Action]:
         link.reset_due = False
         link.went_live = True
         actions: list[Action] = [Live(link.number, max(0.0, welcome.jitter_s))]
         actions += [
-            self._close(other, "a newer socket of this client is live", code=CloseCode.NORMAL)
+            other.close("a newer socket of this client is live", code=CloseCode.NORMAL)
             for other in self._links.values()
             if other.number < link.number and not other.closing
         ]
         return actions
 
-    def _first_ack(self, link: _Link, now: float) -> list[Action]:
+    def _first_ack(self, link: Socket, now: float) -> list[Action]:
         """What was finished and never reached the server goes first, before anything is gathered."""
         if self.done is not None and self.done.epoch == link.epoch and self.done.seq > link.acked:
             return self._acks(now, at_once=True)
         self._gathering.clear()
         return []
 
-    def _on_event(self, link: _Link, frame: Event, size: int) -> list[Action]:
+    def _on_event(self, link: Socket, frame: Event, size: int) -> list[Action]:
         received = self._known
         if link.reset_due:
-            return [self._close(link, "welcome starts elsewhere and no reset says so")]
+            return [link.close("welcome starts elsewhere and no reset says so")]
         if link.epoch != received.epoch:
             self.counts.strays += 1  # an older socket, while another one was told of a new epoch
             return []
         self.head = max(self.head, frame.seq)
         if not self._accept(frame.seq, frame.event, size) and frame.seq > received.seq:
             self.counts.gaps += 1
-            return [self._close(link, f"event {frame.seq} after {received.seq}")]
+            return [link.close(f"event {frame.seq} after {received.seq}")]
         return []
 
     def _accept(self, seq: int, event: dict[str, Any], size: int) -> bool:
@@ -451,14 +350,10 @@ class Session:
             return False
         self.received = position = Position(received.epoch, seq)
         self.counts.received += 1
-        self._put(Delivery(position, event, fingerprint(event), redelivered=False), size)
+        self._inbox.put(Delivery(position, event, fingerprint(event), redelivered=False), size)
         return True
 
-    def _put(self, taken: Delivery | ResetSaid, size: int) -> None:
-        self._inbox.append(_Item(taken, size))
-        self._inbox_bytes += size
-
-    def _on_reset_frame(self, link: _Link, welcome: Welcome, frame: Reset, now: float) -> list[Action]:
+    def _on_reset_frame(self, link: Socket, welcome: Welcome, frame: Reset, now: float) -> list[Action]:
         position = parse_position(frame.position)
         if position.epoch != link.epoch:
             link.epoch = position.epoch
@@ -477,15 +372,12 @@ class Session:
         else:
             # What was received and not given is in the log still, under a number of the new epoch, or lost with it.
             self._inbox.clear()
-            self._inbox_bytes = 0
             self._gathering.clear()
-        if self._inbox and isinstance(self._inbox[-1].taken, ResetSaid):
-            self._inbox.pop()
         self.counts.resets += 1
         self.received = position
-        self._put(ResetSaid(position, reason), 0)
+        self._inbox.put(ResetSaid(position, reason))
 
-    def _on_notice(self, link: _Link, frame: Notice) -> list[Action]:
+    def _on_notice(self, link: Socket, frame: Notice) -> list[Action]:
         if frame.id in self._notices:
             return []
         self._notices[frame.id] = None

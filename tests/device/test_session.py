@@ -55,7 +55,7 @@ def reset_frame(position: str, reason: str = "retention") -> str:
 
 
 def opened(session: Session, number: int = 1, *, now: float = 0.0, **fields: Any) -> list[Action]:
-    session.on_open(number, session.received, now)
+    session.on_open(number, now)
     return session.on_frame(number, welcome(**fields), now)
 
 
@@ -92,7 +92,7 @@ def test_a_gap_closes_the_socket_and_is_never_jumped() -> None:
 def test_two_sockets_and_a_page_may_overlap() -> None:
     session = Session()
     opened(session, 1, position="1:7", acked=7)
-    session.on_open(2, session.received, 0.0)
+    session.on_open(2, 0.0)
     session.on_frame(1, event_frame(8), 0.0)
     session.on_events_page(
         EventsPage(Position(1, 9), 9, False, [PageEvent(seq, event(f"e{seq}"), 10) for seq in (7, 8, 9)]), 0.0
@@ -162,12 +162,12 @@ def test_what_the_last_run_had_begun_is_redelivered_or_skipped(at_most_once: boo
 
 def test_a_start_elsewhere_without_a_reset_is_not_believed() -> None:
     session = Session(position=Position(1, 3))
-    session.on_open(1, session.received, 0.0)
+    session.on_open(1, 0.0)
     assert session.on_frame(1, welcome("1:5", acked=3, head=9), 0.0) == []
     assert not session.live
     (close,) = session.on_frame(1, event_frame(6), 0.0)
     assert isinstance(close, CloseLink)
-    session.on_open(2, session.received, 0.0)
+    session.on_open(2, 0.0)
     session.on_frame(2, welcome("2:0", head=9), 0.0)
     (close,) = session.on_tick(4.0)[-1:]
     assert close == CloseLink(2, 1002, "accepted and silent", abort=True)
@@ -176,7 +176,7 @@ def test_a_start_elsewhere_without_a_reset_is_not_believed() -> None:
 
 def test_a_reset_is_taken_in_order_and_only_then_acked() -> None:
     session = Session(position=Position(1, 3))
-    session.on_open(1, session.received, 0.0)
+    session.on_open(1, 0.0)
     session.on_frame(1, welcome("1:8", acked=3, head=9), 0.0)
     assert session.on_frame(1, reset_frame("1:8"), 0.0) == [Live(1, 2.0)]
     session.on_frame(1, event_frame(9), 0.0)
@@ -198,7 +198,7 @@ def test_a_client_without_a_position_is_told_of_a_reset_too() -> None:
 def test_a_reset_said_by_two_transports_is_given_once() -> None:
     session = Session(position=Position(1, 3))
     session.on_rest_reset(Position(1, 8), "retention", 0.0)
-    session.on_open(1, Position(1, 3), 0.0)
+    session.on_open(1, 0.0)
     session.on_frame(1, welcome("1:8", acked=3, head=9), 0.0)
     session.on_frame(1, reset_frame("1:8"), 0.0)
     assert taken(session) == [8]
@@ -213,7 +213,7 @@ def test_a_raised_epoch_drops_what_was_received_and_recognises_what_was_finished
     session.finish(0.0)
     session.take()  # 2 is in the application's hands
     session.on_closed(1, 4102, "epoch raised")
-    session.on_open(2, session.received, 0.0)
+    session.on_open(2, 0.0)
     session.on_frame(2, welcome("2:0", acked=0, head=3), 0.0)
     session.on_frame(2, reset_frame("2:0", "epoch"), 0.0)
     for seq, uid in ((1, "e1"), (2, "e2"), (3, "new")):
@@ -246,7 +246,7 @@ def test_an_older_socket_adds_nothing_to_a_new_epoch() -> None:
 def test_a_late_page_of_an_old_epoch_adds_nothing() -> None:
     session = Session(position=Position(1, 4))
     late = EventsPage(Position(1, 5), 5, False, [PageEvent(5, event("old"), 10)])
-    session.on_open(1, session.received, 0.0)
+    session.on_open(1, 0.0)
     session.on_frame(1, welcome("2:4", acked=4, head=9), 0.0)
     session.on_frame(1, reset_frame("2:4", "epoch"), 0.0)
     session.on_events_page(late, 0.0)
@@ -261,7 +261,7 @@ def test_what_was_begun_is_said_even_when_its_log_was_lost_meanwhile() -> None:
     session.take()
     session.give_back(begun=True)
     session.on_closed(1, 4102, "epoch raised")
-    session.on_open(2, session.received, 0.0)
+    session.on_open(2, 0.0)
     session.on_frame(2, welcome("2:0", head=1), 0.0)
     session.on_frame(2, reset_frame("2:0", "epoch"), 0.0)
     session.on_frame(2, event_frame(1), 0.0)
@@ -367,7 +367,7 @@ def test_a_frame_of_an_unknown_type_is_ignored() -> None:
 
 def test_events_before_the_welcome_are_not_taken() -> None:
     session = Session()
-    session.on_open(1, None, 0.0)
+    session.on_open(1, 0.0)
     (close,) = session.on_frame(1, event_frame(1), 0.0)
     assert isinstance(close, CloseLink)
     assert session.take() is None
@@ -519,7 +519,7 @@ class Interleavings(RuleBasedStateMachine):
         if reason is not None and says_reset:
             socket.frames.append(reset_frame(f"{self.epoch}:{start}", reason))
         self.sockets.append(socket)
-        self.session.on_open(self.number, asked, self.now)
+        self.session.on_open(self.number, self.now)
         self.push(socket, 0, pushed)
         self.arrive(socket, arrived)
 
