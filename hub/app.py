@@ -18,6 +18,7 @@ from uuid import uuid4
 import structlog
 
 from hub.connection import Connection
+from hub.device_socket import Flusher
 from hub.drain import send_away
 from hub.endpoint import Endpoint
 from hub.fan_out import FanOut
@@ -138,12 +139,14 @@ class _Parts:
         self._rand = rand
         self._run_id = str(uuid4())
         registry: Registry[Connection] = Registry(settings.capacity)
-        fan_out = FanOut(registry, on_gap=self._sweep_soon)
+        flusher = Flusher(asyncio.get_running_loop())
+        fan_out = FanOut(registry, flusher, on_gap=self._sweep_soon)
         self._publisher = Publisher(settings.redis_url, name=settings.name, rand=rand)
         self._reader = SlotReader(
             settings.redis_url,
             on_message=fan_out.on_message,
             on_gap=fan_out.on_gap,
+            on_batch_end=fan_out.on_batch_end,
             name=settings.name,
             rand=rand,
             deadline_s=settings.redis_deadline_s,
@@ -159,7 +162,13 @@ class _Parts:
             rand=rand,
         )
         self.hub = Hub(
-            settings, pool=pool, watch=watch, registry=registry, reader=self._reader, on_change=self._on_change
+            settings,
+            pool=pool,
+            watch=watch,
+            registry=registry,
+            flusher=flusher,
+            reader=self._reader,
+            on_change=self._on_change,
         )
         self.sweeper = Sweeper(
             pool,

@@ -61,20 +61,25 @@ class SocketLimits:
 
 
 class Flusher:
-    """Writes what sockets were given during one turn of the loop, one write for each."""
+    """Writes what sockets were given during one turn of the loop, one write for each.
+
+    Whoever hands out many frames in one call sets `in_batch` and flushes at its end, which saves the loop a turn.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dirty: list[DeviceSocket] = []
+        self.in_batch = False
 
     def add(self, socket: "DeviceSocket") -> None:
         """The socket has something to write; it asks once until it is flushed."""
-        if not self._dirty:
+        if not self._dirty and not self.in_batch:
             self._loop.call_soon(self.flush)
         self._dirty.append(socket)
 
     def flush(self) -> None:
-        """Write now."""
+        """Write now; a batch is over."""
+        self.in_batch = False
         dirty, self._dirty = self._dirty, []
         for socket in dirty:
             socket.flush()
@@ -105,6 +110,24 @@ class _ServerProtocol(ServerProtocol):
 class DeviceSocket(asyncio.Protocol):
     """An asyncio protocol; `accept` or `refuse` answers the request, `close` says goodbye, `abort` does not."""
 
+    __slots__ = (
+        "_deadline",
+        "_flusher",
+        "_limits",
+        "_on_request",
+        "_open",
+        "_out",
+        "_parts",
+        "_protocol",
+        "_requested",
+        "_shortcut",
+        "_transport",
+        "close_code",
+        "heard",
+        "owner",
+        "written",
+    )
+
     def __init__(
         self,
         owner: SocketOwner,
@@ -125,7 +148,7 @@ class DeviceSocket(asyncio.Protocol):
         self._out: list[bytes] = []
         self._open = False
         self._requested = False
-        self._accepted = False
+        self._shortcut = False
         self._parts: bytearray | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -171,7 +194,8 @@ class DeviceSocket(asyncio.Protocol):
             return
         self._cancel_deadline()
         self._protocol.send_response(response)
-        self._open = self._accepted = True
+        self._open = True
+        self._shortcut = self._protocol.reader.at_boundary
         self._take_writes()
         self.write(first)
 
@@ -259,15 +283,7 @@ class DeviceSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard += 1
-        protocol = self._protocol
-        # After a close frame nothing is a message; until then the shortcut judges as the library would.
-        if (
-            protocol.reader.at_boundary
-            and self._parts is None
-            and self._accepted
-            and protocol.close_rcvd is None
-            and not protocol.eof_sent
-        ):
+        if self._shortcut:
             data = self._take_short_frames(data)
             if not data:
                 return
@@ -294,7 +310,7 @@ class DeviceSocket(asyncio.Protocol):
                 self.owner.on_ack(seq)
             else:
                 self._on_message(payload)
-            if self._protocol.eof_sent:
+            if not self._shortcut:
                 return b""
         return data[position:] if position else data
 
@@ -320,6 +336,15 @@ class DeviceSocket(asyncio.Protocol):
                     self.abort()
                     return
                 self._on_frame(event)
+        protocol = self._protocol
+        # After a close frame nothing is a message; within a frame or a message it is the library's.
+        self._shortcut = (
+            protocol.reader.at_boundary
+            and self._parts is None
+            and protocol.close_rcvd is None
+            and not protocol.eof_sent
+            and protocol.state is not State.CONNECTING
+        )
         if self._open and self._protocol.state is not State.OPEN:
             self._open = False
             sent = self._protocol.close_sent

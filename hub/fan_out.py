@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from hub.connection import Connection
+from hub.device_socket import Flusher
 from hub.registry import Registry
 from shared.bus.message import CONNECTION, EVENT, InvalidMessage, connection_body
 from shared.telemetry.metrics import BUS_MALFORMED
@@ -19,10 +20,11 @@ _log = structlog.get_logger(__name__)
 
 
 class FanOut:
-    """The reader's `on_message` and `on_gap`."""
+    """The reader's `on_message`, `on_batch_end` and `on_gap`."""
 
-    def __init__(self, registry: Registry[Connection], *, on_gap: Callable[[], None]) -> None:
+    def __init__(self, registry: Registry[Connection], flusher: Flusher, *, on_gap: Callable[[], None]) -> None:
         self._registry = registry
+        self._flusher = flusher
         self._on_gap = on_gap
 
     def on_message(self, kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
@@ -31,12 +33,17 @@ class FanOut:
         if kind == EVENT:
             connection = registry.by_device.get(device_id)
             if connection is not None:
+                self._flusher.in_batch = True
                 connection.on_event(epoch, seq, body)
             if registry.handshakes:
                 for waiting in registry.waiting(device_id):
                     waiting.on_event(epoch, seq)
         elif kind == CONNECTION:
             self._on_connection(device_id, seq, body)
+
+    def on_batch_end(self) -> None:
+        """The last message of one read from the bus: write what they brought."""
+        self._flusher.flush()
 
     def on_gap(self, slots: frozenset[int]) -> None:
         """These slots are live again and messages may have been missed: the sweep finds which devices missed one."""

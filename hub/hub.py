@@ -51,13 +51,14 @@ class Hub:
         pool: Pool,
         watch: StoreWatch,
         registry: Registry[Connection],
+        flusher: Flusher,
         reader: SlotReader,
         on_change: Callable[[], None],
     ) -> None:
         """`on_change()` is called when a connection comes or goes."""
         loop = asyncio.get_running_loop()
         self.registry = registry
-        self.flusher = Flusher(loop)
+        self.flusher = flusher
         self.log_reader = LogReader(pool, watch, pause_s=settings.gather_s)
         self.acks = AckWriter(
             pool,

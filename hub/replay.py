@@ -1,7 +1,7 @@
 """Reads of the log for sessions, gathered: those that need a page within a few milliseconds share one statement.
 
 Every session has at most one read outstanding, so what waits here is bounded by the connections. A statement brings
-at most 8 MiB, shared out evenly among the devices it is for. While Postgres is away the reads wait and are tried
+at most 8 MiB, shared out evenly among the devices it is for; whose first event does not fit in waits for the next one. While Postgres is away the reads wait and are tried
 again.
 """
 
@@ -88,11 +88,13 @@ class LogReader:
         requests = [PageRequest(device_id, *read) for device_id, (_, read) in batch.items()]
         async with self._watch.asking():
             pages = await log.read_pages(self._pool, requests)
-        for device_id, (reading, _) in batch.items():
+        for device_id, (reading, read) in batch.items():
             if reading.is_done:
                 continue
             page = pages.get(device_id)
             if page is None:
                 reading.on_read_failed()
+            elif page.deferred:
+                self.ask(reading, read)
             else:
                 reading.on_page(page)

@@ -46,6 +46,7 @@ class SlotReader:
         *,
         on_message: OnMessage,
         on_gap: OnGap,
+        on_batch_end: Callable[[], None] | None = None,
         name: str = "reader",
         rand: Random | None = None,
         linger_s: float = 30.0,
@@ -54,12 +55,14 @@ class SlotReader:
     ) -> None:
         """`on_message(kind, device_id, epoch, seq, body)` and `on_gap(slots)` must not block.
 
-        `deadline_s` bounds connecting and each confirmation.
+        `on_batch_end()` comes after the last message of each read from the socket. `deadline_s` bounds connecting and
+        each confirmation.
         """
         self._endpoint = Endpoint.from_url(url)
         self._name = name
         self._on_message = on_message
         self._on_gap = on_gap
+        self._on_messages_end = on_batch_end
         self._deadline_s = deadline_s
         self._clock = clock
         self._backoff = Backoff(rand or SystemRandom(), base=0.05, cap=0.5)
@@ -238,6 +241,8 @@ class SlotReader:
         if self._received:
             BUS_RECEIVED.inc(self._received)
             self._received = 0
+            if self._on_messages_end is not None:
+                self._on_messages_end()
         if not self._is_changed:
             return
         self._is_changed = False

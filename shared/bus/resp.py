@@ -82,7 +82,6 @@ class Connection(asyncio.Protocol):
                     self._on_reply(reply)
         except hiredis.ProtocolError:
             self.abort()
-            return
         if self._unparsed > INPUT_MAX_BYTES:
             self.abort()
         if self._on_batch_end is not None:
