@@ -1,8 +1,8 @@
 """Reads of the log for sessions, gathered: those that need a page within a few milliseconds share one statement.
 
 Every session has at most one read outstanding, so what waits here is bounded by the connections. A statement brings
-at most 8 MiB, shared out evenly among the devices it is for; whose first event does not fit in waits for the next one. While Postgres is away the reads wait and are tried
-again.
+at most 8 MiB, shared out evenly among the devices it is for; whose first event does not fit in waits for the next one.
+While Postgres is away the reads wait and are tried again.
 """
 
 import asyncio

@@ -30,9 +30,10 @@ from worker.held_jobs import HeldJobs
 from worker.job_loop import JobLoop, LoopLimits
 from worker.job_runner import JobRunner, RunnerLimits
 from worker.pool import HandlerPool, PoolLimits
+from worker.retention_loop import RetentionLoop
 from worker.retry import RetryPolicy
 from worker.scratch import Scratch
-from worker.settings import WorkerSettings
+from worker.settings import Settings
 
 __all__ = ["main"]
 
@@ -46,7 +47,7 @@ def main() -> int:
     """Run a worker until it is told to stop. Returns the exit status."""
     environ = dict(os.environ)
     try:
-        settings = load(WorkerSettings, environ)
+        settings = load(Settings, environ)
     except SettingsError as error:
         print(f"worker: settings are wrong\n{error}", file=sys.stderr)  # noqa: T201 - logs are not set up yet
         return 2
@@ -54,7 +55,7 @@ def main() -> int:
     return lifecycle.run(lambda stop: _serve(settings, environ, stop), environ=environ)
 
 
-async def _serve(settings: WorkerSettings, environ: Mapping[str, str], stop: Stop) -> int:
+async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> int:
     rand = SystemRandom()
     async with AsyncExitStack() as closing:
         store = settings.open_local_store()
@@ -82,7 +83,8 @@ async def _serve(settings: WorkerSettings, environ: Mapping[str, str], stop: Sto
         )
         closing.push_async_callback(handlers.close)
         held = HeldJobs(pool, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, rand=rand)
-        endings = Endings(pool, publisher, rand=rand)
+        # As long as the lease is ours: a response that stands should not wait for the next attempt to find it.
+        endings = Endings(pool, publisher, rand=rand, tries=max(4, int(settings.lease_s / 2)))
         loop = _build_loop(
             settings=settings,
             pool=pool,
@@ -109,13 +111,16 @@ async def _serve(settings: WorkerSettings, environ: Mapping[str, str], stop: Sto
         hints = [JobHintReader(settings.redis_url, queue, consumer=settings.name) for queue in settings.queues]
         for reader in hints:
             closing.push_async_callback(reader.close)
-        await _work(settings, stop, loop=loop, held=held, endings=endings, hints=hints)
+        keeper = RetentionLoop(
+            pool, settings.retention, owner=settings.name, period_s=settings.retention_period_s, rand=rand
+        )
+        await _work(settings, stop, loop=loop, held=held, endings=endings, hints=hints, keeper=keeper)
     return 0
 
 
 def _build_loop(
     *,
-    settings: WorkerSettings,
+    settings: Settings,
     pool: Pool,
     store: LocalStore,
     handlers: HandlerPool,
@@ -151,13 +156,14 @@ def _build_loop(
 
 
 async def _work(
-    settings: WorkerSettings,
+    settings: Settings,
     stop: Stop,
     *,
     loop: JobLoop,
     held: HeldJobs,
     endings: Endings,
     hints: Sequence[JobHintReader],
+    keeper: RetentionLoop,
 ) -> None:
     """Claim until told to stop, then finish. A loop that fails ends the process: it must not only look alive."""
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -165,6 +171,7 @@ async def _work(
         asyncio.create_task(loop.run(), name="claims"),
         asyncio.create_task(held.run(), name="heartbeat"),
         asyncio.create_task(loop.watch_depth(), name="depth"),
+        asyncio.create_task(keeper.run(), name="retention"),
         *(asyncio.create_task(loop.listen(reader), name="hints") for reader in hints),
     ]
     _log.info("worker ready", queues=list(settings.queues), processes=settings.processes)

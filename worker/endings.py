@@ -38,6 +38,7 @@ SOURCE: Final = "/fleetwire/worker"
 _BATCH: Final = 50
 _RECORDED_LAG: Final = STAGE_LAG_SECONDS.labels(Stage.RECORDED)
 _REASON_MAX_CHARS: Final = 500
+_PAUSE_MAX_S: Final = 2.0
 
 
 class Offers(Protocol):
@@ -169,7 +170,9 @@ class Endings:
                 if number == self._tries:
                     raise
                 _log.warning("endings of jobs not written, trying again", jobs=len(batch), error=str(error))
-                await asyncio.sleep(self._rand.uniform(0.5, 1.0) * self._pause_s * 2 ** (number - 1))
+                await asyncio.sleep(
+                    self._rand.uniform(0.5, 1.0) * min(self._pause_s * 2 ** min(number - 1, 8), _PAUSE_MAX_S)
+                )
         raise AssertionError("the last try returns or raises")
 
     async def _commit(self, batch: Sequence[_Ending]) -> None:

@@ -2,17 +2,19 @@
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from shared.bus.client import RedisSettings
 from shared.cloud.settings import CloudSettings
 from shared.settings import boolean, bounded_float, bounded_int, choice, path, setting, text
+from shared.store.log import Retention
 from shared.store.settings import DatabaseSettings
 from shared.telemetry.health import OpsSettings
 from shared.telemetry.logs import LogSettings
 
-__all__ = ["WorkerSettings"]
+__all__ = ["Settings"]
 
 _MB = 1_000_000
 
@@ -35,7 +37,7 @@ def _options(raw: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings, OpsSettings):
+class Settings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings, OpsSettings):
     """Everything a worker can be told. Durations are seconds."""
 
     name: str = setting("FLEETWIRE_WORKER_NAME", "worker-1", help="Name of this worker.", parse=text(max_length=64))
@@ -121,9 +123,38 @@ class WorkerSettings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings
         "FLEETWIRE_WORKER_NOOP", False, help="Whether *.noop files are answered by nothing, to measure.", parse=boolean
     )
 
+    retention_acked_h: float = setting(
+        "FLEETWIRE_RETENTION_ACKED_H",
+        24.0,
+        help="Hours that an acked event stays in the log.",
+        parse=bounded_float(0, 24 * 366),
+    )
+    retention_any_h: float = setting(
+        "FLEETWIRE_RETENTION_ANY_H",
+        24.0 * 30,
+        help="Hours that any event stays in the log, acked or not.",
+        parse=bounded_float(0, 24 * 3660),
+    )
+    retention_keys_h: float = setting(
+        "FLEETWIRE_RETENTION_KEYS_H",
+        24.0 * 31,
+        help="Hours that the key of an event is remembered, so that a repetition is known; at least 30 days.",
+        parse=bounded_float(24 * 30, 24 * 3660),
+    )
+    retention_period_s: float = setting(
+        "FLEETWIRE_RETENTION_PERIOD_S",
+        60.0,
+        help="How often the log is looked through for what may go.",
+        parse=bounded_float(0.05, 86_400),
+    )
+
     def check(self) -> list[str]:
         """Rules between settings."""
         problems = []
+        if self.retention_acked_h > self.retention_any_h:
+            problems.append(
+                "FLEETWIRE_RETENTION_ACKED_H is wrong: acked events cannot stay longer than FLEETWIRE_RETENTION_ANY_H"
+            )
         if self.heartbeat_s > self.lease_s / 3:
             problems.append(
                 f"FLEETWIRE_WORKER_HEARTBEAT_S={self.heartbeat_s:g} is wrong: it must be at most a third of "
@@ -132,6 +163,15 @@ class WorkerSettings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings
         if self.retry_base_s > self.retry_cap_s:
             problems.append("FLEETWIRE_WORKER_RETRY_BASE_S is wrong: it must not be above FLEETWIRE_WORKER_RETRY_CAP_S")
         return problems
+
+    @property
+    def retention(self) -> Retention:
+        """How long events and keys stay."""
+        return Retention(
+            acked=timedelta(hours=self.retention_acked_h),
+            any=timedelta(hours=self.retention_any_h),
+            keys=timedelta(hours=self.retention_keys_h),
+        )
 
     @property
     def scratch(self) -> Path:

@@ -53,6 +53,9 @@ class Events:
         if after is None:
             stand = await self._read_page(call, SEQ_MAX, 1)
             after = acked_position(epoch=stand.epoch, floor=stand.floor, head=stand.head, acked=stand.acked)
+            if stand.acked < stand.floor:
+                # It named no position, but what follows its acked one is gone: that has to be said, as on the socket.
+                raise _reset(after, "retention")
         page = await self._read_page(call, after.seq, limit)
         after = await self._judge(call, after, page)
         if not page.events and wait_s > 0:
@@ -65,7 +68,10 @@ class Events:
 
     async def _read_page(self, call: Call, after: int, limit: int) -> Page:
         request = PageRequest(call.device_id, after, limit, self._page_max_bytes)
-        return await of_known_device(self._pool, call, lambda: self._pages.ask(call.device_id, request))
+        while True:
+            page = await of_known_device(self._pool, call, lambda: self._pages.ask(call.device_id, request))
+            if not page.deferred:
+                return page
 
     async def _judge(self, call: Call, after: Position, page: Page) -> Position:
         """`after` again when the log goes on from it. Raises Problem (400, 410)."""

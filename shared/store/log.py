@@ -84,13 +84,17 @@ class PageRequest(NamedTuple):
 @dataclass(slots=True)
 class Page:
     """What one snapshot of the log says about a device. Events are contiguous and begin right after what was asked for,
-    unless `floor` says that retention took them."""
+    unless `floor` says that retention took them.
+
+    `deferred` says that there are events but the answer as a whole was full before the first of them: ask again.
+    """
 
     epoch: int
     floor: int
     head: int
     acked: int
     events: list[StoredEvent] = field(default_factory=list)
+    deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +183,9 @@ def remember(pool: Pool, items: Sequence[NewEvent], results: Sequence[Appended])
 
 
 async def read_pages(pool: Pool, requests: Iterable[PageRequest]) -> dict[str, Page]:
-    """One page for each device asked for, in one statement, at most 8 MiB in all, shared out evenly.
+    """One page for each device asked for, in one statement, at most 8 MiB and one event in all, shared out evenly.
 
+    Pages that did not fit in are `deferred`; the first asked for always fits.
     At most one request per device. A device that does not exist is absent from the answer.
     """
     asked = list(requests)
@@ -193,12 +198,13 @@ async def read_pages(pool: Pool, requests: Iterable[PageRequest]) -> dict[str, P
         [request.after for request in asked],
         [request.max_rows for request in asked],
         [min(request.max_bytes, share) for request in asked],
+        READ_MAX_BYTES,
     )
     pages: dict[str, Page] = {}
-    for device_id, epoch, floor, head, acked, seq, body in rows:
+    for device_id, epoch, floor, head, acked, seq, body, cut in rows:
         page = pages.get(device_id)
         if page is None:
-            page = pages[device_id] = Page(epoch, floor, head, acked)
+            page = pages[device_id] = Page(epoch, floor, head, acked, deferred=cut)
         if seq is not None:
             page.events.append(StoredEvent(seq, body.encode()))
     return pages
@@ -227,7 +233,11 @@ async def trim(pool: Pool, retention: Retention, *, devices: int = 100, events: 
         after = rows[-1]["device_id"]
 
 
-async def prune(pool: Pool, retention: Retention, *, rows: int = 5000) -> None:
-    """Delete one batch of dedupe keys and of used tickets whose time is over."""
-    await pool.fetch(_SQL["prune_event_keys"], retention.keys, rows)
-    await pool.fetch(_SQL["prune_used_tickets"], rows)
+async def prune(pool: Pool, retention: Retention, *, rows: int = 5000) -> int:
+    """Delete dedupe keys and used tickets whose time is over, in short statements. Returns how many."""
+    deleted = 0
+    while count := (await pool.fetch(_SQL["prune_event_keys"], retention.keys, rows))[0][0]:
+        deleted += count
+    while count := (await pool.fetch(_SQL["prune_used_tickets"], rows))[0][0]:
+        deleted += count
+    return deleted

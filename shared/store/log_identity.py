@@ -70,7 +70,7 @@ class LogWitness:
 
 
 async def raise_epoch(connection: Any, seen_epoch: int, reason: str) -> int:
-    """Raise the epoch of the log and of every device, if it still is `seen_epoch`. Returns the epoch that now holds.
+    """Raise the epoch of the log and of every device, if it still is `seen_epoch`. Returns the epoch that holds now.
 
     One transaction, all devices: a position of before is older than any of after.
     """
@@ -80,6 +80,7 @@ async def raise_epoch(connection: Any, seen_epoch: int, reason: str) -> int:
             # In id order, as appends lock them; cursors after devices.
             await connection.execute(_SQL["lock_all_devices"])
             await connection.execute(_SQL["raise_all_devices"], raised)
+            await connection.execute(_SQL["lock_all_cursors"])
             await connection.execute(_SQL["raise_all_cursors"])
             return int(raised)
         return int(await connection.fetchval(_SQL["current_epoch"]))

@@ -8,7 +8,7 @@ recorded, must not be used as if nothing had happened: the epoch is raised first
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
@@ -23,20 +23,18 @@ T = TypeVar("T")
 # asyncpg's own types do not tell a pooled connection from a plain one; both have the same methods.
 Connection: TypeAlias = Any
 
-_UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.QueryCanceledError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.ReadOnlySQLTransactionError,
+# Not an answer to what was asked, but trouble on the way to one or in the server.
+_UNAVAILABLE = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
+_BUSY = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
+# What a caller did, or has to judge: these stay themselves.
+_JUDGED_BY_CALLERS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.DeadlockDetectedError,
 )
+# Of the family of wrong statements, those that say that somebody changed the server's side.
+_CHANGED_ON_THE_SERVER = (asyncpg.InsufficientPrivilegeError,)
 _GIVE_BACK_S: Final = 1.0
 _MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
 
@@ -89,12 +87,7 @@ class Pool:
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """`work` in a transaction, done again once when Postgres broke a deadlock by ending ours."""
-        try:
-            async with self.transaction() as connection:
-                return await work(connection)
-        except asyncpg.DeadlockDetectedError:
-            async with self.transaction() as connection:
-                return await work(connection)
+        return await self._again_after_deadlock(self.transaction, work)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         """One statement in a transaction of its own, done again once after a deadlock."""
@@ -103,12 +96,21 @@ class Pool:
             rows: list[Any] = await connection.fetch(statement, *arguments)
             return rows
 
+        return await self._again_after_deadlock(self.acquire, work)
+
+    async def _again_after_deadlock(
+        self, enter: Callable[[], AbstractAsyncContextManager[Connection]], work: Callable[[Connection], Awaitable[T]]
+    ) -> T:
         try:
-            async with self.acquire() as connection:
+            async with enter() as connection:
                 return await work(connection)
         except asyncpg.DeadlockDetectedError:
-            async with self.acquire() as connection:
+            pass
+        try:
+            async with enter() as connection:
                 return await work(connection)
+        except asyncpg.DeadlockDetectedError as error:
+            raise StoreBusy(f"deadlock, twice: {error}") from error
 
     async def close(self, *, timeout_s: float = 5.0) -> None:
         """Wait for connections in use for at most `timeout_s`, then cut them."""
@@ -131,8 +133,10 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, _MISSING):
             raise NotMigrated from error
-        if isinstance(error, asyncpg.LockNotAvailableError | asyncpg.QueryCanceledError):
+        if isinstance(error, _BUSY):
             raise StoreBusy(f"{type(error).__name__}: {error}") from error
+        if isinstance(error, _JUDGED_BY_CALLERS) and not isinstance(error, _CHANGED_ON_THE_SERVER):
+            return
         if isinstance(error, _UNAVAILABLE):
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 

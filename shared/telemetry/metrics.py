@@ -98,6 +98,8 @@ WATCHER_SEEN_SECONDS = _histogram("watcher_seen_seconds", "File closed or moved 
 WATCHER_WAITING = _gauge("watcher_files_waiting", "Files of devices that do not exist (yet), of the feeds held.")
 
 # worker
+RETENTION_EVENTS = _counter("retention_events_total", "Events that retention deleted.")
+RETENTION_KEYS = _counter("retention_keys_total", "Dedupe keys and used tickets that retention deleted.")
 WORKER_CLAIMED = _counter("worker_claimed_total", "Jobs claimed.", "queue")
 WORKER_FINISHED = _counter("worker_finished_total", "Jobs finished, by outcome.", "queue", "kind", "outcome")
 WORKER_HANDLER_SECONDS = _histogram("worker_handler_seconds", "Duration of a handler.", "kind", buckets=_SLOW)

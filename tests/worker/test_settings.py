@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from shared.settings import SettingsError, load
-from worker.settings import WorkerSettings
+from worker.settings import Settings
 
 BASE = {
     "FLEETWIRE_DATABASE_URL": "postgresql://u:hush@h/d",
@@ -13,7 +13,7 @@ BASE = {
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
-    settings = load(WorkerSettings, BASE)
+    settings = load(Settings, BASE)
     assert (settings.lease_s, settings.heartbeat_s, settings.memory_bytes) == (60.0, 20.0, 500_000_000)
     assert settings.queues == ("requests",)
     assert settings.scratch == Path("/srv/worker-tmp")
@@ -24,7 +24,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
 
 def test_queues_and_options_are_read() -> None:
     settings = load(
-        WorkerSettings,
+        Settings,
         BASE
         | {
             "FLEETWIRE_WORKER_QUEUES": "requests, ai",
@@ -44,12 +44,12 @@ def test_every_mistake_is_named_at_once() -> None:
         "FLEETWIRE_WORKER_MEMORY_MB": "1",
     }
     with pytest.raises(SettingsError) as caught:
-        load(WorkerSettings, wrong)
+        load(Settings, wrong)
     assert len(caught.value.problems) == 4
 
 
 def test_a_heartbeat_that_one_lost_renewal_would_break_is_refused() -> None:
     with pytest.raises(SettingsError, match="FLEETWIRE_WORKER_HEARTBEAT_S"):
-        load(WorkerSettings, BASE | {"FLEETWIRE_WORKER_LEASE_S": "30"})
+        load(Settings, BASE | {"FLEETWIRE_WORKER_LEASE_S": "30"})
     with pytest.raises(SettingsError, match="FLEETWIRE_WORKER_RETRY_BASE_S"):
-        load(WorkerSettings, BASE | {"FLEETWIRE_WORKER_RETRY_BASE_S": "500"})
+        load(Settings, BASE | {"FLEETWIRE_WORKER_RETRY_BASE_S": "500"})

@@ -41,24 +41,32 @@ LEFT JOIN event_keys k ON k.device_id = i.device_id AND k.dedupe_key = i.dedupe_
 
 -- name: read_pages
 -- The next events of several devices, with epoch, floor, head and acked of the same snapshot. A device with nothing to read
--- still has its row. The first event of a page comes whatever its size.
-SELECT r.device_id, d.epoch, d.floor_seq, d.head_seq, c.acked_seq, e.seq, e.body
-FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[]) AS r (device_id, after, max_rows, max_bytes)
-JOIN devices d ON d.device_id = r.device_id
-JOIN cursors c ON c.device_id = r.device_id
-LEFT JOIN LATERAL (
-    SELECT p.seq, p.body
-    FROM (
-        SELECT n.seq, n.body, sum(octet_length(n.body)) OVER (ORDER BY n.seq) - octet_length(n.body) AS before
+-- still has its row. The first event of a page comes whatever its size, unless the answer as a whole is full ($5 bytes): then
+-- the device's row is there without it, marked cut.
+SELECT device_id, epoch, floor_seq, head_seq, acked_seq,
+       CASE WHEN fits THEN seq END AS seq, CASE WHEN fits THEN body END AS body, seq IS NOT NULL AND NOT fits AS cut
+FROM (
+    SELECT r.n, r.device_id, d.epoch, d.floor_seq, d.head_seq, c.acked_seq, e.seq, e.body, e.before,
+           sum(COALESCE(octet_length(e.body), 0)) OVER (ORDER BY r.n, e.seq) - COALESCE(octet_length(e.body), 0) < $5 AS fits
+    FROM unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[])
+        WITH ORDINALITY AS r (device_id, after, max_rows, max_bytes, n)
+    JOIN devices d ON d.device_id = r.device_id
+    JOIN cursors c ON c.device_id = r.device_id
+    LEFT JOIN LATERAL (
+        SELECT p.seq, p.body, p.before
         FROM (
-            SELECT seq, body FROM events
-            WHERE device_id = r.device_id AND seq > r.after
-            ORDER BY seq LIMIT r.max_rows
-        ) n
-    ) p
-    WHERE p.before = 0 OR p.before + octet_length(p.body) <= r.max_bytes
-) e ON true
-ORDER BY r.device_id, e.seq
+            SELECT n.seq, n.body, sum(octet_length(n.body)) OVER (ORDER BY n.seq) - octet_length(n.body) AS before
+            FROM (
+                SELECT seq, body FROM events
+                WHERE device_id = r.device_id AND seq > r.after
+                ORDER BY seq LIMIT r.max_rows
+            ) n
+        ) p
+        WHERE p.before = 0 OR p.before + octet_length(p.body) <= r.max_bytes
+    ) e ON true
+) page
+WHERE fits OR before = 0
+ORDER BY n, seq
 
 -- name: trim_candidates
 -- Devices that may have a prefix to delete: something above the floor whose time is over.
@@ -97,9 +105,19 @@ WITH locked AS (
 SELECT count(*) FROM deleted
 
 -- name: prune_event_keys
-DELETE FROM event_keys WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM event_keys WHERE recorded_at < clock_timestamp() - $1::interval LIMIT $2))
+-- One batch of keys whose time is over; how many there were.
+WITH old AS (
+    DELETE FROM event_keys WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM event_keys WHERE recorded_at < clock_timestamp() - $1::interval LIMIT $2))
+    RETURNING 1
+)
+SELECT count(*) FROM old
 
 -- name: prune_used_tickets
-DELETE FROM used_tickets WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM used_tickets WHERE expires_at < clock_timestamp() - interval '5 minutes' LIMIT $1))
+-- One batch of tickets that could not be used any more anyway; how many there were.
+WITH old AS (
+    DELETE FROM used_tickets WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM used_tickets WHERE expires_at < clock_timestamp() - interval '5 minutes' LIMIT $1))
+    RETURNING 1
+)
+SELECT count(*) FROM old

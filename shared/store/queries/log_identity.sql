@@ -15,9 +15,9 @@ FROM devices d LEFT JOIN events e ON e.device_id = d.device_id AND e.seq = $2
 WHERE d.device_id = $1
 
 -- name: raise_log_epoch
--- Compare-and-set: of many processes that notice one loss, one raises. The epoch passes every device's own.
+-- Compare-and-set: of many processes that notice one loss, one raises.
 UPDATE log_identity SET
-    epoch = GREATEST(epoch, (SELECT max(epoch) FROM devices)) + 1,
+    epoch = epoch + 1,
     system_id = (SELECT system_identifier::text FROM pg_control_system()),
     timeline = ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer,
     reason = $2,
@@ -29,7 +29,13 @@ RETURNING epoch
 SELECT FROM devices ORDER BY device_id FOR NO KEY UPDATE
 
 -- name: raise_all_devices
-UPDATE devices SET epoch = $1
+-- Above what each has, which may be more than the log's: a device that claimed too much has an epoch of its own. One that has
+-- claimed all the numbers there are stays where it is, and hurts only itself.
+UPDATE devices SET epoch = LEAST(GREATEST(epoch::bigint + 1, $1), 2147483647)
+
+-- name: lock_all_cursors
+-- In id order, as acks and greetings lock them.
+SELECT FROM cursors ORDER BY device_id FOR NO KEY UPDATE
 
 -- name: raise_all_cursors
 -- A cursor's acked position survives; acks given in the old epoch no longer match.
@@ -42,9 +48,9 @@ SELECT epoch FROM log_identity
 -- name: raise_device_epoch
 -- One device's epoch, above both what it has and what the device claimed, if it still is what was seen.
 WITH locked AS (
-    SELECT device_id FROM devices WHERE device_id = $1 AND epoch = $2 FOR NO KEY UPDATE
+    SELECT device_id FROM devices WHERE device_id = $1 AND epoch = $2::bigint FOR NO KEY UPDATE
 ), raised AS (
-    UPDATE devices d SET epoch = GREATEST($2::integer, $3::integer) + 1
+    UPDATE devices d SET epoch = LEAST(GREATEST($2::bigint, $3::bigint) + 1, 2147483647)
     FROM locked WHERE d.device_id = locked.device_id
     RETURNING d.device_id, d.epoch, d.head_seq
 )

@@ -141,6 +141,22 @@ async def test_every_row_of_the_resume_table(api: RunningApi, pool: Pool, sql: a
 
 
 @pytest.mark.usefixtures("truck")
+async def test_a_hole_left_by_retention_is_said_to_a_device_that_names_no_position(
+    api: RunningApi, pool: Pool, sql: asyncpg.Connection
+) -> None:
+    await record(pool, "truck-7", *"abcdef")
+    await sql.execute("UPDATE devices SET floor_seq = 3")
+    await sql.execute("UPDATE cursors SET acked_seq = 1")
+    await sql.execute("DELETE FROM events WHERE seq <= 3")
+    device = api.device("truck-7")
+    body = problem(await device.get(PATH), 410, "reset")
+    assert (body["position"], body["reason"]) == ("1:3", "retention")
+    assert [event["seq"] for event in (await device.get(PATH, params={"after": "1:3"})).json()["events"]] == [4, 5, 6]
+    await sql.execute("UPDATE cursors SET acked_seq = 3")
+    assert [event["seq"] for event in (await device.get(PATH)).json()["events"]] == [4, 5, 6]
+
+
+@pytest.mark.usefixtures("truck")
 async def test_a_device_that_lies_hurts_only_itself(api: RunningApi, pool: Pool, sql: asyncpg.Connection) -> None:
     await devices.ensure(pool, "truck-8", "truck")
     problem(await api.device("truck-7").get(PATH, params={"after": "1:77"}), 410, "reset")

@@ -136,6 +136,23 @@ async def test_a_key_outlives_its_event_and_is_pruned_by_its_own_age(pool: Pool)
     assert [result.status for result in await log.append_committed(pool, [event("a", "1")])] == ["recorded"]
 
 
+async def test_a_read_for_many_devices_with_large_events_is_bounded_and_says_who_has_to_ask_again(pool: Pool) -> None:
+    names = [f"d{number:02}" for number in range(60)]
+    await make_devices(pool, *names)
+    await log.append_committed(pool, [event(name, "1", {"x": "y" * 250_000}) for name in names])
+    served: list[str] = []
+    waiting, statements = names, 0
+    while waiting:
+        pages = await log.read_pages(pool, [PageRequest(name, 0) for name in waiting])
+        statements += 1
+        assert sum(len(stored.body) for page in pages.values() for stored in page.events) <= 9 * 2**20
+        assert all(page.deferred != bool(page.events) for page in pages.values())
+        served += [name for name in waiting if pages[name].events]
+        waiting = [name for name in waiting if pages[name].deferred]
+    assert served == names
+    assert statements == 2
+
+
 async def test_an_empty_batch_is_no_work(pool: Pool) -> None:
     assert await log.append_committed(pool, []) == []
     assert await log.read_pages(pool, []) == {}

@@ -51,7 +51,37 @@ async def test_a_device_that_knows_more_than_the_log_raises_only_its_own_epoch(p
     assert await log.raise_device_epoch(pool, "a", seen_epoch=1, claimed_epoch=4) is None, "somebody has done it"
     assert (await epoch_of(pool, "a"), await epoch_of(pool, "b")) == (5, 1)
     async with pool.acquire() as connection:
-        assert await raise_epoch(connection, 1, "test") == 6, "above every device's own"
+        assert await raise_epoch(connection, 1, "test") == 2
+    assert (await epoch_of(pool, "a"), await epoch_of(pool, "b")) == (6, 2), "above what each had"
+
+
+async def test_a_device_that_has_claimed_all_epochs_there_are_does_not_stop_a_raise(pool: Pool) -> None:
+    await make_devices(pool, "a", "b")
+    assert await log.raise_device_epoch(pool, "a", seen_epoch=1, claimed_epoch=2**31 - 1) == 2**31 - 1
+    async with pool.acquire() as connection:
+        assert await raise_epoch(connection, 1, "test") == 2
+    assert (await epoch_of(pool, "a"), await epoch_of(pool, "b")) == (2**31 - 1, 2)
+
+
+async def test_a_raise_and_acks_of_many_devices_do_not_deadlock(pool: Pool) -> None:
+    names = [f"d{number:03}" for number in range(200)]
+    await make_devices(pool, *reversed(names))
+    await log.append_committed(pool, [event(name, "1") for name in names])
+    raised = asyncio.Event()
+
+    async def ack() -> None:
+        while not raised.is_set():
+            async with pool.transaction() as connection:
+                await connection.execute(
+                    "SELECT FROM cursors WHERE device_id = ANY($1) ORDER BY device_id FOR NO KEY UPDATE", names
+                )
+
+    acking = [asyncio.create_task(ack()) for _ in range(3)]
+    for epoch in range(1, 15):
+        async with pool.acquire() as connection:
+            assert await raise_epoch(connection, epoch, "test") == epoch + 1
+    raised.set()
+    await asyncio.gather(*acking)
 
 
 async def test_an_acked_position_survives_a_raise_and_old_acks_do_not_count(pool: Pool) -> None:

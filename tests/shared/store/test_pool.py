@@ -8,7 +8,7 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from shared.store.errors import NotMigrated, StoreUnavailable
+from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.pool import Connection, Pool, open_pool
 from tests.servers import ServerProcess, free_port
 
@@ -100,3 +100,38 @@ async def test_the_database_ends_transactions_of_a_process_that_stopped_inside_o
         " current_setting('statement_timeout')"
     )
     assert tuple(row) == ("5s", "2s", "10s")
+
+
+async def test_a_second_deadlock_is_said_to_be_a_busy_store(pool: Pool) -> None:
+    async def work(connection: Connection) -> None:
+        raise asyncpg.DeadlockDetectedError("test")
+
+    with pytest.raises(StoreBusy, match="twice"):
+        await pool.run(work)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InvalidCatalogNameError,
+        asyncpg.InvalidPasswordError,
+        asyncpg.InsufficientPrivilegeError,
+        asyncpg.InternalServerError,
+        asyncpg.InvalidCachedStatementError,
+        asyncpg.TransactionTimeoutError,
+        asyncpg.TooManyConnectionsError,
+    ],
+)
+async def test_trouble_in_the_server_is_a_store_that_is_away_and_ends_no_loop(
+    pool: Pool, error: type[asyncpg.PostgresError]
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        async with pool.acquire():
+            raise error("test")
+
+
+async def test_what_a_caller_has_to_judge_stays_itself(pool: Pool) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await pool.fetch("INSERT INTO leases (name) VALUES ('a'), ('a')")
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await pool.fetch("SELECT 1 / 0")

@@ -1,0 +1,64 @@
+"""Keeps the log within its retention: old events, old dedupe keys and spent tickets go, in short transactions.
+
+Every worker has this loop; a lease lets one of them work at a time. Two at once would do no harm, since each
+transaction judges for itself what may go; it would only be done twice.
+"""
+
+import asyncio
+from random import Random
+from typing import Final
+
+import structlog
+
+from shared.store import leases, log
+from shared.store.errors import StoreError
+from shared.store.log import Retention
+from shared.store.pool import Pool
+from shared.telemetry.metrics import RETENTION_EVENTS, RETENTION_KEYS
+
+__all__ = ["LEASE", "RetentionLoop"]
+
+LEASE: Final = "retention"
+_LEASE_S: Final = 300.0
+
+_log = structlog.get_logger(__name__)
+
+
+class RetentionLoop:
+    """`run()` looks through the log about every `period_s` until cancelled."""
+
+    def __init__(self, pool: Pool, retention: Retention, *, owner: str, period_s: float, rand: Random) -> None:
+        self._pool = pool
+        self._retention = retention
+        self._owner = owner
+        self._period_s = period_s
+        self._rand = rand
+
+    def __repr__(self) -> str:
+        return f"RetentionLoop({self._retention}, every {self._period_s:g} s)"
+
+    async def run(self) -> None:
+        """Trim and prune, now and again. Postgres being away only means later."""
+        while True:
+            await asyncio.sleep(self._period_s * self._rand.uniform(0.5, 1.5))
+            try:
+                await self.once()
+            except StoreError as error:
+                _log.warning("retention put off", detail=str(error))
+
+    async def once(self) -> int:
+        """Trim and prune unless another worker does. Returns the events deleted."""
+        await leases.ensure(self._pool, [LEASE])
+        held = await leases.claim(self._pool, [LEASE], self._owner, ttl_s=_LEASE_S, limit=1)
+        if not held:
+            return 0
+        try:
+            events = await log.trim(self._pool, self._retention)
+            keys = await log.prune(self._pool, self._retention)
+        finally:
+            await leases.release(self._pool, self._owner, held)
+        RETENTION_EVENTS.inc(events)
+        RETENTION_KEYS.inc(keys)
+        if events or keys:
+            _log.info("retention", events=events, keys=keys)
+        return events
