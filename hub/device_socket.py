@@ -33,7 +33,7 @@ try:
 except ImportError:  # no compiled part for this platform
     from websockets.utils import apply_mask
 
-__all__ = ["DeviceSocket", "Flusher", "SocketLimits", "SocketOwner"]
+__all__ = ["Census", "DeviceSocket", "Flusher", "SocketLimits", "SocketOwner"]
 
 _MASKED: Final = 0x80
 _FIN_TEXT: Final = 0x81
@@ -58,6 +58,17 @@ class SocketLimits:
     request_s: float
     close_s: float
     write_max_bytes: int
+
+
+class Census:
+    """How many sockets there are, asked or not: those that never ask for anything hold a descriptor, too."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.sockets = 0
+
+    def __repr__(self) -> str:
+        return f"Census({self.sockets} of {self.most} sockets)"
 
 
 class Flusher:
@@ -111,6 +122,7 @@ class DeviceSocket(asyncio.Protocol):
     """An asyncio protocol; `accept` or `refuse` answers the request, `close` says goodbye, `abort` does not."""
 
     __slots__ = (
+        "_census",
         "_deadline",
         "_flusher",
         "_limits",
@@ -135,6 +147,7 @@ class DeviceSocket(asyncio.Protocol):
         *,
         on_request: Callable[["DeviceSocket", Request], None],
         limits: SocketLimits,
+        census: Census,
     ) -> None:
         self.owner = owner
         self._on_request = on_request
@@ -143,6 +156,7 @@ class DeviceSocket(asyncio.Protocol):
         self.close_code: int | None = None
         self._flusher = flusher
         self._limits = limits
+        self._census = census
         self._protocol = _ServerProtocol()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
@@ -270,10 +284,15 @@ class DeviceSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio.Transport, though they are ones.
         self._transport = cast("asyncio.Transport", transport)
-        self.set_deadline(self._limits.request_s)
+        self._census.sockets += 1
+        if self._census.sockets > self._census.most:
+            self._transport.abort()
+        else:
+            self.set_deadline(self._limits.request_s)
 
     def connection_lost(self, error: Exception | None) -> None:
         del error
+        self._census.sockets -= 1
         self._cancel_deadline()
         self._open = False
         self._protocol.receive_eof()

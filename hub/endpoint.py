@@ -18,7 +18,7 @@ from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 
 from hub.connection import Connection, ConnectionTimes
-from hub.device_socket import DeviceSocket, SocketLimits
+from hub.device_socket import Census, DeviceSocket, SocketLimits
 from hub.errors import Crowded, HubError, NotAnswered
 from hub.gate import Gate
 from hub.greeting import Admitted, Asked, Begin, admit, begin, read_request, request_id_of
@@ -106,6 +106,8 @@ class Endpoint:
         self._pulse_times = PulseTimes(settings.heartbeat_s, settings.pong_s)
         self._times = ConnectionTimes(settings.patience_s, settings.patience_s / 6)
         self._nobody = _Nobody(self)
+        # Twice, because a device that returns may come before its old socket has gone.
+        self._census = Census(2 * settings.capacity + settings.handshakes_max)
         self._handshakes: dict[DeviceSocket, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self.port = settings.port
@@ -135,7 +137,13 @@ class Endpoint:
             task.cancel()
 
     def _new_socket(self) -> DeviceSocket:
-        return DeviceSocket(self._nobody, self._hub.flusher, on_request=self._on_request, limits=self._socket_limits)
+        return DeviceSocket(
+            self._nobody,
+            self._hub.flusher,
+            on_request=self._on_request,
+            limits=self._socket_limits,
+            census=self._census,
+        )
 
     def _on_request(self, socket: DeviceSocket, request: Request) -> None:
         if len(self._handshakes) >= self._settings.handshakes_max:

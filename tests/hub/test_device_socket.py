@@ -13,7 +13,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.uri import parse_uri
 
-from hub.device_socket import DeviceSocket, Flusher, SocketLimits
+from hub.device_socket import Census, DeviceSocket, Flusher, SocketLimits
 from shared.protocol.close_codes import CloseCode
 
 
@@ -65,6 +65,7 @@ def opened() -> tuple[DeviceSocket, Owner, Transport]:
         Flusher(asyncio.get_running_loop()),
         on_request=lambda one, request: asked.append(request),
         limits=SocketLimits(5.0, 1.0, 10**6),
+        census=Census(10),
     )
     socket.connection_made(cast("asyncio.BaseTransport", transport))
     client = ClientProtocol(parse_uri("ws://hub/v1/socket"), subprotocols=cast("Any", ["fleetwire.v1"]))

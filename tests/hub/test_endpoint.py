@@ -223,6 +223,14 @@ async def test_a_request_that_never_comes_is_cut(start_hub: StartHub) -> None:
     assert await raw(hub.url, b"GET /v1/so") == b""
 
 
+async def test_sockets_that_ask_for_nothing_are_bounded_and_leave_room_again(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_CAPACITY="2", FLEETWIRE_HUB_HANDSHAKES_MAX="4", FLEETWIRE_HUB_HANDSHAKE_S="1.0")
+    idle = await asyncio.gather(*(raw(hub.url, b"GET") for _ in range(12)))
+    assert idle == [b""] * 12
+    device = await fleet.connect(hub.url, await fleet.new_device())
+    await device.welcome()
+
+
 async def test_frames_before_the_answer_end_the_connection(start_hub: StartHub) -> None:
     hub = await start_hub()
     bearer = f"Authorization: Bearer {token('truck-early')}"
