@@ -8,6 +8,7 @@ mounted would look as if every file had been removed.
 import asyncio
 import errno
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from watcher.walk import DeviceFolders, device_folders
 _log = structlog.get_logger(__name__)
 
 _LISTING_STANDS_S: Final = 1.0
+_FORMER_ROOTS: Final = 4
 
 
 class Disk:
@@ -37,6 +39,7 @@ class Disk:
         self._tree = tree
         self._threads = threads
         self._root: Root | None = None
+        self._former: deque[Root] = deque()
         self._listing: tuple[float, DeviceFolders] | None = None
         self._lock = asyncio.Lock()
         self.problem: str | None = "not opened yet"
@@ -88,9 +91,16 @@ class Disk:
 
     def close(self) -> None:
         """Give the root up."""
-        if self._root is not None:
-            self._root.close()
-            self._root = None
+        for root in (*self._former, *([self._root] if self._root is not None else [])):
+            root.close()
+        self._former.clear()
+        self._root = None
+
+    def _leave_root(self, root: Root) -> None:
+        # Not closed at once: a thread may be in it, and its number must not lead elsewhere meanwhile.
+        self._former.append(root)
+        if len(self._former) > _FORMER_ROOTS:
+            self._former.popleft().close()
 
     def _make_areas(self) -> None:
         for area in AREAS:
@@ -102,8 +112,8 @@ class Disk:
             ours = os.fstat(self._root.fd)
             if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
                 _log.warning("the cloud folder is another folder now", root=str(self._path))
-                # Not closed: a thread may be in it. It is when nothing refers to it any more.
                 self._tree.forget(*AREAS)
+                self._leave_root(self._root)
                 self._root = None
         if self._root is None:
             self._root = Root(self._path)

@@ -21,7 +21,6 @@ from shared.bus.message import EVENT, Message
 from shared.protocol.event import RESPONSE_READY
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import feeds, items, jobs, leases, log
-from shared.store.errors import StoreUnavailable
 from shared.store.pool import Connection, Pool
 from watcher.pacing import FileStat
 from watcher.places import Place, locate
@@ -131,8 +130,6 @@ class Recorder:
         async with self._at_once:
             try:
                 recorded, appending = await self._pool.run(work)
-            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
-                raise StoreUnavailable(str(error)) from error
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
                 raise PageRefused(str(error)) from error
         log.remember(self._pool, appending.events, appending.results)
