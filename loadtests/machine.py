@@ -144,11 +144,12 @@ class Machine:
             except ProcessLookupError:
                 continue
 
-    def add(self, like: str, package: str, **settings: str) -> None:
+    def add(self, like: str, package: str, **settings: str) -> "subprocess.Popen[str]":
         """Start one more process beside `like`, with its environment and other names. It is not restarted."""
         environment = _environment(self.pid(like)) | {"FLEETWIRE_PARENT_PID": str(os.getpid())} | settings
         with (self.folder / "extra.log").open("ab") as log:
             self._extra.append(start_python(package, environ=environment, log=log))
+        return self._extra[-1]
 
     def redis(self) -> "redis.Redis":
         """A client of the machine's Redis."""
