@@ -94,7 +94,10 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     console = Console()
-    with running_machine(keep=options.keep, FLEETWIRE_WORKER_NOOP="1") as machine, Progress(console=console) as progress:
+    with (
+        running_machine(keep=options.keep, FLEETWIRE_WORKER_NOOP="1") as machine,
+        Progress(console=console) as progress,
+    ):
         task = progress.add_task("files moved in", total=options.files)
         latencies = uvloop.run(
             moved_files(
