@@ -17,6 +17,7 @@ from gevent.lock import BoundedSemaphore
 
 from device.actions import Action, CloseLink, Delivery, Gone, Live, MoveTo, Ping, Said, SendAck, ack_frame
 from device.addresses import socket_url
+from device.liveness import Patience
 from device.route import Route
 from device.session import Session
 from device.timing import Timing
@@ -60,7 +61,8 @@ class GeventDevice:
     timing: Timing = field(default_factory=Timing)
 
     def __post_init__(self) -> None:
-        self.session = Session(welcome_s=self.timing.welcome_s, silence_heartbeats=self.timing.silence_heartbeats)
+        patience = Patience(self.timing.welcome_s, self.timing.silence_heartbeats, self.timing.still_working_s)
+        self.session = Session(patience=patience)
         self.refused_frames = 0
         self.sockets = 0
         self._route = Route(self.rand, monotonic(), self.timing, has_rest=False)
@@ -130,14 +132,14 @@ class GeventDevice:
         error = NoLink("no address is known")
         for url in urls:
             self._attempt += 1
-            number, asked = self._attempt, self.session.received
-            address = socket_url(url, device_id=self.device_id, after=asked, instance=self._instance, attempt=number)
+            number, after = self._attempt, self.session.received
+            address = socket_url(url, device_id=self.device_id, after=after, instance=self._instance, attempt=number)
             try:
                 link = open_link(address, bearer, self.timing)
             except NoLink as refused:
                 error = refused
                 continue
-            self.session.on_open(number, asked, monotonic())
+            self.session.on_open(number, monotonic())
             self.sockets += 1
             return number, link
         raise error
