@@ -192,7 +192,7 @@ class Session:
     def on_ack(self, seq: int) -> Actions:
         """The device is done with everything up to `seq`. A repetition says only that it still works."""
         if seq <= self.acked:
-            return NOTHING
+            return self._ack_below_cursor(seq)
         if seq > self.head:
             # It may have heard of a newer event by REST. The log decides.
             self._claim = max(self._claim, seq)
@@ -201,6 +201,17 @@ class Session:
         if self.behind or self._held.bodies:
             return [RecordAck(seq), *self._resume()]
         return (RecordAck(seq),)
+
+    def _ack_below_cursor(self, seq: int) -> Actions:
+        """The device began behind what it had acked, to see it again. The cursor stays; the window moves on."""
+        used = self.window.used_events
+        self.window.release(seq)
+        if seq > self.sent:
+            self.sent = seq
+            self._held.forget(0, seq)
+        elif self.window.used_events == used:
+            return NOTHING
+        return self._resume() if self.behind or self._held else NOTHING
 
     def on_swept(
         self, *, epoch: int, floor: int, head: int, acked: int, conn_term: int, instance: str | None, known_head: int

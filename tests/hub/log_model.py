@@ -46,6 +46,7 @@ class World:
     received: list[int] = field(default_factory=list)
     known_to_device: int = 0
     acked: int = 0
+    acked_at_open: int = 0
     ended: End | None = None
     errors: list[str] = field(default_factory=list)
     read: PendingRead | None = None
@@ -57,6 +58,7 @@ class World:
     def open(self, heard: int = 0) -> None:
         """The device connects: greeting, session, first actions."""
         self.known_to_device = self.acked = self.start
+        self.acked_at_open = self.cursor
         self.session = Session(
             epoch=self.epoch,
             start=self.start,
@@ -185,7 +187,7 @@ class World:
             assert seq <= self.head, "an event that is not recorded"
             assert body == self.bodies[seq - 1], "another event's body"
             self.received.append(seq)
-            self.in_flight = {sent: size for sent, size in self.in_flight.items() if sent > self.session.acked}
+            self.in_flight = {sent: size for sent, size in self.in_flight.items() if sent > self._passed()}
             self.in_flight[seq] = len(body)
             self.known_to_device = max(self.known_to_device, seq)
             assert len(self.in_flight) <= self.limits.events, "more events than the window"
@@ -193,8 +195,8 @@ class World:
                 assert sum(self.in_flight.values()) <= self.limits.max_bytes, "more bytes than the window"
 
     def _passed(self) -> int:
-        """What the session knows to be acked, by whatever way, it may pass over."""
-        return self.session.acked
+        """What the session knows to be acked, by whatever way, it may pass over: not what was acked before it began."""
+        return self.session.acked if self.session.acked > self.acked_at_open else self.acked
 
     def settle(self) -> None:
         """The bus loses the rest; the log, sweeps and the device's acks go on until nothing moves."""
