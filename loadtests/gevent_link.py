@@ -18,6 +18,7 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from device.quiet import WIRE_LOG
 from device.rest import problem_detail, retry_after_of
 from device.timing import Timing
 from shared.protocol.frames import SUBPROTOCOL
@@ -168,7 +169,8 @@ def open_link(url: str, bearer: str, timing: Timing) -> GeventLink:
         uri = parse_uri(url)
         if uri.secure:
             raise NoLink("this load test opens ws:// sockets only")
-        protocol = ClientProtocol(uri, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=FRAME_MAX_BYTES)
+        subprotocols = [Subprotocol(SUBPROTOCOL)]
+        protocol = ClientProtocol(uri, subprotocols=subprotocols, max_size=FRAME_MAX_BYTES, logger=WIRE_LOG)
         request = protocol.connect()
         request.headers["Authorization"] = f"Bearer {bearer}"
         protocol.send_request(request)

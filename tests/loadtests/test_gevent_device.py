@@ -198,6 +198,13 @@ def test_a_frame_that_is_too_large_ends_the_link() -> None:
             receive(link)
 
 
+def test_tickets_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG"), HubDouble(events(1)) as hub:
+        open_link(hub.url, "secret-ticket", QUICK).abort()
+    ours = [record.getMessage() for record in caplog.records if record.name != "websockets.server"]
+    assert not any("secret-ticket" in message for message in ours)
+
+
 def test_only_plain_sockets_are_opened() -> None:
     with pytest.raises(NoLink, match="ws:// sockets only"):
         open_link("wss://127.0.0.1/", "ticket", QUICK)
