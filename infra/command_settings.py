@@ -39,6 +39,15 @@ class CommandSettings(TokenKeySettings):
         """What runs in the home."""
         return Running.read(self.home)
 
+    def make_request_folder(self, device_id: str) -> Path | None:
+        """Where files for this device are dropped, when the cloud folder is on this machine."""
+        running = self.running
+        if running is None or not Path(running.cloud).is_dir():
+            return None
+        folder = Path(running.cloud) / "Requests" / device_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def need_database_url(self) -> str:
         """Raises SettingsError."""
         running = self.running

@@ -1,4 +1,4 @@
-"""`fleetwire token`: register a device and print a token for it."""
+"""`fleetwire token`: register a device, make its folder for requests, print a token for it."""
 
 import asyncio
 import re
@@ -34,6 +34,7 @@ def run(
         if problem := device_class_problem(device_class):
             raise CommandFailed(f"--class: {problem}")
         asyncio.run(register(settings.need_database_url(), device, device_class))
+        settings.make_request_folder(device)
     elif "device" in scopes:
         raise CommandFailed("a token with the scope device needs --device")
     elif subject is None or not _SUBJECT.fullmatch(subject):
