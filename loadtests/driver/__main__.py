@@ -105,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"python -m loadtests.driver: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     for line in figures.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     options.results.mkdir(parents=True, exist_ok=True)
