@@ -79,9 +79,7 @@ class Figures:
     def lines(self) -> list[str]:
         """For people."""
         facts = self.facts
-        rate = (
-            f"{facts['published_per_s']}/s of {facts['rate']:g}/s wanted" if "published_per_s" in facts else "stopped"
-        )
+        rate = f"{facts.get('published_per_s', 0)}/s of {facts['rate']:g}/s wanted"
         lines = [
             f"{facts['devices']:,} devices on {facts['hubs']} hub(s): {self.verdict}",
             f"delivered {self.delivered}",
