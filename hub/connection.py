@@ -193,7 +193,7 @@ class Connection:
             return
         except ProtocolViolation as error:
             HUB_FRAMES_REFUSED.labels("violation").inc()
-            self.end(CloseCode.PROTOCOL_ERROR, f"protocol error: {error}"[:120])
+            self.end(CloseCode.PROTOCOL_ERROR, f"protocol error: {error}")
             return
         match frame:
             case Ack(seq):

@@ -35,6 +35,7 @@ except ImportError:  # no compiled part for this platform
 
 __all__ = ["Census", "DeviceSocket", "Flusher", "SocketLimits", "SocketOwner"]
 
+REASON_MAX_BYTES: Final = 123
 _MASKED: Final = 0x80
 _FIN_TEXT: Final = 0x81
 _SILENT: Final = logging.getLogger("fleetwire.websocket")
@@ -246,14 +247,14 @@ class DeviceSocket(asyncio.Protocol):
         self._open = False
         self.close_code = int(code)
         if self._protocol.state is State.OPEN:
-            self._protocol.send_close(int(code), reason)
+            self._protocol.send_close(int(code), _clipped(reason))
         self._take_writes()
         self.set_deadline(self._limits.close_s)
 
     def fail(self, code: CloseCode, reason: str) -> None:
         """Close because of what the peer sent; nothing more of it is read."""
         if self._protocol.state is State.OPEN:
-            self._protocol.fail(int(code), reason)
+            self._protocol.fail(int(code), _clipped(reason))
         self._after_library()
 
     def abort(self) -> None:
@@ -427,3 +428,8 @@ class DeviceSocket(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _clipped(reason: str) -> str:
+    """What of a reason fits into a close frame, which holds 125 bytes with the code (RFC 6455, section 5.5)."""
+    return reason.encode(errors="replace")[:REASON_MAX_BYTES].decode(errors="ignore")

@@ -42,6 +42,7 @@ SUBPROTOCOL: Final = "fleetwire.v1"
 TICKET_PREFIX: Final = "ticket."
 INBOUND_MAX_BYTES: Final = 64 * 1024
 INBOUND_MAX_DEPTH: Final = 16
+REF_MAX_LENGTH: Final = 128
 
 
 class Ack(msgspec.Struct, frozen=True, tag="ack"):
@@ -160,7 +161,7 @@ def decode_device_frame(text: str | bytes) -> DeviceFrame:
     if not isinstance(value, dict):
         raise ProtocolViolation("frame is not a JSON object")
     ref = value.get("ref")
-    ref = ref if isinstance(ref, str) and len(ref) <= 128 else None
+    ref = ref if isinstance(ref, str) and _is_ref(ref) else None
     if value.get("type") not in _DEVICE_TYPES:
         raise FrameError("unknown_type", f"type must be one of {', '.join(_DEVICE_TYPES)}", ref)
     try:
@@ -169,7 +170,14 @@ def decode_device_frame(text: str | bytes) -> DeviceFrame:
         raise FrameError("wrong_field", str(error), ref) from None
     if isinstance(frame, Ack) and not 0 <= frame.seq <= SEQ_MAX:
         raise FrameError("wrong_field", f"seq must be from 0 to {SEQ_MAX}")
+    if isinstance(frame, Sync) and not _is_ref(frame.ref):
+        raise FrameError("wrong_field", f"ref must be 1 to {REF_MAX_LENGTH} printable characters")
     return frame
+
+
+def _is_ref(ref: str) -> bool:
+    """A ref goes back as it came. A lone surrogate, which JSON can spell, has no UTF-8, so it could not."""
+    return 1 <= len(ref) <= REF_MAX_LENGTH and ref.isprintable()
 
 
 def decode_hub_frame(text: str | bytes) -> HubFrame | None:

@@ -33,8 +33,13 @@ ANSWERED = [
     ('{"type":"ack","seq":"1"}', "wrong_field"),
     ('{"type":"ack","seq":true}', "wrong_field"),
     ('{"type":"ack","seq":99999999999999999999}', "wrong_field"),
+    ('{"type":"x","ref":"\\ud800"}', "unknown_type"),
+    ('{"type":"\\ud800\\u0000"}', "unknown_type"),
     ('{"type":"token"}', "wrong_field"),
     ('{"type":"token","token":"nonsense"}', "token_refused"),
+    ('{"type":"token","token":"\\ud800.\\ud800.\\ud800"}', "token_refused"),
+    ('{"type":"sync","ref":"\\ud800","operations":[]}', "wrong_field"),
+    ('{"type":"sync","ref":"' + "r" * 200 + '","operations":[]}', "wrong_field"),
     ('{"type":"sync","ref":"r1","operations":[]}', "not_supported"),
 ]
 CLOSED: list[tuple[str | bytes, int]] = [
@@ -43,6 +48,8 @@ CLOSED: list[tuple[str | bytes, int]] = [
     ("[1]", 4302),
     ('{"type":"ack","seq":1,"seq":2}', 4302),
     ('{"type":"ack","seq":NaN}', 4302),
+    ('{"' + "\U0001f69a" * 64 + '":1,"' + "\U0001f69a" * 64 + '":2}', 4302),
+    ('{"\\ud800":1,"\\ud800":2}', 4302),
     ('{"type":"x","a":' + "[" * 17 + "]" * 17 + "}", 4302),
     ('{"type":"x","a":' + "[" * 30_000 + "]" * 30_000 + "}", 4302),
     ('{"type":"x","a":"' + "a" * 70_000 + '"}', 1009),
@@ -306,7 +313,7 @@ async def test_a_slow_link_is_not_taken_for_a_dead_one_while_it_carries_anything
 ) -> None:
     hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="0.3", FLEETWIRE_HUB_PONG_S="0.3", FLEETWIRE_HUB_PATIENCE_S="1.0")
     truck = await fleet.new_device()
-    async with SlowLink(hub.url, bytes_per_second=20_000) as link:
+    async with SlowLink(hub.url, bytes_per_second=28_000) as link:
         device = await fleet.connect(link.url, truck)
         await device.welcome()
         link.silent = True
