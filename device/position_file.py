@@ -3,7 +3,8 @@
 A journal of short lines, each with its checksum, rewritten as a whole when it has grown: a new file beside it, fsync,
 rename, so there is always one that is complete. A lock beside it (the journal itself is replaced) keeps a second client
 of this device on this machine away. Writing a line is enough to outlive the process; `sync()` makes it outlive the
-machine, and the client calls it before each ack, so that the server never knows more than this file.
+machine, and the client calls it before each ack, so that the server never knows more than this file. The rewrite waits
+for the disk as well and happens there too, in the thread that syncs; lines may be added meanwhile.
 
 What is found damaged is never guessed at: a torn end is what a power cut leaves and is dropped, which only means that
 some events come again; anything else is set aside, and the server's acked position counts.
@@ -11,6 +12,7 @@ some events come again; anything else is set aside, and the server's acked posit
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +30,8 @@ OnCorrupt = Literal["restart", "raise"]
 
 _FORMAT: Final = "fleetwire-position-1"
 _READ_MAX: Final = 16 * 1024 * 1024
-_REWRITE_AT: Final = 1024 * 1024
+_REWRITE_AT: Final = 1024 * 1024  # by the next sync
+_REWRITE_AT_ONCE: Final = 4 * 1024 * 1024  # by whoever adds a line, when no sync has come so far
 
 
 class _DamagedError(ValueError):
@@ -55,7 +58,13 @@ class PositionFile:
         self._size = 0
         self._written = 0
         self._synced = 0
-        self._broken = False
+        self._broken = False  # no line can be added any more
+        self._doubtful = False  # a sync has failed: what is on the disk is not known
+        # One sync or rewrite at a time; only its holder closes the descriptor. Taken before `_guard`, never inside it.
+        self._turn = threading.Lock()
+        # The descriptor, the counts and what they are of. Never held while waiting for the disk.
+        self._guard = threading.Lock()
+        self._late: list[bytes] | None = None  # during a rewrite: lines that its content does not hold
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock_fd = _lock(self.path.with_suffix(".position.lock"))
@@ -65,6 +74,8 @@ class PositionFile:
             self._read(on_corrupt)
             self._rewrite()
         except OSError as error:
+            if self._fd >= 0:
+                os.close(self._fd)
             os.close(self._lock_fd)
             raise PositionFileError(f"{self.path}: {error.strerror}") from error
         except PositionFileError:
@@ -75,22 +86,28 @@ class PositionFile:
 
     def started(self, position: Position, fingerprint: str) -> None:
         """The body of this event begins."""
-        self.begun.add(InProgress(position, fingerprint))
-        self._append(f"S {position} {fingerprint}")
+        with self._guard:
+            self.begun.add(InProgress(position, fingerprint))
+            self._append(f"S {position} {fingerprint}")
+        self._bound()
 
     def finished(self, position: Position, fingerprint: str) -> None:
         """The body of this event has ended, or the event is not given."""
-        self.position = position
-        self.begun.end(fingerprint)
-        self.lost = False
-        self.seen.add(SeenEvent(position.epoch, fingerprint))
-        self._append(f"F {position} {fingerprint}")
+        with self._guard:
+            self.position = position
+            self.begun.end(fingerprint)
+            self.lost = False
+            self.seen.add(SeenEvent(position.epoch, fingerprint))
+            self._append(f"F {position} {fingerprint}")
+        self._bound()
 
     def reset(self, position: Position) -> None:
         """Go on from here; the application knows that something is gone."""
-        self.position = position
-        self.lost = False
-        self._append(f"P {position}")
+        with self._guard:
+            self.position = position
+            self.lost = False
+            self._append(f"P {position}")
+        self._bound()
 
     @property
     def dirty(self) -> bool:
@@ -98,33 +115,23 @@ class PositionFile:
         return self._synced < self._written
 
     def sync(self) -> None:
-        """Make durable what was written before this call. Blocks; may run in a thread, one at a time."""
-        upto = self._written
-        if self._synced >= upto:
-            return
-        # A copy of the descriptor, since a rewrite in the other thread closes the original.
-        try:
-            fd = os.dup(self._fd)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            self._broken = True
-            raise PositionFileError(f"{self.path}: {error.strerror}") from error
-        self._synced = max(self._synced, upto)
+        """Make durable what was written before this call, and the file short again. Blocks; may run in a thread."""
+        with self._turn:
+            self._sync()
 
     def close(self) -> None:
-        """Sync and unlock. Idempotent."""
-        if self._lock_fd < 0:
-            return
-        try:
-            if not self._broken:
-                self.sync()
-        finally:
-            os.close(self._fd)
-            os.close(self._lock_fd)
-            self._fd = self._lock_fd = -1
+        """Sync and unlock. Idempotent; waits for a sync in another thread."""
+        with self._turn:
+            if self._lock_fd < 0:
+                return
+            try:
+                if not self._broken and not self._doubtful:
+                    self._sync()
+            finally:
+                with self._guard:
+                    os.close(self._fd)
+                    os.close(self._lock_fd)
+                    self._fd = self._lock_fd = -1
 
     def __repr__(self) -> str:
         state = f"position={self.position}, begun={len(self.begun)}, seen={len(self.seen)}"
@@ -133,7 +140,8 @@ class PositionFile:
     # -- inside
 
     def _append(self, payload: str) -> None:
-        if self._broken or self._fd < 0:
+        """Under `_guard`."""
+        if self._broken or self._doubtful or self._fd < 0:
             raise PositionFileError(f"{self.path}: an earlier write failed, or the file is closed")
         line = _line(payload)
         try:
@@ -141,34 +149,72 @@ class PositionFile:
                 raise OSError(
                     28, "no space left"
                 )  # a short write means a full disk; the torn line is dropped at the next start
-            self._written += 1
-            self._size += len(line)
-            if self._size >= _REWRITE_AT:
-                self._rewrite()
         except OSError as error:
             self._broken = True
             raise PositionFileError(f"{self.path}: {error.strerror}") from error
+        self._written += 1
+        self._size += len(line)
+        if self._late is not None:
+            self._late.append(line)
+
+    def _bound(self) -> None:
+        """Where nobody syncs, or the disk is slower than the events, the file is kept from growing by waiting."""
+        if self._size >= _REWRITE_AT_ONCE:
+            self.sync()
+
+    def _sync(self) -> None:
+        """Under `_turn`."""
+        with self._guard:
+            fd, upto = self._fd, self._written
+            if self._synced >= upto:
+                return
+            if self._doubtful or fd < 0:
+                raise PositionFileError(f"{self.path}: an earlier sync failed, or the file is closed")
+            grown = self._size >= _REWRITE_AT and not self._broken
+        try:
+            if grown:
+                self._rewrite()
+            else:
+                os.fsync(fd)
+                self._synced = upto
+        except OSError as error:
+            # What a failed fsync left unwritten, a second one would pass over in silence.
+            self._doubtful = True
+            raise PositionFileError(f"{self.path}: {error.strerror}") from error
 
     def _rewrite(self) -> None:
-        content = b"".join(_line(payload) for payload in self._payloads())
+        """Under `_turn`. Lines that are added meanwhile go into the old file, and into the new one before it takes the
+        old one's place.
+        """
+        with self._guard:
+            payloads = list(self._payloads())
+            late: list[bytes] = []
+            self._late = late
+        content = b"".join(_line(payload) for payload in payloads)
         temporary = self.path.with_suffix(".position.new")
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            written = 0
-            while written < len(content):
-                written += os.write(fd, content[written:])
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(fd, content)
+                os.fsync(fd)
+                with self._guard:
+                    _write_all(fd, b"".join(late))
+                    temporary.replace(self.path)
+                    old, self._fd = self._fd, fd
+                    upto, self._size = self._written, len(content) + sum(len(line) for line in late)
+            except OSError:
+                os.close(fd)
+                raise
+        finally:
+            self._late = None
+        if old >= 0:
+            os.close(old)
+        if late:
             os.fsync(fd)
-            temporary.replace(self.path)
-            _sync_folder(self.path.parent)
-        except OSError:
-            os.close(fd)
-            raise
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._size = fd, len(content)
-        self._synced = self._written
+        _sync_folder(self.path.parent)
+        self._synced = upto
 
     def _payloads(self) -> Iterator[str]:
         yield f"{_FORMAT} {self._device_id}"
@@ -242,6 +288,12 @@ class PositionFile:
 
 def _line(payload: str) -> bytes:
     return b"%08x %s\n" % (crc32(payload.encode()), payload.encode())
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    written = 0
+    while written < len(content):
+        written += os.write(fd, content[written:])
 
 
 def _payload(line: bytes) -> str | None:

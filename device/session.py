@@ -297,7 +297,7 @@ class Session:
         link.welcome = welcome
         link.welcomed_at = now
         link.epoch = start.epoch
-        link.acked = welcome.acked
+        link.acked = min(welcome.acked, start.seq)
         self.head = welcome.head
         self._gathering.every = max(1, welcome.ack_every)
         self._gathering.wait_s = max(0.0, welcome.ack_ms / 1000)

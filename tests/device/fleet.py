@@ -153,7 +153,7 @@ class Fleet:
             if self.move_to is not None:
                 url, self.move_to = self.move_to, None
                 await self._say(socket, type="moved", url=url, after_ms=10, reason="rebalance")
-            link = _Pushing(start, max(start, self.acked))
+            link = _Pushing(start, start)  # the window is empty at the start, wherever the cursor is
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(self._push(socket, link))
                 try:

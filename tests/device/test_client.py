@@ -27,6 +27,8 @@ from device import (
     Timing,
     TokenRefused,
 )
+from device.position_file import PositionFile
+from shared.protocol.position import Position
 from tests.device.fleet import Fleet, make_event, problem
 
 FAST = Timing().faster(20)
@@ -547,6 +549,32 @@ async def test_with_a_hub_alone_a_fixed_token_that_is_over_is_the_end(fleet: Fle
         await fleet.close_sockets(4200, "expired")
         with pytest.raises(TokenRefused):
             await take(client, 1)
+
+
+@pytest.mark.parametrize("by_rest", [False, True])
+async def test_a_position_far_below_the_cursor_brings_everything_and_then_live_events(
+    fleet: Fleet, tmp_path: Path, by_rest: bool
+) -> None:
+    """The device's disk was restored from a copy: more than a window lies between its position and the cursor."""
+    await fleet.publish(800)
+    fleet.acked = 800
+    file = PositionFile(tmp_path, "truck-7")
+    file.reset(Position(1, 100))
+    file.close()
+    if by_rest:
+        await fleet.hub_gate.set("refuse")
+    async with client_of(fleet, tmp_path) as client:
+        again = await take(client, 700)
+        assert fleet.acked == 800, "an ack below the cursor does not move it"
+        await fleet.publish(1)
+        live = await take(client, 1)
+        await asyncio.wait_for(fleet.until_acked(801), DEADLINE_S)
+    assert numbers(again + live) == list(range(101, 802))
+    assert [event.redelivered for event in live] == [False]
+    if by_rest:
+        posted = [seq for via, seq in fleet.acks if via == "rest"]
+        assert posted[0] <= 800 < posted[-1]
+        assert len([seq for seq in posted if seq <= 800]) <= 2, "acks that move nothing are not repeated"
 
 
 async def test_a_position_that_cannot_be_written_ends_the_loop_and_acks_nothing(fleet: Fleet, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,16 @@ from device.position_file import PositionFile
 from device.seen import SEEN_MAX, InProgress, SeenEvent
 from shared.protocol.position import Position
 
+REWRITE_AT = 1024 * 1024
+
 
 def fp(number: int) -> str:
     return f"{number:016x}"
+
+
+def add(file: PositionFile, seq: int) -> None:
+    file.started(Position(1, seq), fp(seq))
+    file.finished(Position(1, seq), fp(seq))
 
 
 def reopened(folder: Path) -> PositionFile:
@@ -58,14 +67,142 @@ def test_a_reset_keeps_what_was_seen_and_begun(tmp_path: Path) -> None:
 
 def test_the_file_stays_small_and_remembers_the_last_4096(tmp_path: Path) -> None:
     file = PositionFile(tmp_path, "truck-7")
+    largest = 0
     for seq in range(1, 30_001):
-        file.started(Position(1, seq), fp(seq))
-        file.finished(Position(1, seq), fp(seq))
-    assert journal(tmp_path).stat().st_size < 1024 * 1024 + 100
+        add(file, seq)
+        if seq % 16 == 0:
+            file.sync()
+            largest = max(largest, journal(tmp_path).stat().st_size)
+    assert largest < 1024 * 1024
     file.close()
     again = reopened(tmp_path)
     assert again.position == Position(1, 30_000)
     assert list(again.seen) == [SeenEvent(1, fp(seq)) for seq in range(30_001 - SEEN_MAX, 30_001)]
+
+
+def test_the_file_stays_bounded_where_nobody_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device.position_file._REWRITE_AT_ONCE", 2 * REWRITE_AT)
+    file = PositionFile(tmp_path, "truck-7")
+    for seq in range(1, 30_001):
+        add(file, seq)
+    assert journal(tmp_path).stat().st_size < 2 * REWRITE_AT + 100
+    file.close()
+    assert reopened(tmp_path).position == Position(1, 30_000)
+
+
+def test_the_rewrite_waits_for_the_disk_only_in_the_thread_that_syncs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("device.position_file._REWRITE_AT", 10_000)
+    waiting: set[int] = set()
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        waiting.add(threading.get_ident())
+        real(fd)
+
+    file = PositionFile(tmp_path, "truck-7")
+    monkeypatch.setattr(os, "fsync", fsync)
+    for seq in range(1, 200):
+        add(file, seq)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(file.sync).result(10)
+        thread = pool.submit(threading.get_ident).result(10)
+    assert waiting == {thread}
+    assert not file.dirty
+    assert b"S 1:1 " not in journal(tmp_path).read_bytes(), "it was rewritten"
+    file.close()
+
+
+def test_lines_that_are_added_during_a_rewrite_are_in_the_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the rewrite is waiting for, adding a line does not wait for it."""
+    monkeypatch.setattr("device.position_file._REWRITE_AT", 10_000)
+    file = PositionFile(tmp_path, "truck-7")
+    for seq in range(1, 200):
+        add(file, seq)
+    real = os.fsync
+    copies: list[bytes] = []
+    seqs = iter(range(200, 300))
+
+    def slow(fd: int) -> None:
+        real(fd)
+        copies.append(journal(tmp_path).read_bytes())
+        adding = threading.Thread(target=add, args=(file, next(seqs)))
+        adding.start()
+        adding.join(10)
+        assert not adding.is_alive()
+
+    monkeypatch.setattr(os, "fsync", slow)
+    file.sync()
+    monkeypatch.setattr(os, "fsync", real)
+    assert file.dirty, "a line that came after the swap has its own turn"
+    copies.append(journal(tmp_path).read_bytes())
+    file.close()
+    newest = next(seqs) - 1
+    assert reopened(tmp_path).position == Position(1, newest)
+    assert newest >= 202
+    # A device that is switched off at any of these moments finds a whole file.
+    for copy, position in zip(copies, range(199, newest + 1), strict=True):
+        journal(tmp_path).write_bytes(copy)
+        assert reopened(tmp_path).position == Position(1, position)
+
+
+def test_a_thread_that_syncs_and_a_loop_that_adds_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewrite that closes the descriptor under a sync would make it fail, or sync a file that took its number."""
+    monkeypatch.setattr("device.position_file._REWRITE_AT", 3_000)
+    monkeypatch.setattr("device.position_file._REWRITE_AT_ONCE", 6_000)
+    monkeypatch.setattr("device.seen.SEEN_MAX", 4)
+    monkeypatch.setattr(os, "fsync", os.fstat)  # the disk's time would hide the race
+    file = PositionFile(tmp_path, "truck-7")
+    added = threading.Event()
+
+    def syncing() -> int:
+        count = 0
+        while not added.is_set():
+            file.sync()
+            count += 1
+        return count
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(syncing)
+            try:
+                for seq in range(1, 6000):
+                    add(file, seq)
+            finally:
+                added.set()
+            assert other.result(10) > 0
+    finally:
+        sys.setswitchinterval(interval)
+    file.close()
+    assert reopened(tmp_path).position == Position(1, 5999)
+
+
+def test_after_a_sync_that_failed_nothing_is_said_to_be_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second fsync passes over in silence what the first one could not write."""
+    file = PositionFile(tmp_path, "truck-7")
+    add(file, 1)
+    real = os.fsync
+
+    def failing(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(PositionFileError, match="Input/output"):
+        file.sync()
+    monkeypatch.setattr(os, "fsync", real)
+    with pytest.raises(PositionFileError, match="earlier sync"):
+        file.sync()
+    with pytest.raises(PositionFileError, match="earlier write"):
+        add(file, 2)
+    file.close()
+    assert reopened(tmp_path).position == Position(1, 1)
 
 
 def test_two_clients_of_one_device_do_not_run(tmp_path: Path) -> None:

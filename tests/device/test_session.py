@@ -130,6 +130,46 @@ def test_the_first_frame_is_an_ack_of_what_is_above_the_hubs() -> None:
     assert opened(session, position="1:8", acked=8, head=8) == [Live(1, 2.0)]
 
 
+def test_a_start_far_below_the_acked_position_is_acked_from_where_it_starts() -> None:
+    """Events below the cursor fill the hub's window like others, and only acks empty it."""
+    session = Session(position=Position(1, 100))
+    assert opened(session, position="1:100", acked=800, head=800) == [Live(1, 2.0)], "nothing is finished yet"
+    acks: list[Action] = []
+    for seq in range(101, 101 + 256):
+        acks += session.on_frame(1, event_frame(seq), 0.0)
+        session.take()
+        acks += session.finish(0.0)
+    assert acks == [SendAck(1, seq) for seq in range(116, 101 + 256, 16)]
+
+
+def test_what_a_page_brought_while_the_socket_opened_is_acked_on_it() -> None:
+    """The hub starts where it was asked to, and what it sends from there is in its window until it is acked."""
+    session = Session(position=Position(1, 2))
+    session.on_open(1, 0.0)
+    session.on_events_page(
+        EventsPage(Position(1, 4), 9, False, [PageEvent(seq, event(f"e{seq}"), 10) for seq in (3, 4)]), 0.0
+    )
+    assert taken(session) == [3, 4]
+    actions = session.on_frame(1, welcome("1:2", acked=9, head=9), 0.0)
+    assert actions == [Live(1, 2.0), SendAck(1, 4)]
+
+
+def test_by_rest_an_ack_below_the_cursor_is_posted_once() -> None:
+    session = Session(position=Position(1, 100))
+    session.use_rest(True)
+    assert session.on_tick(0.0) == [PostAck(Position(1, 100))], "what the server holds is not known yet"
+    assert session.on_ack_posted(Position(1, 800), 0.1) == []
+    for first in range(101, 801, 100):
+        page = [PageEvent(seq, event(f"e{seq}"), 10) for seq in range(first, first + 100)]
+        assert session.on_events_page(EventsPage(Position(1, first + 99), 800, True, page), 1.0) == []
+        assert len(taken(session, 2.0)) == 100
+        assert session.on_tick(9.0) == []
+    session.on_events_page(EventsPage(Position(1, 801), 801, False, [PageEvent(801, event("e801"), 10)]), 10.0)
+    assert taken(session, 10.0) == [801]
+    session.on_tick(10.0)
+    assert session.on_tick(11.0) == [PostAck(Position(1, 801))]
+
+
 def test_an_event_the_server_holds_as_acked_is_said_to_be_redelivered() -> None:
     """The file is older than what was acked, as after restoring the device's disk."""
     session = Session(position=Position(1, 3))
