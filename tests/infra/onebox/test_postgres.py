@@ -1,6 +1,7 @@
 """The embedded Postgres: data that survives, leftovers that do not block, nobody's directory opened."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -142,6 +143,46 @@ def test_no_directory_that_was_there_before_has_its_mode_changed(tmp_path: Path)
     finally:
         server.stop()
         subprocess.run(["rm", "-rf", f"/var/tmp/fleetwire-{home.fingerprint}"], check=True)
+
+
+@AS_ROOT_ONLY
+async def test_after_its_home_was_removed_old_data_is_set_aside_and_the_new_password_works(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    home = Home(closed / ".fleetwire")
+    home.prepare()
+    said: list[str] = []
+    apart = Path(f"/var/tmp/fleetwire-{home.fingerprint}")
+    server = ServerProcess(EmbeddedPostgres(home, port=free_port(), durable=False, say=said.append))
+    try:
+        server.start()
+        assert await numbers(server.url) == [0]
+        server.stop()
+        assert said == []
+        shutil.rmtree(home.path)
+        home.prepare()
+        server = ServerProcess(EmbeddedPostgres(home, port=free_port(), durable=False, say=said.append))
+        server.start()
+        assert await numbers(server.url) == [0]
+        [aside] = apart.glob("postgres.old-*")
+        assert (aside / "data" / "PG_VERSION").is_file()
+        [line] = said
+        assert str(aside) in line
+    finally:
+        server.stop()
+        shutil.rmtree(apart, ignore_errors=True)
+
+
+async def test_a_lost_password_of_our_own_data_is_not_called_another_server(home: Home) -> None:
+    postgres = EmbeddedPostgres(home, port=free_port(), durable=False)
+    server = ServerProcess(postgres)
+    try:
+        server.start()
+        (home.secrets / "postgres-password").unlink()
+        with pytest.raises(ServerNotReady, match="made with another password"):
+            await postgres.wait_ready(5)
+    finally:
+        server.stop()
 
 
 @AS_ROOT_ONLY
