@@ -210,7 +210,7 @@ async def test_a_full_hub_refuses_new_devices_but_takes_replacements(fleet: Flee
 
 
 async def test_a_device_cannot_have_many_handshakes_under_way(fleet: Fleet, start_hub: StartHub) -> None:
-    hub = await start_hub(FLEETWIRE_HUB_GATHER_S="0.5")
+    hub = await start_hub(FLEETWIRE_HUB_GATHER_S="0.2")
     truck = await fleet.new_device()
     tries = await asyncio.gather(*(fleet.connect(hub.url, truck) for _ in range(8)), return_exceptions=True)
     refused = [one.response.status_code for one in tries if isinstance(one, Exception) and hasattr(one, "response")]
