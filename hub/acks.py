@@ -97,8 +97,10 @@ class AckWriter:
         while True:
             await self._wait()
             try:
-                while await self._write_some():
-                    pass
+                await self._write_some()
+                while len(self.book) >= self._batch_max or self._gone:
+                    # What is left after a full batch cannot wait; what came meanwhile is gathered until next time.
+                    await self._write_some()
                 backoff.reset()
             except StoreError:
                 await asyncio.sleep(backoff.next())
@@ -107,8 +109,8 @@ class AckWriter:
         """Write what is left within `deadline_s`. Returns whether all of it is written."""
         try:
             async with asyncio.timeout(deadline_s):
-                while await self._write_some():
-                    pass
+                while self.book or self._gone:
+                    await self._write_some()
         except (StoreError, TimeoutError) as error:
             _log.warning("acks left unwritten", devices=len(self.book), reason=str(error) or "deadline")
         return not self.book and not self._gone
@@ -121,7 +123,7 @@ class AckWriter:
             pass
         self._wake.clear()
 
-    async def _write_some(self) -> bool:
+    async def _write_some(self) -> None:
         acks = self.book.take(self._batch_max)
         if acks:
             try:
@@ -141,4 +143,3 @@ class AckWriter:
             for device_id, conn_term in gone.items():
                 if self._gone.get(device_id) == conn_term:
                     del self._gone[device_id]
-        return bool(self.book or self._gone) and bool(acks or gone)

@@ -179,7 +179,13 @@ class _Parts:
             doubt_interval_s=settings.sweep_doubt_s,
             rand=rand,
         )
-        self._greeter = Greeter(pool, watch, pause_s=settings.gather_s, waiting_max=settings.handshakes_max)
+        self._greeter = Greeter(
+            pool,
+            watch,
+            pause_s=settings.gather_s,
+            waiting_max=settings.handshakes_max,
+            on_abandoned=self.hub.acks.departed,
+        )
         self.endpoint = Endpoint(
             settings,
             pool=pool,
@@ -247,7 +253,8 @@ class _Parts:
             url,
             len(self.hub.registry),
             settings.capacity,
-            self._gate.phase != "open",
+            # Nobody should be sent here while devices are refused, whatever the reason.
+            bool(self._gate.reasons),
         )
 
     def _on_change(self) -> None:
@@ -258,6 +265,7 @@ class _Parts:
         del self._states[:-1]
         # In doubt, because something may be missed from now on; well again, because something may have been until now.
         self._sweep_soon()
+        self._membership.changed()
 
     def _sweep_soon(self) -> None:
         self.sweeper.soon()

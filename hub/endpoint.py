@@ -245,10 +245,32 @@ class Endpoint:
         refusal = _refused_by_statement(greeted)
         if refusal is not None:
             return refusal
+        try:
+            outcome = await self._begin_connection(
+                socket, upgraded, admitted, waiting, greeted=greeted, instance=instance
+            )
+        except BaseException:
+            # The statement has made it the device's newest connection; there will be none.
+            self._hub.acks.departed(asked.device_id, greeted.conn_term)
+            raise
+        if outcome is not None:
+            self._hub.acks.departed(asked.device_id, greeted.conn_term)
+        return outcome
+
+    async def _begin_connection(
+        self,
+        socket: DeviceSocket,
+        upgraded: Response,
+        admitted: Admitted,
+        waiting: Waiting,
+        *,
+        greeted: Greeted,
+        instance: str,
+    ) -> Refusal | None:
+        asked, credential = admitted.asked, admitted.credential
         self._publisher.offer(connection_message(asked.device_id, greeted.conn_term, instance, self._settings.name))
         greeted, beginning = await self._begin(asked, greeted)
         if isinstance(beginning, Refusal):
-            self._hub.acks.departed(asked.device_id, greeted.conn_term)
             return beginning
         # Nothing is awaited from here on.
         newest = self._hub.registry.get(asked.device_id)
@@ -260,7 +282,6 @@ class Endpoint:
         if waiting.heard[0] > greeted.epoch:
             raise NotAnswered("the log's epoch was raised meanwhile; try again")
         if self._gate.refusal is not None or not socket.is_asking:
-            self._hub.acks.departed(asked.device_id, greeted.conn_term)
             return self._gate.refusal or Refusal("unavailable", "the client has gone", reason="gone")
         session = Session(
             epoch=greeted.epoch,

@@ -6,6 +6,7 @@ greeted one by one, so that the others do not wait with it.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from hub.errors import Crowded
@@ -26,11 +27,21 @@ _Batch: TypeAlias = dict[str, tuple[asyncio.Future[Greeted], Greeting]]
 class Greeter:
     """`greet()` waits for the answer of the statement; `run()` is the loop that makes it."""
 
-    def __init__(self, pool: Pool, watch: StoreWatch, *, pause_s: float, waiting_max: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        watch: StoreWatch,
+        *,
+        pause_s: float,
+        waiting_max: int,
+        on_abandoned: Callable[[str, int], None] = lambda device_id, conn_term: None,
+    ) -> None:
+        """`on_abandoned` hears of devices that were admitted when nobody waited for it any more."""
         self._pool = pool
         self._watch = watch
         self._pause_s = pause_s
         self._waiting_max = waiting_max
+        self._on_abandoned = on_abandoned
         self._waiting: dict[asyncio.Future[Greeted], Greeting] = {}
         self._work = asyncio.Event()
         self._apart: set[asyncio.Task[None]] = set()
@@ -47,6 +58,10 @@ class Greeter:
         self._work.set()
         try:
             return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._abandon(greeting.device_id, answer.result())  # answered in the turn in which it was cancelled
+            raise
         finally:
             self._waiting.pop(answer, None)
 
@@ -89,8 +104,15 @@ class Greeter:
             _fail(batch, error)
         else:
             for device_id, (answer, _) in batch.items():
+                greeted = answers[device_id]
                 if not answer.done():
-                    answer.set_result(answers[device_id])
+                    answer.set_result(greeted)
+                else:
+                    self._abandon(device_id, greeted)
+
+    def _abandon(self, device_id: str, greeted: Greeted) -> None:
+        if greeted.verdict == "ok":
+            self._on_abandoned(device_id, greeted.conn_term)
 
     async def _greet_one_by_one(self, batch: _Batch) -> None:
         turns = asyncio.Semaphore(ONE_BY_ONE_AT_ONCE)

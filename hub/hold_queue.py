@@ -36,7 +36,10 @@ class HoldQueue:
 
     def _fire(self) -> None:
         queue, now = self._queue, self._clock()
-        while queue and queue[0][0] <= now + 0.001:
-            queue.popleft()[1].on_hold_over()
-        if queue:
-            self._loop.call_later(max(0.0, queue[0][0] - now), self._fire)
+        try:
+            while queue and queue[0][0] <= now + 0.001:
+                queue.popleft()[1].on_hold_over()
+        finally:
+            # Also when one of them fails: the others still wait for this timer.
+            if queue:
+                self._loop.call_later(max(0.0, queue[0][0] - now), self._fire)

@@ -116,3 +116,8 @@ class Registry(Generic[C]):
         """The connection ends. Another one of the device stays."""
         if self.by_device.get(connection.device_id) is connection:
             del self.by_device[connection.device_id]
+            siblings = self.handshakes.get(connection.device_id)
+            if siblings and not any(waiting.takes_seat for waiting in siblings):
+                # They came to replace this one; now they need the seat it leaves.
+                siblings[0].takes_seat = True
+                self._seats += 1

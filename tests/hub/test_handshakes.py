@@ -107,3 +107,32 @@ async def test_a_postgres_that_is_away_fails_all_of_them_at_once() -> None:
     assert watch.failing == "away"
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_a_device_admitted_when_nobody_waits_any_more_is_said_to_have_gone(fleet: Fleet, pool: Pool) -> None:
+    truck = await fleet.new_device()
+    abandoned: list[tuple[str, int]] = []
+    heard = asyncio.Event()
+
+    def on_abandoned(device_id: str, conn_term: int) -> None:
+        abandoned.append((device_id, conn_term))
+        heard.set()
+
+    greeter = Greeter(
+        pool, StoreWatch(Random(1), deadline_s=10.0), pause_s=0.0, waiting_max=10, on_abandoned=on_abandoned
+    )
+    running = asyncio.create_task(greeter.run())
+    async with pool.transaction() as connection:
+        await connection.execute("SELECT 1 FROM cursors WHERE device_id = $1 FOR UPDATE", truck)
+        asking = asyncio.create_task(greeter.greet(greeting(truck)))
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        async with asyncio.timeout(5):
+            while not (await pool.fetch(waits))[0][0]:
+                await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+    async with asyncio.timeout(5):
+        await heard.wait()
+    assert abandoned == [(truck, 1)]
+    running.cancel()
+    await asyncio.wait([running])

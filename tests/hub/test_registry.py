@@ -38,6 +38,19 @@ def test_an_older_connection_that_goes_leaves_the_newer_one_in_place() -> None:
     assert registry.get("a") is None
 
 
+def test_a_replacement_whose_old_connection_goes_takes_the_seat_that_is_left() -> None:
+    registry: Registry[One] = Registry(1)
+    old = One("a", 1)
+    registry.add(old)
+    waiting = registry.begin("a")
+    registry.remove(old)
+    assert not registry.has_room("b"), "a is on its way back"
+    registry.add(One("a", 2))
+    registry.leave(waiting)
+    assert len(registry) == 1
+    assert not registry.has_room("b")
+
+
 def test_what_the_bus_says_during_a_handshake_is_remembered() -> None:
     registry: Registry[One] = Registry(2)
     waiting = registry.begin("a")
