@@ -79,8 +79,8 @@ class EmbeddedPostgres:
     """One Postgres in a home.
 
     `prepare()` comes before the first `launch_arguments()`; both block, and are quick except the first time.
-    `durable=False` is for tests: a crash of the machine may lose its data, a crash of the server not. `say` is told what
-    a person should know of the preparation.
+    `durable=False` is for tests: a crash of the machine may lose its data, a crash of the server not. `say` is told
+    what a person should know of the preparation.
     """
 
     home: Home
