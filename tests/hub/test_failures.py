@@ -8,6 +8,7 @@ from shared.bus.publisher import Publisher
 from shared.store.pool import open_pool
 from tests.conftest import ServerFactory
 from tests.hub.conftest import Fleet, RunningHub, StartHub, until
+from tests.hub.deaf_link import DeafLink
 
 
 async def bus_is(hub: RunningHub, state: BusState) -> None:
@@ -166,3 +167,29 @@ async def test_postgres_stopped_is_found_and_survived(
         postgres.resume()
         await fleet.close()
         await pool.close()
+
+
+async def test_a_deaf_hub_says_so_delivers_from_the_log_and_hears_again(
+    fleet: Fleet, start_hub: StartHub, redis_url: str
+) -> None:
+    async with DeafLink(redis_url) as link:
+        hub = await start_hub(redis=link.url)
+        await bus_is(hub, BusState.OK)
+        truck = await fleet.new_device()
+        device = await fleet.connect(hub.url, truck)
+        await device.welcome()
+        link.deafen(new_ones_too=True)
+        await fleet.record(truck, 3)
+        assert await device.seqs(3, 2.0) == [1, 2, 3]
+        await bus_is(hub, BusState.DEAF)
+        assert await hub.ready() == (503, ["the bus does not reach this hub"])
+        refused = await fleet.refused(hub.url, await fleet.new_device())
+        assert (refused.status, refused.problem["type"]) == (503, "urn:fleetwire:problem:not-ready")
+        await fleet.record(truck, 3)
+        assert await device.seqs(3, 2.0) == [4, 5, 6]
+        link.hear()
+        await bus_is(hub, BusState.OK)
+        assert await hub.ready() == (200, [])
+        await fleet.record(truck, 3)
+        assert await device.seqs(3, 2.0) == [7, 8, 9]
+        await hub.leave()
