@@ -49,6 +49,7 @@ def main(
     api: str | None = None,
     socket_url: str | None = None,
     folder: Path | None = None,
+    state_folder: Path | None = None,
     count: int = 0,
     out: TextIO | None = None,
     timing: Timing | None = None,
@@ -56,7 +57,8 @@ def main(
     """Be this device until `count` events are handled (0: until stopped). 0 when stopped, 1 when it cannot go on, 2
     when the arguments cannot work.
 
-    Files go to `folder` (default: `./<device_id>`), one folder per response; the position is kept in it, hidden.
+    Files go to `folder` (default: `./<device_id>`), one folder per response; the position is kept in `state_folder`
+    (default: hidden in `folder`).
     """
     screen = _Screen(Console(file=out or sys.stdout, highlight=False, soft_wrap=True))
     folder = folder or Path(device_id)
@@ -66,7 +68,7 @@ def main(
             token=token,
             api=api,
             socket_url=socket_url,
-            folder=folder / ".fleetwire",
+            folder=state_folder or folder / ".fleetwire",
             on_state=screen.state,
             on_reset=screen.reset,
             timing=timing,
