@@ -245,6 +245,8 @@ class FeedLoop:
             self._large[outcome.path] = task
         elif not self._pacing.failed(outcome.path, now):
             _log.warning("file cannot be looked at, left to the next scan", path=ascii(look.path), error=outcome.detail)
+        # Some outcomes end here, without a page: a scan that waits for room must hear of them, too.
+        self._room.set()
 
     async def _read(self, look: Look, stat: FileStat) -> None:
         try:

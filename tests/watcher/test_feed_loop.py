@@ -1,15 +1,19 @@
 """One feed among others: what is refused by Postgres, what fails, what overflows, and who is told."""
 
+import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import redis.asyncio
 
+from shared import clock
 from shared.bus.message import EVENT, decode
 from shared.bus.names import slot_channel
 from shared.hash_slots import slot_of
 from tests.watcher.rig import InLoop, Rig, until
 from watcher import feed_loop, pacing
+from watcher.places import Refused
 
 Watch = Callable[..., InLoop]
 
@@ -113,3 +117,17 @@ async def test_a_feed_is_scanned_again_and_again_and_writes_nothing_when_nothing
     assert len(before) == 2
     await rig.scanned(3)
     assert await rig.db.fetch("SELECT item_id, seen_at, xmin::text FROM items ORDER BY item_id") == before
+
+
+async def test_a_scan_that_waits_for_room_goes_on_when_what_it_found_cannot_be_read() -> None:
+    tools = SimpleNamespace(times=feed_loop.FeedTimes(), on_refused=lambda refused: None, take_baseline=False)
+    loop = feed_loop.FeedLoop("f", 1, 1, trusted=lambda: True, tools=tools)  # type: ignore[arg-type]
+    for number in range(2 * feed_loop.PAGE_MAX + 1):
+        loop.on_difference(f"Requests/truck-7/{number}.csv", pacing.FileStat(number, 1, 1))
+    waiting = asyncio.create_task(loop.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    for look in loop._pacing.take(clock.monotonic() + 100, 10_000):
+        loop._take(look, Refused(look.path, "unreadable", "Permission denied"))
+    async with asyncio.timeout(1):
+        await waiting
