@@ -35,7 +35,7 @@ from watcher.inotify import Inotify
 from watcher.leases import LeaseKeeper, LeaseTimes, Replaced
 from watcher.look import Looker
 from watcher.ownership import Ownership
-from watcher.record import Recorded, Recorder
+from watcher.record import PAGE_STATEMENTS, Recorded, Recorder
 from watcher.settings import WatcherSettings
 from watcher.tasks import end
 from watcher.tree import WatchedTree
@@ -175,7 +175,9 @@ def _inotify(settings: WatcherSettings) -> Inotify | None:
 async def serve(settings: WatcherSettings, stop: lifecycle.Stop) -> int:
     """Run until `stop`: finish the pages, give the leases back, flush the hints, go."""
     rand = SystemRandom()
-    pool = await _until_it_works(lambda: settings.open_pool("watcher"), "Postgres cannot be used", stop, rand)
+    pool = await _until_it_works(
+        lambda: settings.open_pool("watcher", prepared=PAGE_STATEMENTS), "Postgres cannot be used", stop, rand
+    )
     if pool is None:
         return 0
     root_feeds = feeds_of_root(settings.root_name)

@@ -22,12 +22,27 @@ from shared.protocol.event import RESPONSE_READY
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import feeds, items, jobs, leases, log
 from shared.store.pool import Connection, Pool
+from shared.store.queries import statements
 from watcher.pacing import FileStat
 from watcher.places import Place, locate
 from watcher.translate import Seen, Verdict, content_type_of, judge, kind_of, response_ready
 
 FOLDER_VERSION: Final = "folder"
 """Stands as the content version of a job's folder."""
+
+
+PAGE_STATEMENTS: Final = tuple(
+    statements(subject)[name]
+    for subject, names in (
+        ("leases", ("fence",)),
+        ("feeds", ("changed", "scanned")),
+        ("items", ("facts", "upsert", "remove", "arrivals", "record_responses")),
+        ("jobs", ("insert",)),
+        ("log", ("append", "known_keys")),
+    )
+    for name in names
+)
+"""What a page may run, for every connection to know beforehand."""
 
 
 class PageRefused(Exception):

@@ -7,7 +7,7 @@ recorded, must not be used as if nothing had happened: the epoch is raised first
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -15,6 +15,7 @@ import asyncpg
 
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.log_identity import LogWitness
+from shared.store.warm_up import warm_up
 
 __all__ = ["Connection", "Pool", "open_pool"]
 
@@ -151,13 +152,21 @@ async def open_pool(
     acquire_timeout_s: float = 5.0,
     command_timeout_s: float = 12.0,
     connect_timeout_s: float = 5.0,
+    prepared: Sequence[str] = (),
 ) -> Pool:
     """Open a pool and prove that the database is ours and migrated.
 
     `name` shows in pg_stat_activity. `statement_cache_size` 0 is for poolers that cannot keep prepared statements.
+    `prepared` are statements that each connection knows before it is used (see `warm_up`).
     Raises StoreUnavailable, NotMigrated.
     """
     witness = LogWitness()
+
+    async def init(connection: Connection) -> None:
+        await witness.check(connection)
+        if statement_cache_size:  # without a cache there is nothing to prepare for
+            await warm_up(connection, prepared)
+
     pool = asyncpg.create_pool(
         url,
         min_size=min(min_size, max_size),
@@ -165,9 +174,10 @@ async def open_pool(
         timeout=connect_timeout_s,
         command_timeout=command_timeout_s,
         statement_cache_size=statement_cache_size,
+        max_cached_statement_lifetime=0,
         max_inactive_connection_lifetime=300.0,
         server_settings={"application_name": f"fleetwire-{name}"},
-        init=witness.check,
+        init=init,
     )
     try:
         with _translated():

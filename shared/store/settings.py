@@ -1,5 +1,6 @@
 """Where Postgres is and how many connections a process may hold; a base class of every process's settings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -39,12 +40,16 @@ class DatabaseSettings:
         parse=bounded_int(0, 10_000),
     )
 
-    async def open_pool(self, name: str) -> Pool:
-        """Open the pool; `name` shows in pg_stat_activity. Raises StoreUnavailable, NotMigrated."""
+    async def open_pool(self, name: str, *, prepared: Sequence[str] = ()) -> Pool:
+        """Open the pool; `name` shows in pg_stat_activity. Raises StoreUnavailable, NotMigrated.
+
+        `prepared` are the statements of transactions that others wait for.
+        """
         return await open_pool(
             self.database_url,
             name=name,
             min_size=min(self.db_pool_min, self.db_pool_max),
             max_size=self.db_pool_max,
             statement_cache_size=self.db_statement_cache,
+            prepared=prepared,
         )

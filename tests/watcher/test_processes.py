@@ -109,7 +109,7 @@ async def test_a_stopped_watcher_that_wakes_up_after_its_lease_changes_nothing(
     first.signal(signal.SIGSTOP)  # with notices not read, and perhaps a transaction open
     write(40)
     watcher_process(FLEETWIRE_WATCHER_NAME="w2")
-    await until(lambda: _owns_all(rig, "w2"), "w2 has everything")
+    await until(lambda: _owns_all(rig, "w2"), "w2 has everything", deadline_s=15)
     await until(lambda: _jobs(rig, 80), "80 jobs")
     terms = await rig.db.fetch("SELECT name, term FROM leases ORDER BY name")
     before = await rig.db.fetch("SELECT feed_id, item_id, content_version, state FROM items ORDER BY item_id")
