@@ -42,6 +42,23 @@ def main() -> None:
         sys.exit(2)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fleetwire {version('fleetwire')}")
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Gets a response to the device that waits for it."""
+
+
 @app.command()
 def up(
     hubs: Annotated[int, typer.Option(min=1, max=64, help="How many hubs.")] = 2,
@@ -107,7 +124,8 @@ def migrate(
 def token(
     device: Annotated[str | None, typer.Option(help="The device the token is for; it is registered.")] = None,
     device_class: Annotated[
-        str, typer.Option("--class", help="The device's class: truck, warehouse, office.")
+        str,
+        typer.Option("--class", help="The device's class: any lower-case word, for example truck, warehouse, office."),
     ] = "truck",
     scope: Annotated[list[Scope] | None, typer.Option(help="What it allows; device if a device is given.")] = None,
     subject: Annotated[str | None, typer.Option(help="Who it is for, when it is not for a device.")] = None,
@@ -134,7 +152,9 @@ def token(
 @app.command()
 def device(
     device_id: Annotated[str, typer.Argument(help="The device, for example truck-7.")],
-    device_class: Annotated[str, typer.Option("--class", help="Its class if it is new.")] = "truck",
+    device_class: Annotated[
+        str, typer.Option("--class", help="Its class if it is new: any lower-case word.")
+    ] = "truck",
     inbox: Annotated[Path | None, typer.Option(help="Where files are saved; by default in the home.")] = None,
     count: Annotated[int, typer.Option(min=0, help="Stop after so many events; 0 is never.")] = 0,
 ) -> None:
@@ -148,7 +168,7 @@ def device(
 def publish(
     device_id: Annotated[str, typer.Argument(help="The device the event is for.")],
     data: Annotated[str, typer.Argument(help="The event's data, a JSON object.")] = "{}",
-    event_type: Annotated[str, typer.Option("--type", help="The event's type.")] = "ResponseReady",
+    event_type: Annotated[str, typer.Option("--type", help="The event's type.")] = "Message",
     key: Annotated[str | None, typer.Option(help="Key that makes a repeat harmless.")] = None,
 ) -> None:
     """Publish one event to a device, through the API."""

@@ -10,13 +10,12 @@ from typing import NoReturn
 from infra.onebox.home import Home
 from infra.onebox.keys import development_keys
 from infra.onebox.running import Running
+from infra.shown_commands import starting
 from shared.keys import TokenKeySettings, read_key_ring
 from shared.settings import SettingsError, path, setting
 from shared.tokens import KeyRing
 
 __all__ = ["CommandSettings"]
-
-_START = "start `fleetwire up` in another terminal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,4 +78,4 @@ class CommandSettings(TokenKeySettings):
 
 
 def _missing(variable: str) -> NoReturn:
-    raise SettingsError([f"{variable} is not set and nothing runs here: {_START}, or set it"])
+    raise SettingsError([f"nothing runs here: start `{starting()}` in another terminal (or set {variable})"])

@@ -1,6 +1,7 @@
 """`fleetwire doctor`: look at everything that a set-up needs and say what is wrong and how to mend it.
 
-Every look has a deadline and stands alone, so one broken part hides no other. Ends 0 when nothing needs mending.
+Every look has a deadline and stands alone, so one broken part hides no other. Ends 0 when something runs here and
+nothing needs mending.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from infra.onebox.errors import OneboxError
 from infra.onebox.postgres import find_binaries
 from infra.onebox.readiness import ready_status
 from infra.onebox.valkey import find_server
+from infra.shown_commands import shown, starting
 from shared.settings import load
 
 __all__ = ["Finding", "examine", "run"]
@@ -56,7 +58,19 @@ def run(environ: Mapping[str, str]) -> int:
         print(f"{_MARKS[finding.verdict]} {finding.what}")
         if finding.mend:
             print(f"       → {finding.mend}")
+    print(_summary(findings))
     return 1 if any(finding.verdict == "bad" for finding in findings) else 0
+
+
+def _summary(findings: list[Finding]) -> str:
+    bad, notes = (sum(finding.verdict == verdict for finding in findings) for verdict in ("bad", "note"))
+    found = counted(bad, "thing is bad", "things are bad") if bad else "nothing bad"
+    return f"{counted(notes, 'note')}, {found}" if notes else found
+
+
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {one if number == 1 else more or f'{one}s'}"
 
 
 async def examine(settings: CommandSettings) -> list[Finding]:
@@ -109,7 +123,7 @@ async def _binaries(settings: CommandSettings) -> list[Finding]:
 async def _home(settings: CommandSettings) -> list[Finding]:
     home = settings.home
     if not home.path.is_dir():
-        return [Finding("note", f"home {home.path}: nothing here yet", "`fleetwire up` makes it")]
+        return [Finding("note", f"home {home.path}: nothing here yet", f"`{starting()}` makes it")]
     free = shutil.disk_usage(home.path).free
     findings = [Finding("good", f"home {home.path}, {free / 1024**3:.1f} GiB free")]
     if free < _FREE_SPACE_MIN:
@@ -134,7 +148,7 @@ def _database_url(settings: CommandSettings) -> str | None:
 async def _postgres(settings: CommandSettings) -> list[Finding]:
     url = _database_url(settings)
     if url is None:
-        return [Finding("note", "Postgres: nothing runs here", "`fleetwire up` starts it")]
+        return [Finding("note", "Postgres: nothing runs here")]
     try:
         connection = await asyncpg.connect(url, timeout=5)
     except (OSError, asyncpg.PostgresError) as error:
@@ -161,13 +175,13 @@ async def _examine_database(connection: asyncpg.Connection) -> list[Finding]:
     try:
         ran = {row["name"] for row in await connection.fetch("SELECT name FROM schema_migrations")}
     except asyncpg.UndefinedTableError:
-        return [*findings, Finding("bad", "the database is empty", "run `fleetwire migrate`")]
+        return [*findings, Finding("bad", "the database is empty", f"run `{shown('migrate')}`")]
     missing = [file.name for file in runner.migration_files() if file.name not in ran]
     if missing:
-        findings.append(Finding("bad", f"migrations missing: {', '.join(missing)}", "run `fleetwire migrate`"))
+        findings.append(Finding("bad", f"migrations missing: {', '.join(missing)}", f"run `{shown('migrate')}`"))
     for name, wanted in runner.SERVER_SETTINGS.items():
         if await connection.fetchval("SELECT current_setting($1, true)", name) in (None, "0"):
-            findings.append(Finding("bad", f"{name} is not set (it should be {wanted})", "run `fleetwire migrate`"))
+            findings.append(Finding("bad", f"{name} is not set (it should be {wanted})", f"run `{shown('migrate')}`"))
     epoch = await connection.fetchrow("SELECT epoch, reason, raised_at FROM log_identity")
     findings.append(
         Finding("good", f"log epoch {epoch['epoch']} ({epoch['reason']}, {epoch['raised_at']:%Y-%m-%d %H:%M})")
@@ -179,7 +193,7 @@ async def _redis(settings: CommandSettings) -> list[Finding]:
     running = settings.running
     url = settings.redis_url or (running.redis_url if running else None)
     if url is None:
-        return [Finding("note", "Redis: nothing runs here", "`fleetwire up` starts it")]
+        return [Finding("note", "Redis: nothing runs here")]
     mend = "devices are served without it, later; start it, or mend FLEETWIRE_REDIS_URL"
     async with redis.asyncio.Redis.from_url(
         url, socket_connect_timeout=2, socket_timeout=2, decode_responses=True
@@ -197,14 +211,18 @@ async def _redis(settings: CommandSettings) -> list[Finding]:
 async def _processes(settings: CommandSettings) -> list[Finding]:
     running = settings.running
     if running is None:
-        return [Finding("note", "no `fleetwire up` runs in this home")]
+        elsewhere = settings.database_url is not None
+        mend = "" if elsewhere else f"`{starting()}` starts it"
+        return [Finding("note" if elsewhere else "bad", "no Fleetwire runs in this home", mend)]
     findings = []
     for name, port in running.ops.items():
         status, body = await ready_status(port)
         if status == 200:
             findings.append(Finding("good", f"{name} is ready"))
         else:
-            findings.append(Finding("bad", f"{name} is not ready: {body[:300]}", "see its lines in `fleetwire up`"))
+            findings.append(
+                Finding("bad", f"{name} is not ready: {body[:300]}", f"see its lines where `{starting()}` runs")
+            )
     return findings
 
 
@@ -230,24 +248,30 @@ async def _examine_devices(connection: asyncpg.Connection) -> list[Finding]:
         "SELECT count(*) AS devices, coalesce(sum(head_seq - least(acked_seq, head_seq)), 0) AS waiting "
         "FROM devices JOIN cursors USING (device_id)"
     )
-    findings.append(Finding("good", f"{counts['devices']} devices, {counts['waiting']} events not acked yet"))
+    findings.append(
+        Finding("good", f"{counted(counts['devices'], 'device')}, {counted(counts['waiting'], 'event')} not acked yet")
+    )
     hubs = await connection.fetch(
         "SELECT name, connections, capacity, draining FROM hubs "
         "WHERE heartbeat_at > clock_timestamp() - interval '15 s' ORDER BY name"
     )
     for hub in hubs:
         note = ", draining" if hub["draining"] else ""
-        findings.append(Finding("good", f"hub {hub['name']}: {hub['connections']} of {hub['capacity']} devices{note}"))
+        findings.append(
+            Finding("good", f"hub {hub['name']}: {hub['connections']} of {hub['capacity']} devices connected{note}")
+        )
     strangers = await connection.fetch(
         "SELECT device_id, count(*) AS files FROM items WHERE state = 'waiting' GROUP BY 1 ORDER BY 1 LIMIT $1",
         _SHOWN_MAX + 1,
     )
     for row in strangers[:_SHOWN_MAX]:
+        waiting = counted(row["files"], "file waits", "files wait")
+        command = shown(f"token --device {row['device_id']}")
         findings.append(
             Finding(
                 "note",
-                f"folder of an unknown device: {row['device_id']} ({row['files']} files wait)",
-                f"`fleetwire token --device {row['device_id']} --class CLASS` registers it; then they are processed",
+                f"folder of an unknown device: {row['device_id']} ({waiting})",
+                f"`{command}` registers it as a truck (--class names another class); then they are processed",
             )
         )
     if len(strangers) > _SHOWN_MAX:

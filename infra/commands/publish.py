@@ -1,6 +1,7 @@
 """`fleetwire publish`: one event for one device, through the API as any other system would."""
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ import httpx
 
 from infra.command_settings import CommandSettings
 from infra.commands.errors import CommandFailed
+from infra.shown_commands import shown, starting
 from shared.clock import wall
 from shared.protocol.ids import check_device_id
 from shared.settings import load
@@ -34,12 +36,26 @@ def run(environ: Mapping[str, str], device_id: str, data: str, *, event_type: st
             trust_env=False,
         )
     except httpx.HTTPError as error:
-        raise CommandFailed(f"the API cannot be asked: {error}") from error
+        raise CommandFailed(f"the API cannot be asked: {error}; does `{starting()}` run?") from error
     if answer.status_code >= 400:
         raise CommandFailed(f"the API refused it ({answer.status_code}): {_detail(answer)}")
     result = answer.json()["results"][0]
     print(json.dumps(result))
-    return 0 if result.get("status") in ("recorded", "duplicate") else 1
+    status = result.get("status")
+    if status in ("recorded", "duplicate"):
+        return 0
+    print(f"fleetwire: not published: {_mend(status, result, device_id)}", file=sys.stderr)
+    return 1
+
+
+def _mend(status: object, result: dict[str, Any], device_id: str) -> str:
+    match status:
+        case "unknown_device":
+            return f"nobody registered {device_id}; `{shown(f'token --device {device_id}')}` does"
+        case "conflict":
+            return "another event was published with this --key before; take another key, or none"
+        case _:
+            return str(result.get("detail") or status)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from infra.commands.device import device_token, make_request_folder
 from infra.commands.errors import CommandFailed
 from infra.demo.bus_times import listening
 from infra.demo.waterfall import Stages, read_stages, render
+from infra.shown_commands import shown
 from shared.clock import wall
 from shared.settings import load
 from shared.store import devices
@@ -131,7 +132,7 @@ async def _drop_when_live(settings: CommandSettings, part: Part) -> None:
     await part.live.wait()
     requests = make_request_folder(settings, part.device_id)
     if requests is None:
-        raise CommandFailed("the demonstration needs the cloud folder of a `fleetwire up` on this machine")
+        raise CommandFailed("the demonstration needs the cloud folder of a Fleetwire that runs on this machine")
     sample = _FILES / part.sample
     # A name of its own for each run: the same file under the same name would be no change.
     part.request_name = f"{sample.stem}-{token_hex(3)}{sample.suffix}"
@@ -187,4 +188,4 @@ def _missing(parts: list[Part]) -> str:
         for part in parts
         if part.event is None
     ]
-    return f": nothing for {', '.join(waiting)}; `fleetwire doctor` may know why" if waiting else ""
+    return f": nothing for {', '.join(waiting)}; `{shown('doctor')}` may know why" if waiting else ""

@@ -3,17 +3,17 @@
 Only decides. `up` carries it out.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from infra.onebox.child import ChildSpec
 from infra.onebox.home import Home
 from infra.onebox.keys import KeyFiles
+from infra.onebox.known_settings import settings_class
 from infra.onebox.ports import HOST, PortWish
 from infra.onebox.postgres import EmbeddedPostgres
 from infra.onebox.readiness import wait_ready
@@ -189,9 +189,8 @@ def check_settings(planned: Sequence[Process], environment: Mapping[str, str], *
     problems: list[str] = []
     pooled = 0
     for process in planned:
-        settings_class = _settings_class(process.package)
         try:
-            settings = load(settings_class, {**environment, **process.settings})
+            settings = load(settings_class(process.package), {**environment, **process.settings})
         except SettingsError as error:
             problems += [problem for problem in error.problems if problem not in problems]
             continue
@@ -203,12 +202,6 @@ def check_settings(planned: Sequence[Process], environment: Mapping[str, str], *
         )
     if problems:
         raise SettingsError(problems)
-
-
-def _settings_class(package: str) -> type[Any]:
-    module = importlib.import_module(f"{package}.settings")
-    found: type[Any] = getattr(module, "Settings", None) or getattr(module, f"{package.title()}Settings")
-    return found
 
 
 def server_spec(server: EmbeddedPostgres | EmbeddedValkey) -> ChildSpec:

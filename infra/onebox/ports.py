@@ -45,7 +45,8 @@ def settle(wishes: Sequence[PortWish]) -> list[int]:
         for probe in held:
             probe.close()
     if taken:
-        raise PortTaken(
-            [f"port {wish.port} for {wish.what} is taken: set {wish.variable} to a free one" for wish in taken]
-        )
+        problems = [f"port {wish.port} for {wish.what} is taken: set {wish.variable} to a free one" for wish in taken]
+        if len(taken) > 1:
+            problems.append("another Fleetwire may run on this machine; with FLEETWIRE_…_PORT=0 any free port is taken")
+        raise PortTaken(problems)
     return ports

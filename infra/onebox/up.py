@@ -20,6 +20,7 @@ from infra.onebox.child import Child
 from infra.onebox.errors import OneboxError
 from infra.onebox.home import Home, make_directory
 from infra.onebox.keys import development_keys
+from infra.onebox.known_settings import unknown_settings
 from infra.onebox.log_lines import LogLines
 from infra.onebox.plan import (
     Ports,
@@ -36,11 +37,14 @@ from infra.onebox.settings import UpSettings
 from infra.onebox.simulated import simulated_devices
 from infra.onebox.supervisor import Supervisor
 from infra.onebox.valkey import EmbeddedValkey
+from infra.shown_commands import shown, shown_path
 from shared.clock import monotonic
 from shared.settings import SettingsError, load
 
 __all__ = ["run_up"]
 
+SPOKEN: Final = (OneboxError, runner.MigrationError, SettingsError)
+_PROJECT: Final = Path(__file__).parents[2]
 _SERVERS, _PROCESSES, _DEVICES = 0, 1, 2
 # A signal that reaches us twice, from the terminal and from make, is one wish.
 _SAME_WISH_S: Final = 1.0
@@ -56,7 +60,7 @@ def run_up(environ: Mapping[str, str], *, hubs: int, devices: int) -> int:
     lines = LogLines()
     try:
         return asyncio.run(_Up(settings, environ, lines, hubs=hubs, devices=devices).run())
-    except (OneboxError, runner.MigrationError, SettingsError) as error:
+    except SPOKEN as error:
         lines.plain(f"\nfleetwire up: {error}")
         return 1
     finally:
@@ -86,6 +90,8 @@ class _Up:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(signum, self._on_signal, signum)
+        for line in unknown_settings(self._environ):
+            self._tell(line)
         self._home.prepare()
         supervisor = Supervisor(self._lines, SystemRandom())
         with self._home.lock():
@@ -96,6 +102,9 @@ class _Up:
                 if starting.done():
                     self._announce(await starting)
                     await stopping
+            except SPOKEN as error:
+                self._lines.plain(f"\nfleetwire up: {error}")
+                return 1
             finally:
                 starting.cancel()
                 stopping.cancel()
@@ -103,7 +112,8 @@ class _Up:
                 began = monotonic()
                 await supervisor.stop(self._settings.stop_deadline_s)
                 Running.remove(self._home)
-                self._lines.plain(f"fleetwire: stopped in {monotonic() - began:.1f} s")
+                if supervisor.children:
+                    self._lines.plain(f"fleetwire: stopped in {monotonic() - began:.1f} s")
         return 0
 
     def _on_signal(self, signum: signal.Signals) -> None:
@@ -188,27 +198,21 @@ class _Up:
         self._lines.plain(f"fleetwire: [{self._steps_done}/{self._steps}] {what} ({seconds:.1f} s)")
 
     def _announce(self, running: Running) -> None:
-        command, count = _shown_command(), len(running.hubs)
-        requests = Path(running.cloud) / "Requests" / "truck-7"
+        count = len(running.hubs)
+        requests = shown_path(Path(running.cloud) / "Requests" / "truck-7")
+        table, photo = (shown_path(_PROJECT / path) for path in ("examples/load.csv", "infra/demo/files/launch.jpg"))
         self._lines.plain(
             f"""
 Fleetwire is ready after {monotonic() - self._began:.1f} s: API {running.api}, {count} hub{"s" * (count > 1)}.
 Try in another terminal:
-  {command} demo                  three devices, three files, every stage in milliseconds
-  {command} device truck-7        a device that prints its events and saves their files
-  cp photo.jpg {_shown_path(requests)}/     a request for it: a photo, a CSV or JSON lines
+  {shown("demo")}
+      three devices, three files, every stage in milliseconds
+  {shown("device truck-7")}
+      a device that prints its events and saves their files; then, in a third terminal, requests for it:
+  cp {table} {photo} {requests}/
 Ctrl-C stops everything.
 """
         )
+        # Two streams on one terminal: first what people read, then the line for programs.
+        self._lines.flush()
         print(running.ready_line(), flush=True)
-
-
-def _shown_command() -> str:
-    return _shown_path(Path(sys.executable).with_name("fleetwire"))
-
-
-def _shown_path(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -3,16 +3,18 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 FLEETWIRE = str(Path(sys.executable).with_name("fleetwire"))
+ROOT = Path(__file__).parents[2]
 PROCESSES = ["hub", "api", "watcher", "worker", "files"]
 COMMANDS = ["up", *PROCESSES, "migrate", "token", "device", "publish", "demo", "doctor", "log"]
 
 
-def fleetwire(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+def fleetwire(*arguments: str, cwd: Path = ROOT, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLEETWIRE_")}
     return subprocess.run(
         [FLEETWIRE, *arguments],
@@ -21,6 +23,7 @@ def fleetwire(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[
         text=True,
         timeout=30,
         check=False,
+        cwd=cwd,
     )
 
 
@@ -62,7 +65,21 @@ def test_where_nothing_runs_a_command_says_how_to_start_it(tmp_path: Path) -> No
     for arguments in (("token", "--device", "truck-7"), ("demo",)):
         done = fleetwire(*arguments, FLEETWIRE_HOME=str(tmp_path / "none"))
         assert done.returncode == 2, done
-        assert "start `fleetwire up` in another terminal, or set it" in done.stderr
+        assert "nothing runs here: start `make up` in another terminal (or set FLEETWIRE_" in done.stderr
+
+    elsewhere = fleetwire("demo", cwd=tmp_path, FLEETWIRE_HOME=str(tmp_path / "none"))
+    assert f"start `{FLEETWIRE} up` in another terminal" in elsewhere.stderr
+
+
+def test_the_doctor_ends_one_where_nothing_runs(tmp_path: Path) -> None:
+    done = fleetwire("doctor", FLEETWIRE_HOME=str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "BAD  no Fleetwire runs in this home\n       → `make up` starts it" in done.stdout
+    assert done.stdout.splitlines()[-1] == "3 notes, 1 thing is bad"
+
+
+def test_the_version_is_told() -> None:
+    assert fleetwire("--version").stdout == f"fleetwire {version('fleetwire')}\n"
 
 
 def test_a_command_makes_no_home_where_there_is_none(tmp_path: Path) -> None:

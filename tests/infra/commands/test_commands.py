@@ -108,6 +108,7 @@ def test_the_doctor_finds_nothing_wrong_with_what_is_right(
     assert "Postgres 1" in printed
     assert "BAD" not in printed
     assert "fleetwire:" not in printed
+    assert printed.endswith("\n1 note, nothing bad\n")
 
 
 def test_the_doctor_lists_folders_of_unknown_devices(environ: dict[str, str]) -> None:
@@ -119,7 +120,7 @@ def test_the_doctor_lists_folders_of_unknown_devices(environ: dict[str, str]) ->
     )
     # The foreign key is checked at the end of the statement, so both rows may come from one.
     [stranger] = [finding for finding in found(environ) if "unknown device" in finding.what]
-    assert "truck-99 (1 files wait)" in stranger.what
+    assert "truck-99 (1 file waits)" in stranger.what
     assert "fleetwire token --device truck-99" in stranger.mend
 
 

@@ -84,3 +84,41 @@ def test_a_terminal_that_is_gone_is_no_error() -> None:
     lines = LogLines(Closed(), colour=False)
     lines.say("api", "x")
     lines.close()
+
+
+def test_a_name_that_stands_in_front_is_not_said_again() -> None:
+    stream = io.StringIO()
+    lines = LogLines(stream, colour=False)
+    lines.say("worker", "01:56:20.403 info    worker-1: job done")
+    lines.say("hub-1", "01:56:20.403 info    hub-1: hub takes devices")
+    lines.say("api", "01:56:20.403 info    files: not its own name")
+    lines.close()
+    assert stream.getvalue().splitlines() == [
+        "worker   │ 01:56:20.403 info    job done",
+        "hub-1    │ 01:56:20.403 info    hub takes devices",
+        "api      │ 01:56:20.403 info    files: not its own name",
+    ]
+
+
+def test_what_the_servers_say_to_nobody_is_left_out_and_kept_for_an_error() -> None:
+    stream = io.StringIO()
+    lines = LogLines(stream, colour=False)
+    lines.say("valkey", "1:M # WARNING Memory overcommit must be enabled! Without it, …")
+    lines.say("postgres", "77 FATAL:  the database system is starting up")
+    lines.say("postgres", "77 FATAL:  something else")
+    lines.close()
+    assert stream.getvalue() == "postgres │ 77 FATAL:  something else\n"
+    assert len(lines.tail("valkey")) == 1
+
+
+def test_flush_returns_when_all_is_written_and_not_much_later_when_it_cannot_be() -> None:
+    stream = io.StringIO()
+    lines = LogLines(stream, colour=False)
+    lines.plain("first")
+    lines.flush(10)
+    assert stream.getvalue() == "first\n"
+    lines.close()
+    stuck = LogLines(Stuck(), colour=False)
+    stuck.plain("first")
+    stuck.flush(0.05)
+    stuck.close(0.05)

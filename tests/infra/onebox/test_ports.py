@@ -21,7 +21,11 @@ def test_all_taken_ports_are_named_at_once() -> None:
         wishes = [PortWish("a", one.getsockname()[1], "A"), PortWish("b", two.getsockname()[1], "B")]
         with pytest.raises(PortTaken) as caught:
             settle(wishes)
-    assert len(caught.value.problems) == 2
+    assert [problem.rpartition(": set ")[2] for problem in caught.value.problems[:2]] == [
+        "A to a free one",
+        "B to a free one",
+    ]
+    assert "another Fleetwire may run on this machine" in caught.value.problems[2]
 
 
 def test_the_same_port_for_two_is_refused() -> None:

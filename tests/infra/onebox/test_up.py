@@ -113,12 +113,14 @@ def until(condition: Callable[[], object], seconds: float, up: Up) -> None:
 
 @pytest.mark.timeout(120)
 def test_it_becomes_ready_answers_files_and_stops_cleanly(home: Home) -> None:
-    with running(home, "--devices", "3") as up:
+    with running(home, "--devices", "3", FLEETWIRE_HUB_CAPACTY="9") as up:
         ready = up.wait_ready()
         assert ready["ready"] is True
         assert ready["api"].startswith("http://127.0.0.1:")
         assert len(ready["hubs"]) == 2
         assert Path(ready["cloud"]) == home.path / "cloud"
+        assert "FLEETWIRE_HUB_CAPACTY has no effect: there is no such setting; FLEETWIRE_HUB_CAPACITY is" in up.said()
+        assert "Ctrl-C stops everything" in up.said()  # said before the line for programs, not after it
 
         demo = up.command("demo", "--timeout", "40")
         assert demo.returncode == 0, demo.stderr + up.said()
@@ -134,7 +136,12 @@ def test_it_becomes_ready_answers_files_and_stops_cleanly(home: Home) -> None:
         again = up.command("publish", "truck-7", '{"note": "hello"}', "--key", "once")
         assert json.loads(again.stdout)["status"] == "duplicate", again.stderr
         device = up.command("device", "truck-7", "--count", "1")
-        assert "ResponseReady" in device.stdout, device.stderr
+        assert "Message" in device.stdout, device.stderr
+        conflict = up.command("publish", "truck-7", '{"note": "other"}', "--key", "once")
+        assert conflict.returncode == 1
+        assert "published with this --key before" in conflict.stderr
+        nobody = up.command("publish", "truck-404", "{}")
+        assert f"`{FLEETWIRE} token --device truck-404` does" in nobody.stderr
 
         doctor = up.command("doctor")
         assert doctor.returncode == 0, doctor.stdout
@@ -162,7 +169,7 @@ def test_after_a_kill_nothing_is_left_and_the_next_start_has_the_data(home: Home
 
     with running(home) as up:
         up.wait_ready()
-        assert "1 devices" in up.command("doctor").stdout
+        assert "1 device," in up.command("doctor").stdout
         hub = next(pid for pid, command in up.family().items() if " -m hub" in command)
         os.kill(hub, signal.SIGKILL)
         until(lambda: "hub-1    │ is ready again" in up.said() or "hub-2    │ is ready again" in up.said(), 20, up)
@@ -190,6 +197,7 @@ def test_wrong_settings_are_all_said_before_anything_starts(home: Home) -> None:
         assert up.process.wait(20) == 1
         assert "FLEETWIRE_DB_POOL_MAX" in up.said()
         assert "FLEETWIRE_LOG_LEVEL" in up.said()
+        assert "stopped" not in up.said()
         assert "postgres │" not in up.said()
 
 
