@@ -18,10 +18,10 @@ from uuid import uuid4
 import structlog
 
 from hub.connection import Connection
-from hub.device_socket import Flusher
 from hub.drain import send_away
 from hub.endpoint import Endpoint
 from hub.fan_out import FanOut
+from hub.flusher import Flusher
 from hub.gate import Gate
 from hub.handshakes import Greeter
 from hub.hub import Hub

@@ -11,35 +11,30 @@ exactly once.
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
-from websockets.server import ServerProtocol
-from websockets.streams import StreamReader
-from websockets.typing import Subprotocol
 
+from hub.flusher import Flusher
 from hub.link import LinkState, link_state
+from hub.server_protocol import DeviceServerProtocol
 from hub.wire import SHORT_MAX, ack_of
 from shared.protocol.close_codes import CloseCode
-from shared.protocol.frames import INBOUND_MAX_BYTES, SUBPROTOCOL
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # no compiled part for this platform
     from websockets.utils import apply_mask
 
-__all__ = ["Census", "DeviceSocket", "Flusher", "SocketLimits", "SocketOwner"]
+__all__ = ["Census", "DeviceSocket", "SocketLimits", "SocketOwner"]
 
 REASON_MAX_BYTES: Final = 123
 _MASKED: Final = 0x80
 _FIN_TEXT: Final = 0x81
-_SILENT: Final = logging.getLogger("fleetwire.websocket")
-_SILENT.setLevel(logging.ERROR)
 
 
 class SocketOwner(Protocol):
@@ -70,53 +65,6 @@ class Census:
 
     def __repr__(self) -> str:
         return f"Census({self.sockets} of {self.most} sockets)"
-
-
-class Flusher:
-    """Writes what sockets were given during one turn of the loop, one write for each.
-
-    Whoever hands out many frames in one call sets `in_batch` and flushes at its end, which saves the loop a turn.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._dirty: list[DeviceSocket] = []
-        self.in_batch = False
-
-    def add(self, socket: "DeviceSocket") -> None:
-        """The socket has something to write; it asks once until it is flushed."""
-        if not self._dirty and not self.in_batch:
-            self._loop.call_soon(self.flush)
-        self._dirty.append(socket)
-
-    def flush(self) -> None:
-        """Write now; a batch is over."""
-        self.in_batch = False
-        dirty, self._dirty = self._dirty, []
-        for socket in dirty:
-            socket.flush()
-
-
-class _BoundaryReader(StreamReader):
-    """Knows whether the parser waits between two frames with nothing buffered."""
-
-    at_boundary = True
-
-    def at_eof(self) -> Generator[None, None, bool]:
-        self.at_boundary = True
-        ended = yield from super().at_eof()
-        self.at_boundary = False
-        return ended
-
-
-class _ServerProtocol(ServerProtocol):
-    def __init__(self) -> None:
-        super().__init__(subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=INBOUND_MAX_BYTES, logger=_SILENT)
-        # Its debug lines would hold tokens.
-        self.debug = False
-        self.reader: _BoundaryReader = _BoundaryReader()
-        self.parser = self.parse()
-        next(self.parser)
 
 
 class DeviceSocket(asyncio.Protocol):
@@ -158,7 +106,7 @@ class DeviceSocket(asyncio.Protocol):
         self._flusher = flusher
         self._limits = limits
         self._census = census
-        self._protocol = _ServerProtocol()
+        self._protocol = DeviceServerProtocol()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._open = False

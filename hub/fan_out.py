@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from hub.connection import Connection
-from hub.device_socket import Flusher
+from hub.flusher import Flusher
 from hub.registry import Registry
 from shared.bus.message import CONNECTION, EVENT, InvalidMessage, connection_body
 from shared.telemetry.metrics import BUS_MALFORMED

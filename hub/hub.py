@@ -15,7 +15,7 @@ from hub.acks import AckWriter
 from hub.actions import ReadLog
 from hub.connection import Connection
 from hub.counts import Counts
-from hub.device_socket import Flusher
+from hub.flusher import Flusher
 from hub.hold_queue import HoldQueue
 from hub.registry import Registry
 from hub.replay import LogReader

@@ -1,0 +1,37 @@
+"""One write per socket and turn of the loop, however many frames were due."""
+
+import asyncio
+from typing import Protocol
+
+__all__ = ["Flushed", "Flusher"]
+
+
+class Flushed(Protocol):
+    """Something with bytes to write."""
+
+    def flush(self) -> None: ...
+
+
+class Flusher:
+    """Writes what sockets were given during one turn of the loop, one write for each.
+
+    Whoever hands out many frames in one call sets `in_batch` and flushes at its end, which saves the loop a turn.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._dirty: list[Flushed] = []
+        self.in_batch = False
+
+    def add(self, socket: Flushed) -> None:
+        """The socket has something to write; it asks once until it is flushed."""
+        if not self._dirty and not self.in_batch:
+            self._loop.call_soon(self.flush)
+        self._dirty.append(socket)
+
+    def flush(self) -> None:
+        """Write now; a batch is over."""
+        self.in_batch = False
+        dirty, self._dirty = self._dirty, []
+        for socket in dirty:
+            socket.flush()
