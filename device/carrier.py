@@ -1,7 +1,7 @@
 """Carries frames, pages and acks between the network and the session: the tasks, and nothing that decides.
 
-One task keeps a socket, one reads pages by REST while there is none, one posts acks, one ticks; each socket has a
-reader and a writer. All of them look at the same session and route, and wait for one signal that something changed.
+One task keeps a socket, two go the way round by REST while there is none, one ticks; each socket has a reader and a
+writer. All of them look at the same session and route, and wait for one signal that something changed.
 Whatever one of them cannot go on after ends the group, and with it the client.
 """
 
@@ -20,28 +20,27 @@ from device.actions import (
     NoticeSaid,
     Ping,
     PostAck,
-    ResetSaid,
     Said,
     SendAck,
     ack_frame,
 )
 from device.addresses import same_origin, socket_url
+from device.changes import Changes
 from device.credential import Credential
 from device.errors import ClientClosed, ProtocolRefused, Refused, Replaced, Revoked, TransportError, Unreachable
 from device.link import Link, LinkClosed, open_link
 from device.positions import Ledger
-from device.rest import PageTooLarge, Rest
+from device.rest import Rest
 from device.route import Route
 from device.session import Session
 from device.timing import Timing
+from device.way_round import WayRound
 from shared.clock import monotonic
 from shared.protocol.close_codes import CloseCode, Return
-from shared.protocol.position import Position
 
 __all__ = ["Carrier"]
 
 _log = logging.getLogger("fleetwire.device")
-_PAGE_EVENTS = 100
 
 
 @dataclass
@@ -87,8 +86,19 @@ class Carrier:
         self._moving = False
         self._settling = False
         self._renew = False
-        self._post: Position | None = None
-        self._signal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changes = Changes(self.changed, tick_max_s=self.timing.tick_max_s)
+        self._way_round: WayRound | None = None
+        if self.rest is not None:
+            self._way_round = WayRound(
+                rest=self.rest,
+                session=self.session,
+                route=self.route,
+                ledger=self.ledger,
+                timing=self.timing,
+                changes=self._changes,
+                do=self.do,
+                trouble=self._trouble,
+            )
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -97,9 +107,9 @@ class Carrier:
             self._group = group
             group.create_task(self._keep_socket())
             group.create_task(self._tick())
-            if self.rest is not None:
-                group.create_task(self._read_pages(self.rest))
-                group.create_task(self._post_acks(self.rest))
+            if self._way_round is not None:
+                group.create_task(self._way_round.read_pages())
+                group.create_task(self._way_round.post_acks())
 
     def do(self, actions: Iterable[Action]) -> None:
         """Perform what the session decided. Never waits: what takes time is left to the task that does it."""
@@ -107,8 +117,8 @@ class Carrier:
             match action:
                 case SendAck(number, seq):
                     self._outbox(number, ack=seq)
-                case PostAck(position):
-                    self._post = position
+                case PostAck(position) if self._way_round is not None:
+                    self._way_round.to_post = position
                 case Ping(number):
                     self._outbox(number, ping=True)
                 case CloseLink(number, code, reason, abort):
@@ -128,10 +138,7 @@ class Carrier:
 
     def notify(self) -> None:
         """Something changed: wake whoever waits for it."""
-        if not self._signal.done():
-            self._signal.set_result(None)
-        self._signal = asyncio.get_running_loop().create_future()
-        self.changed()
+        self._changes.notify()
 
     async def settle(self) -> None:
         """Send what is finished to the server and close the sockets, within the closing time. The last thing before the
@@ -143,10 +150,10 @@ class Carrier:
             self._outbox(wire.number, close=(CloseCode.NORMAL, "done"))
         try:
             async with asyncio.timeout(2 * self.timing.close_s):
-                if self._post is not None and self.rest is not None:
-                    await self._post_one(self.rest)
+                if self._way_round is not None:
+                    await self._way_round.post()
                 while self._wires:
-                    await asyncio.wait([self._signal])
+                    await self._changes.wait()
         except (TimeoutError, TransportError):
             _log.debug("the last ack may not have arrived; it is sent first at the next start")
 
@@ -154,7 +161,7 @@ class Carrier:
 
     async def _keep_socket(self) -> None:
         while True:
-            await self._until(lambda: None if self.session.live else self.route.socket_due)
+            await self._changes.until(lambda: None if self.session.live else self.route.socket_due)
             await self._try_socket()
 
     async def _try_socket(self, moved_to: str | None = None) -> None:
@@ -223,7 +230,7 @@ class Carrier:
             try:
                 while True:
                     while self.session.room == 0 and wire.close is None:
-                        await asyncio.wait([self._signal])
+                        await self._changes.wait()
                     frame = await wire.link.receive()
                     self.do(self.session.on_frame(wire.number, frame, monotonic()))
             except LinkClosed as end:
@@ -310,99 +317,14 @@ class Carrier:
         finally:
             self._moving = False
 
-    # -- REST
-
-    async def _read_pages(self, rest: Rest) -> None:
-        limit, wait_s = _PAGE_EVENTS, 0.0
-        while True:
-            await self._until(lambda: None if self.session.live or self.session.room == 0 else self.route.rest_due)
-            begun, before = monotonic(), self.session.received
-            self.session.use_rest(True)
-            page = asyncio.ensure_future(
-                rest.events(before, limit=max(1, min(limit, self.session.room)), wait_s=wait_s)
-            )
-            try:
-                page.add_done_callback(lambda _: self.notify())
-                while not page.done() and not self.session.live:
-                    await asyncio.wait([self._signal])
-                if not page.done():
-                    wait_s = 0.0
-                    continue  # the socket is back; a page on the way is not needed
-                answer = page.result()
-            except PageTooLarge as error:
-                limit = max(1, limit // 2)
-                self._rest_failed(error)
-                continue
-            except TransportError as error:
-                wait_s = 0.0
-                self._rest_failed(error)
-                continue
-            finally:
-                page.cancel()
-                await asyncio.gather(page, return_exceptions=True)
-            now = monotonic()
-            if isinstance(answer, ResetSaid):
-                self.do(self.session.on_rest_reset(answer.position, answer.reason, now))
-                self._rest_ok(now, idle=False)
-                continue
-            self.do(self.session.on_events_page(answer, now))
-            if answer.events and self.session.received == before:
-                self._rest_failed(Unreachable("a page that does not go on from where it was asked"))
-                continue
-            # An empty page well before its time is a server that shuts down: do not ask it in a circle.
-            early = not answer.events and wait_s > 0 and now - begun < wait_s / 4
-            self._rest_ok(now, idle=early)
-            limit = min(_PAGE_EVENTS, limit * 2)
-            wait_s = 0.0 if answer.more else self.timing.rest_wait_s
-
-    async def _post_acks(self, rest: Rest) -> None:
-        while True:
-            await self._until(lambda: float("-inf") if self._post is not None else None)
-            await self._post_one(rest)
-
-    async def _post_one(self, rest: Rest) -> None:
-        position, self._post = self._post, None
-        if position is None:
-            return
-        held: Position | None = None
-        try:
-            await self.ledger.sync()
-            held = await rest.ack(position)
-        except TransportError as error:
-            self._trouble(f"ack by REST: {error}")
-        self.do(self.session.on_ack_posted(held, monotonic()))
-
-    def _rest_ok(self, now: float, *, idle: bool) -> None:
-        if not self.session.live:
-            self.route.on_rest_ok(now, idle=idle)
-        self.notify()
-
-    def _rest_failed(self, error: TransportError) -> None:
-        self._trouble(f"REST: {error}")
-        if not self.session.live:
-            self.route.on_rest_failed(monotonic(), error.retry_after if isinstance(error, Refused) else None)
-        self.notify()
-
     # -- time
 
     async def _tick(self) -> None:
         while True:
-            await self._until(self.session.next_tick)
+            await self._changes.until(self.session.next_tick)
             self.do(self.session.on_tick(monotonic()))
             # Whatever the session wants, nothing ticks faster than this.
             await asyncio.sleep(0.005)
-
-    async def _until(self, due: Callable[[], float | None]) -> None:
-        """Return when `due()` is reached; it is asked again after every change, and after suspend, which stops
-        timers.
-        """
-        while True:
-            at, now = due(), monotonic()
-            if at is not None and at <= now:
-                return
-            # Without a time only a change counts; with one, no timer is trusted for long.
-            wait_s = None if at is None or at == float("inf") else min(at - now, self.timing.tick_max_s)
-            await asyncio.wait([self._signal], timeout=wait_s)
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         if self._group is None:
