@@ -14,6 +14,7 @@ from shared.backoff import Backoff
 from shared.lifecycle import Stop
 from shared.store import hubs
 from shared.store.errors import StoreError
+from shared.store.log import APPEND_STATEMENTS
 from shared.store.pool import Pool
 
 __all__ = ["StoreProbe", "open_pool_when_there"]
@@ -56,7 +57,7 @@ async def open_pool_when_there(settings: Settings, stop: Stop, probe: StoreProbe
     backoff = Backoff(rand, base=0.2, cap=3.0)
     while not stop.requested:
         try:
-            pool = await settings.open_pool("api")
+            pool = await settings.open_pool("api", prepared=APPEND_STATEMENTS)
         except StoreError as error:
             _log.warning("waiting for the database", detail=str(error))
             probe.saw("the database is not there yet")

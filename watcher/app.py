@@ -36,7 +36,7 @@ from watcher.leases import LeaseKeeper, LeaseTimes, Replaced
 from watcher.look import Looker
 from watcher.ownership import Ownership
 from watcher.record import PAGE_STATEMENTS, Recorded, Recorder
-from watcher.settings import WatcherSettings
+from watcher.settings import Settings
 from watcher.tasks import end
 from watcher.tree import WatchedTree
 
@@ -58,7 +58,7 @@ def feeds_of_root(root_name: str) -> list[feeds.Feed]:
 class _Parts:
     """What one watcher is made of."""
 
-    settings: WatcherSettings
+    settings: Settings
     pool: Pool
     redis: Redis
     publisher: Publisher
@@ -89,7 +89,7 @@ class _Parts:
         return Readiness(not reasons, tuple(reasons), detail)
 
 
-def _build(settings: WatcherSettings, pool: Pool, root_feeds: list[feeds.Feed], rand: Random) -> _Parts:
+def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: Random) -> _Parts:
     partitions = {feed.feed_id: feed.partition for feed in root_feeds if feed.partition is not None}
     redis = open_redis(settings.redis_url, deadline_s=settings.redis_deadline_s, connections=4, name="watcher-leases")
     publisher = Publisher(settings.redis_url, name="watcher-publisher")
@@ -162,7 +162,7 @@ def _build(settings: WatcherSettings, pool: Pool, root_feeds: list[feeds.Feed], 
     )
 
 
-def _inotify(settings: WatcherSettings) -> Inotify | None:
+def _inotify(settings: Settings) -> Inotify | None:
     if settings.notices == "poll":
         return None
     try:
@@ -172,7 +172,7 @@ def _inotify(settings: WatcherSettings) -> Inotify | None:
         return None
 
 
-async def serve(settings: WatcherSettings, stop: lifecycle.Stop) -> int:
+async def serve(settings: Settings, stop: lifecycle.Stop) -> int:
     """Run until `stop`: finish the pages, give the leases back, flush the hints, go."""
     rand = SystemRandom()
     pool = await _until_it_works(
@@ -264,7 +264,7 @@ async def _until_it_works(
 def main() -> int:
     """The process: settings from the environment, exit status for the shell."""
     try:
-        settings = load(WatcherSettings, os.environ)
+        settings = load(Settings, os.environ)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return 2

@@ -9,7 +9,7 @@ Order in the transaction: the fence first; then feeds, items, jobs, responses; t
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random, SystemRandom
 from typing import Final
 from uuid import UUID
@@ -153,6 +153,9 @@ class Recorder:
 
     async def _record(self, connection: Connection, feed_id: str, page: Page) -> "tuple[Recorded, _Appending]":
         recorded, appending = Recorded(), _Appending()
+        # Given once for all tries: when only the answer to a commit was lost, the page is recorded again, and a file
+        # that was removed and put again would be announced again.
+        page.seen = [one if one.identity else replace(one, identity=self._new_id()) for one in page.seen]
         if page.scanned:
             await feeds.scanned(connection, feed_id)
         if page.gone:
@@ -189,7 +192,7 @@ class Recorder:
         now = clock.monotonic()
         new = [
             jobs.NewJob(
-                job_id=self._new_id(),
+                job_id=one.identity or self._new_id(),
                 queue=self._queue,
                 kind=kind_of(one.place.name),
                 device_id=one.place.device_id,
@@ -210,7 +213,7 @@ class Recorder:
     ) -> list[Message]:
         rows = []
         for one in responses:
-            response_id, file_id = self._new_id(), self._new_id()
+            response_id, file_id = one.identity or self._new_id(), self._new_id()
             event = response_ready(
                 event_id=self._new_id(),
                 file_id=file_id,

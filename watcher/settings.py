@@ -27,7 +27,7 @@ def _host_name() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatcherSettings(DatabaseSettings, RedisSettings, CloudSettings, OpsSettings, LogSettings):
+class Settings(DatabaseSettings, RedisSettings, CloudSettings, OpsSettings, LogSettings):
     """All settings of the process."""
 
     name: str = setting(

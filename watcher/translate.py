@@ -42,6 +42,7 @@ class Seen:
     """A file with its content's hash. `racy`: it was written so lately that its time may not show a later write.
 
     `live`: the operating system told of it; `fresh`: it was removed before; `baseline`: the first scan came upon it.
+    `identity` is the id of the job or response that it becomes, the same however often it is recorded.
     """
 
     place: Place
@@ -52,6 +53,7 @@ class Seen:
     fresh: bool = False
     baseline: bool = False
     noticed_at: float = 0.0
+    identity: UUID | None = None
 
 
 class Verdict(Enum):

@@ -22,6 +22,7 @@ from shared.cloud.local import LocalStore
 from shared.cloud.threads import FileThreads
 from shared.lifecycle import Stop
 from shared.settings import SettingsError, load
+from shared.store import jobs, log, responses
 from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
@@ -64,7 +65,10 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         closing.push_async_callback(threads.close)
         scratch = await threads.run(str(settings.scratch), Scratch, settings.scratch)
         closing.push_async_callback(threads.run_always, "", scratch.close)
-        pool = await settings.open_pool(settings.name)
+        pool = await settings.open_pool(
+            settings.name,
+            prepared=(*jobs.TRANSACTION_STATEMENTS, *responses.TRANSACTION_STATEMENTS, *log.APPEND_STATEMENTS),
+        )
         closing.push_async_callback(pool.close, timeout_s=2.0)
         publisher = Publisher(settings.redis_url, name=settings.name)
         publishing = asyncio.create_task(publisher.run(), name="publisher")

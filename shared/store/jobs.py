@@ -8,7 +8,7 @@ history, which the database keeps append-only.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from shared.store import log, responses
@@ -16,6 +16,7 @@ from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 
 __all__ = [
+    "TRANSACTION_STATEMENTS",
     "Cancelled",
     "Claimed",
     "Depth",
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 _SQL = statements("jobs")
+
+TRANSACTION_STATEMENTS: Final = (_SQL["claim"], _SQL["finish"])
+"""What a worker's transactions run, for every connection to know before they hold locks."""
 
 JobStatus = Literal["queued", "running", "done", "retry", "dead", "cancelled"]
 

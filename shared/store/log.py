@@ -13,6 +13,7 @@ from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 
 __all__ = [
+    "APPEND_STATEMENTS",
     "Appended",
     "NewEvent",
     "Page",
@@ -30,6 +31,9 @@ __all__ = [
 
 _SQL = statements("log")
 _IDENTITY_SQL = statements("log_identity")
+
+APPEND_STATEMENTS: Final = (_SQL["append"], _SQL["known_keys"])
+"""What an append runs, for every connection to know before a transaction holds locks."""
 
 READ_MAX_BYTES: Final = 8 * 1024 * 1024
 DEDUPE_KEY_MAX_LENGTH: Final = 256

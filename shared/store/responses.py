@@ -5,15 +5,18 @@ left, and the watcher knows from the row that the files there are ours and annou
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from shared.store.pool import Connection
 from shared.store.queries import statements
 
-__all__ = ["Completion", "NewFile", "Request", "Reserve", "complete", "reserve"]
+__all__ = ["TRANSACTION_STATEMENTS", "Completion", "NewFile", "Request", "Reserve", "complete", "reserve"]
 
 _SQL = statements("responses")
+
+TRANSACTION_STATEMENTS: Final = tuple(_SQL[name] for name in ("reserve", "reserved", "complete", "add_files"))
+"""What a worker's transactions run, for every connection to know before they hold locks."""
 
 
 class Request(NamedTuple):

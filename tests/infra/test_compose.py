@@ -17,8 +17,8 @@ from infra.cli import app
 from infra.command_settings import CommandSettings
 from infra.docker.prepare import FOLDER, prepare
 from shared.settings import load
-from watcher.settings import WatcherSettings
-from worker.settings import WorkerSettings
+from watcher.settings import Settings as WatcherSettings
+from worker.settings import Settings as WorkerSettings
 
 TOP = Path(__file__).parents[2]
 NAME = r"^[a-z0-9][a-z0-9._-]*$"

@@ -15,7 +15,7 @@ import httpx
 
 from shared.lifecycle import Stop
 from watcher.app import serve
-from watcher.settings import WatcherSettings
+from watcher.settings import Settings
 from watcher.tasks import end
 
 # The usual numbers divided by twenty.
@@ -53,7 +53,7 @@ class Rig:
         self.redis_url = redis_url
         self.db = connection
 
-    def settings(self, **changes: Any) -> WatcherSettings:
+    def settings(self, **changes: Any) -> Settings:
         given: dict[str, Any] = {
             "database_url": self.database_url,
             "redis_url": self.redis_url,
@@ -62,7 +62,7 @@ class Rig:
             "ops_port": 0,
             "redis_deadline_s": 0.2,
         }
-        return WatcherSettings(**(given | QUICK | changes))
+        return Settings(**(given | QUICK | changes))
 
     def environment(self, **changes: str) -> dict[str, str]:
         given = {
@@ -138,7 +138,7 @@ class Rig:
 class InLoop:
     """A watcher in the test's loop."""
 
-    def __init__(self, settings: WatcherSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._stop = Stop()
         self._task = asyncio.create_task(serve(settings, self._stop))
 

@@ -55,7 +55,7 @@ async def book(database_url: str) -> AsyncIterator[Book]:
     await pool.close()
 
 
-def seen(path: str, sha256: str = "1" * 64, *, mtime_ns: int = 5, **how: bool) -> Seen:
+def seen(path: str, sha256: str = "1" * 64, *, mtime_ns: int = 5, **how: Any) -> Seen:
     place = locate(path)
     assert isinstance(place, Place)
     return Seen(place, FileStat(11, 7, mtime_ns), sha256, **how)
@@ -101,6 +101,19 @@ async def test_seeing_the_same_again_announces_nothing(book: Book) -> None:
     assert await book.record(seen("Requests/truck-7/a", mtime_ns=6)) == [Verdict.TOUCHED]
     assert await book.record(seen("Requests/truck-7/a", mtime_ns=6)) == [Verdict.UNCHANGED]
     assert (await book.count("jobs"), await book.count("events")) == (1, 1)
+
+
+async def test_a_page_that_is_recorded_again_because_the_answer_to_its_commit_was_lost_announces_nothing_twice(
+    book: Book,
+) -> None:
+    page = Page(seen=[seen("Requests/truck-7/a", fresh=True), seen("Responses/truck-7/r", fresh=True)])
+    for _ in range(2):
+        await book.recorder.page(FEED, book.term, page)
+    assert [await book.count(table) for table in ("jobs", "job_status", "responses", "response_files", "events")] == [
+        1
+    ] * 5
+    await book.record(seen("Requests/truck-7/a", fresh=True), seen("Responses/truck-7/r", fresh=True))
+    assert [await book.count(table) for table in ("jobs", "events")] == [2, 2], "put again, it is another file"
 
 
 async def test_changed_content_is_announced_again(book: Book) -> None:

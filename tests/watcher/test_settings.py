@@ -3,7 +3,7 @@
 import pytest
 
 from shared.settings import SettingsError, load
-from watcher.settings import WatcherSettings
+from watcher.settings import Settings
 
 GIVEN = {
     "FLEETWIRE_DATABASE_URL": "postgresql://u:secret@localhost/db",
@@ -13,7 +13,7 @@ GIVEN = {
 
 
 def test_the_usual_numbers() -> None:
-    settings = load(WatcherSettings, GIVEN)
+    settings = load(Settings, GIVEN)
     assert (settings.heartbeat_s, settings.trust_s, settings.lease_s) == (10.0, 20.0, 30.0)
     assert (settings.settle_s, settings.rescan_s, settings.ops_port) == (0.05, 60.0, 9201)
     assert settings.name
@@ -34,7 +34,7 @@ def test_the_usual_numbers() -> None:
 )
 def test_what_cannot_be_is_refused_with_the_variables_name(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match=variable):
-        load(WatcherSettings, GIVEN | {variable: value})
+        load(Settings, GIVEN | {variable: value})
 
 
 def test_everything_can_run_twenty_times_faster() -> None:
@@ -45,4 +45,4 @@ def test_everything_can_run_twenty_times_faster() -> None:
         "FLEETWIRE_WATCHER_MEMBERSHIP_S": "0.025",
         "FLEETWIRE_WATCHER_SILENCE_S": "0.75",
     }
-    assert load(WatcherSettings, GIVEN | quick).lease_s == 1.5
+    assert load(Settings, GIVEN | quick).lease_s == 1.5

@@ -69,6 +69,9 @@ WITH input AS (
 ), recorded AS (
     INSERT INTO responses (response_id, device_id, store, folder, outcome, event_id, completed_at)
     SELECT i.response_id, i.device_id, $11, i.folder, 'ready', i.event_id, clock_timestamp() FROM input i
+    ON CONFLICT (response_id) DO NOTHING
+    RETURNING response_id
 )
 INSERT INTO response_files (file_id, response_id, device_id, store, path, name, size, sha256, content_type)
-SELECT i.file_id, i.response_id, i.device_id, $11, i.path, i.name, i.size, i.sha256, i.content_type FROM input i
+SELECT i.file_id, i.response_id, i.device_id, $11, i.path, i.name, i.size, i.sha256, i.content_type
+FROM input i JOIN recorded USING (response_id)

@@ -1,5 +1,6 @@
 -- name: insert
--- Queue jobs and begin their histories. Part of the transaction that recorded the files they are for.
+-- Queue jobs and begin their histories. Part of the transaction that recorded the files they are for. One that is there was
+-- queued by an earlier try, of which only the answer was lost.
 WITH input AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
                          $9::text[], $10::double precision[], $11::text[])
@@ -9,6 +10,7 @@ WITH input AS (
     SELECT i.job_id, i.queue, i.kind, i.device_id, i.store, i.path, i.name, i.size, i.content_version,
            clock_timestamp() - make_interval(secs => i.detected_age), i.traceparent
     FROM input i
+    ON CONFLICT (job_id) DO NOTHING
     RETURNING job_id
 )
 INSERT INTO job_status (job_id, status) SELECT job_id, 'queued' FROM made
