@@ -29,6 +29,11 @@ __all__ = ["Envelope"]
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _GONE: Final = 499  # in logs and metrics only: nobody was there to answer
 _ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+# What says nothing when it goes well: it is counted, and each event brings several of them.
+_QUIET_ROUTES: Final = frozenset(
+    {"/", "/health", "/ready", "/api/v1/files/{file_id}", "/api/v1/devices/{device_id}/connection"}
+)
+_SLOW_S: Final = 1.0
 _BY_STATUS: Final = {404: "not-found", 405: "method-not-allowed"}
 
 _log = structlog.get_logger(__name__)
@@ -147,7 +152,8 @@ def _account(method: str, trace: Trace, exchange: _Exchange, seconds: float) -> 
     about = {"device_id": trace.device_id} if trace.device_id else {}
     if trace.subject and trace.subject != trace.device_id:
         about["subject"] = trace.subject
-    log = _log.debug if trace.route in ("/health", "/ready") else _log.info
+    probe = trace.route in ("/health", "/ready")
+    log = _log.debug if probe or (trace.route in _QUIET_ROUTES and status < 400 and seconds < _SLOW_S) else _log.info
     log(
         "request",
         method=method,

@@ -44,6 +44,7 @@ _log = structlog.get_logger(__name__)
 # Slices of what one disk read gave: a stalled reader holds one read and one slice, and each slice shows progress.
 _SLICE: Final = 64 * 1024
 _GONE: Final = 499
+_SLOW_S: Final = 1.0
 _METHODS: Final = ("GET", "HEAD", "PUT")
 _PRIVATE: Final = {
     "Cache-Control": "private, no-store",
@@ -278,7 +279,10 @@ class _Exchange:
         if self._path is not None:
             fields["path"] = self._path
         duration_ms = round(seconds * 1000, 1)
-        _log.info("request", method=method, status=self.status or _GONE, duration_ms=duration_ms, **fields)
+        # Downloads that went well say nothing: they are counted.
+        quiet = method in ("GET", "HEAD") and 0 < self.status < 400 and seconds < _SLOW_S
+        log = _log.debug if quiet else _log.info
+        log("request", method=method, status=self.status or _GONE, duration_ms=duration_ms, **fields)
 
     async def _wait_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

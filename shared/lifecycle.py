@@ -24,6 +24,7 @@ __all__ = ["PARENT_PID_VARIABLE", "Stop", "die_with_parent", "raise_open_file_li
 
 PARENT_PID_VARIABLE: Final = "FLEETWIRE_PARENT_PID"
 OPEN_FILES_MAX: Final = 1_048_576
+OPEN_FILES_LOW: Final = 4096
 _PR_SET_PDEATHSIG: Final = 1
 
 _log = structlog.get_logger(__name__)
@@ -113,7 +114,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def raise_open_file_limit() -> tuple[int, int]:
-    """Raise the soft limit of open files to the hard one and say what was allowed.
+    """Raise the soft limit of open files to the hard one and say what was allowed, aloud when it is little.
 
     Returns (soft, hard); -1 is no limit.
     """
@@ -123,7 +124,9 @@ def raise_open_file_limit() -> tuple[int, int]:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    _log.info("open files allowed", allowed=soft, hard_limit=hard)
+    low = soft != resource.RLIM_INFINITY and soft < OPEN_FILES_LOW
+    say = _log.warning if low else _log.debug
+    say("open files allowed", allowed=soft, hard_limit=hard)
     return soft, hard
 
 

@@ -30,6 +30,7 @@ _log = structlog.get_logger(__name__)
 class _Held:
     job: Claimed
     queue: str
+    claimed_at: float
     trusted_until: float
     task: "asyncio.Task[None] | None" = None
     lost: bool = False
@@ -69,7 +70,7 @@ class HeldJobs:
 
     def add(self, job: Claimed, queue: str, *, claimed_at: float, task: "asyncio.Task[None]") -> None:
         """A job claimed by a statement that was sent at `claimed_at` (this object's clock)."""
-        self._held[job.job_id] = _Held(job, queue, claimed_at + self._trust_s, task)
+        self._held[job.job_id] = _Held(job, queue, claimed_at, claimed_at + self._trust_s, task)
         WORKER_RUNNING.set(len(self._held))
 
     def remove(self, job: Claimed) -> None:
@@ -79,6 +80,11 @@ class HeldJobs:
             del self._held[job.job_id]
             WORKER_RUNNING.set(len(self._held))
             self._changed.set()
+
+    def seconds_since_due(self, job: Claimed) -> float:
+        """How long ago this attempt of the job was due: it waited, was claimed, and is at work since."""
+        one = self._held.get(job.job_id)
+        return job.waited_s + (self._clock() - one.claimed_at if one is not None else 0.0)
 
     def is_lost(self, job: Claimed) -> bool:
         """Whether the heartbeat found the job to be another's."""

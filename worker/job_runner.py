@@ -79,7 +79,6 @@ class JobRunner:
 
     async def run(self, job: Claimed, queue: str) -> None:
         """One attempt, to whatever end."""
-        began = wall()
         try:
             await self._attempt(job, queue)
         except LeaseLost as error:
@@ -94,7 +93,6 @@ class JobRunner:
         except Exception as error:  # noqa: BLE001 - ours: it costs this attempt and is seen in the log
             _log.exception("attempt failed unexpectedly")
             await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"[:500]))
-        _log.debug("attempt over", seconds=round(wall() - began, 3))
 
     async def _attempt(self, job: Claimed, queue: str) -> None:
         store = self._stores.get(job.store)
@@ -130,11 +128,13 @@ class JobRunner:
         WORKER_FINISHED.labels(queue, self._kind(document.handler), document.outcome).inc()
         _log.info(
             "job done",
+            request=job.name,
             outcome=document.outcome,
             handler=document.handler,
             files=len(document.files),
             adopted=adopted,
             attempt=job.attempt,
+            total_ms=round(self._held.seconds_since_due(job) * 1000),
         )
 
     async def _handle(self, job: Claimed, folder: JobFolder) -> Done:

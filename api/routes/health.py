@@ -1,4 +1,4 @@
-"""The public health paths say a status word and nothing else; reasons are on the operations port."""
+"""What anybody may ask: which paths there are, and a status word; reasons are on the operations port."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,11 @@ __all__ = ["health_resources"]
 
 
 def health_resources(guard: Guard, is_ready: Callable[[], bool]) -> list[Resource]:
-    """`/health`: the loop runs. `/ready`: requests may be sent here."""
+    """`/`: where to look. `/health`: the loop runs. `/ready`: requests may be sent here."""
+
+    async def index(call: Call) -> Response:
+        del call
+        return json_answer({"service": "fleetwire api", "paths": ["/health", "/ready", "/api/v1/"]})
 
     async def health(call: Call) -> Response:
         del call
@@ -22,6 +26,7 @@ def health_resources(guard: Guard, is_ready: Callable[[], bool]) -> list[Resourc
         return json_answer({"status": "ready"}) if is_ready() else json_answer({"status": "not ready"}, 503)
 
     return [
+        Resource(guard, "/", {"GET": Operation(index)}),
         Resource(guard, "/health", {"GET": Operation(health)}),
         Resource(guard, "/ready", {"GET": Operation(ready)}),
     ]

@@ -277,4 +277,5 @@ class SlotReader:
         self._subscriptions.on_disconnected()
         if connection is not None:
             connection.abort()
-            self._on_connection(False)
+            if not self._closed.is_set():  # what we end ourselves puts nothing in doubt
+                self._on_connection(False)

@@ -66,7 +66,7 @@ def is_loopback(host: str) -> bool:
 
 
 class OpsServer:
-    """`/health`, `/ready`, `/metrics` and the process's own control routes."""
+    """`/health`, `/ready`, `/metrics` and the process's own control routes; `/` lists them."""
 
     def __init__(
         self,
@@ -88,8 +88,11 @@ class OpsServer:
         self._process = process
         self._readiness = readiness
         self._token = token
+        own = [route.path for route in routes if isinstance(route, Route)]
+        self._paths = ["/health", "/ready", "/metrics", *own]
         app = Starlette(
             routes=[
+                Route("/", self._index),
                 Route("/health", self._health),
                 Route("/ready", self._ready),
                 Route("/metrics", self._metrics),
@@ -111,6 +114,10 @@ class OpsServer:
     async def close(self) -> None:
         """Answer nothing more."""
         await self._server.close()
+
+    async def _index(self, request: Request) -> Response:
+        del request
+        return JSONResponse({"process": self._process, "paths": self._paths})
 
     async def _health(self, request: Request) -> Response:
         del request

@@ -99,9 +99,24 @@ async def test_each_request_has_one_line_with_its_id_template_and_duration() -> 
     assert "xxx" not in str(lines)
 
 
+async def test_connecting_and_fetching_files_are_logged_when_they_go_wrong(api: RunningApi) -> None:
+    device = api.device("truck-7")
+    with capture_logs() as lines:
+        await device.get("/api/v1/devices/truck-7")
+        await device.get("/api/v1/files/none")
+        await device.get("/")
+    levels = [(line["route"], line["log_level"]) for line in lines if line["event"] == "request"]
+    assert levels == [
+        ("/api/v1/devices/{device_id}", "info"),
+        ("/api/v1/files/{file_id}", "info"),
+        ("/", "debug"),
+    ]
+
+
 async def test_errors_of_the_server_itself_are_problems_too(api: RunningApi) -> None:
     device = api.device("truck-7")
-    problem(await device.get("/"), 404, "not-found")
+    assert (await device.get("/")).json()["paths"] == ["/health", "/ready", "/api/v1/"]
+    problem(await device.get("/api"), 404, "not-found")
     problem(await device.get("/api/v1/devices/truck-7"), 403, "forbidden")
     problem(await device.get("/api/v1/devices"), 404, "not-found")
     answer = await device.delete("/api/v1/devices/truck-7/acks")

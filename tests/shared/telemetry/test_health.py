@@ -58,6 +58,14 @@ async def test_alive_and_ready_are_two_questions() -> None:
         assert "fleetwire_process_ready 0.0" in (await client.get("/metrics")).text
 
 
+async def test_the_root_lists_what_is_there() -> None:
+    async with ops() as client:
+        assert (await client.get("/")).json() == {
+            "process": "hub-1",
+            "paths": ["/health", "/ready", "/metrics", "/control/drain"],
+        }
+
+
 async def test_a_ready_process_says_so() -> None:
     async with ops() as client:
         assert (await client.get("/ready")).status_code == 200
@@ -74,7 +82,7 @@ async def test_with_a_token_only_status_words_are_open() -> None:
         assert (await client.get("/health")).status_code == 200
         assert "private" not in (await client.get("/ready")).text
         assert "private" in (await client.get("/ready", headers=bearer(TOKEN))).text
-        for path in ("/metrics", "/control/drain", "/nothing"):
+        for path in ("/", "/metrics", "/control/drain", "/nothing"):
             for headers in ({}, bearer("x" * 20), bearer(TOKEN + "x"), {"Authorization": f"Basic {TOKEN}"}):
                 assert (await client.get(path, headers=headers)).status_code == 401, (path, headers)
         assert (await client.get("/metrics", headers=bearer(TOKEN))).status_code == 200
