@@ -20,13 +20,13 @@ class Patience:
     """How long to bear each silence, in seconds or heartbeats."""
 
     welcome_s: float = 4.0
-    silence_heartbeats: float = 2.5
+    silence_heartbeats: float = 1.45
     still_working_s: float = 15.0
 
     @property
     def ping_heartbeats(self) -> float:
-        """Half-way between the first heartbeat that is missed and giving up."""
-        return (1.0 + self.silence_heartbeats) / 2.0
+        """Soon after the first heartbeat that is missed: the answer has most of the time until giving up."""
+        return 1.0 + (self.silence_heartbeats - 1.0) / 5.0
 
 
 @dataclass(slots=True)

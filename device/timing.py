@@ -19,7 +19,7 @@ class Timing:
     stable_s: float = 5.0  # a socket that lived this long starts the backoff anew
     flapping_s: float = 30.0  # after 4103: REST for this long to twice this long
     retry_after_max_s: float = 60.0  # a longer wish of the server is cut to this
-    silence_heartbeats: float = 2.5  # heartbeats without an inbound byte until the socket counts as dead
+    silence_heartbeats: float = 1.45  # heartbeats without an inbound byte until the socket counts as dead: 29 s
     still_working_s: float = 15.0  # a body that takes longer is said to be working this often
     request_s: float = 10.0  # one REST request
     rest_wait_s: float = 20.0  # long-poll

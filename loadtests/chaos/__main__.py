@@ -150,6 +150,8 @@ def run(faults: Sequence[Fault], *, devices: int, rate: float, console: Console,
                 console.print(f"[bold]{fault.name}[/bold] …", end=" ")
                 note = fault.do(machine)
                 report = fleet.report()
+                time.sleep(2)
+                after = fleet.report()["latency"]
                 slowest = {
                     name: late
                     for name, late in report["slowest_ms"].items()
@@ -158,12 +160,13 @@ def run(faults: Sequence[Fault], *, devices: int, rate: float, console: Console,
                 others = max(slowest.values(), default=0.0)
                 step = {
                     "fault": fault.name, "others_max_ms": round(others), "latency": report["latency"],
+                    "after": after,
                     "states": report["states"], "resets": report["resets"], "failed": report["failed"], **note.facts,
                 }  # fmt: skip
                 steps.append(step)
                 console.print(
                     f"others waited at most {others / 1000:.2f} s, p50 {report['latency']['p50_ms']:.0f} ms "
-                    f"{note.facts or ''} {dict(report['states'])}"
+                    f"{note.facts or ''} {dict(report['states'])}, then p99 {after['p99_ms']:.0f} ms"
                 )
             flow.stop()
             caught_up = fleet.wait_for("count", flow.count, CATCH_UP_S)

@@ -7,10 +7,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import Final
+from uuid import uuid4
 
 import asyncpg
 
+from loadtests.driver.fleet import Fleet, FleetOptions
 from loadtests.machine import Machine
 
 __all__ = ["FAULTS", "Fault", "Note"]
@@ -135,9 +138,11 @@ def _kill_worker_before_commit(machine: Machine) -> Note:
 
 def _redis_killed(machine: Machine) -> Note:
     """No Redis for 30 s: killed again each time it comes back."""
-    end = time.monotonic() + REDIS_S
-    kills = 0
-    while time.monotonic() < end:
+    start = time.monotonic()
+    kills, newcomer_s = 0, None
+    while time.monotonic() < start + REDIS_S:
+        if newcomer_s is None and time.monotonic() > start + REDIS_S / 3:
+            newcomer_s = _newcomer(machine)
         pid = machine.pids().get("valkey")
         if pid is not None:
             machine.kill("valkey")
@@ -145,15 +150,34 @@ def _redis_killed(machine: Machine) -> Note:
         time.sleep(0.1)
     machine.pid("valkey")
     time.sleep(3)
-    return Note(everyone=True, facts={"kills": kills})
+    return Note(everyone=True, facts={"kills": kills, "newcomer_welcomed_s": newcomer_s})
 
 
 def _redis_paused(machine: Machine) -> Note:
     pid = machine.pause("valkey")
-    time.sleep(REDIS_S)
+    time.sleep(REDIS_S / 3)
+    newcomer_s = _newcomer(machine)
+    time.sleep(REDIS_S * 2 / 3)
     machine.resume(pid)
     time.sleep(3)
-    return Note(everyone=True)
+    return Note(everyone=True, facts={"newcomer_welcomed_s": newcomer_s})
+
+
+def _newcomer(machine: Machine) -> float | None:
+    """Seconds until a device that nobody knew is welcomed; None when it is not, within 15 s."""
+    name = f"newcomer-{uuid4().hex[:8]}"
+    address = f"{machine.hubs[0]}/v1/socket", machine.token(name, "device", device_class="truck")
+
+    async def work() -> float | None:
+        fleet = Fleet([name], lambda _: address, FleetOptions(jitter_s=0.02), Random(1))
+        start = time.monotonic()
+        fleet.start_all()
+        welcomed = await fleet.all_welcomed(15)
+        took = time.monotonic() - start
+        await fleet.stop()
+        return round(took, 2) if welcomed else None
+
+    return asyncio.run(work())
 
 
 def _redis_flushed(machine: Machine) -> Note:
