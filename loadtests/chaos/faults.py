@@ -87,7 +87,7 @@ def _pause(name: str, *, inside_transaction: bool = False) -> Callable[[Machine]
 def _pause_inside(machine: Machine, name: str) -> int | None:
     """Stop a process while it has a transaction open. None when that could not be hit."""
     asked = (
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state = 'idle in transaction' "
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE $1 AND state = 'idle in transaction' "
         "AND xact_start < clock_timestamp() - interval '20 ms'"
     )
 
@@ -97,7 +97,7 @@ def _pause_inside(machine: Machine, name: str) -> int | None:
             for _ in range(_TRIES):
                 pid = machine.pause(name)
                 await asyncio.sleep(0.05)  # what was on its way to Postgres has arrived
-                if await connection.fetchval(asked, f"fleetwire-{name}"):
+                if await connection.fetchval(asked, f"fleetwire-{name.split('-')[0]}%"):
                     return pid
                 machine.resume(pid)
                 await asyncio.sleep(0.05)
