@@ -97,7 +97,7 @@ def _pause_inside(machine: Machine, name: str) -> int | None:
             for _ in range(_TRIES):
                 pid = machine.pause(name)
                 await asyncio.sleep(0.05)  # what was on its way to Postgres has arrived
-                if await connection.fetchval(asked, f"fleetwire-{name.split('-')[0]}%"):
+                if await connection.fetchval(asked, f"fleetwire-{name.partition('-')[0]}%"):
                     return pid
                 machine.resume(pid)
                 await asyncio.sleep(0.05)
