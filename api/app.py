@@ -35,7 +35,7 @@ from api.store_probe import StoreProbe, open_pool_when_there
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
 from shared.bus.publisher import Publisher
-from shared.lifecycle import Stop
+from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
 from shared.signed_urls import SignedUrls
 from shared.store.pool import Pool
@@ -103,12 +103,12 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(polls.run(), name="long polls"),
         }
-        leaving.push_async_callback(_cancelled, loops)
+        leaving.push_async_callback(cancelled, loops)
         leaving.push_async_callback(publisher.close)
         await server.start()
         loops.add(asyncio.create_task(probe.run(pool, settings.probe_s, rand), name="store probe"))
         _log.info("api accepts", host=settings.host, port=server.port, ops_port=ops.port)
-        failed = await _until_stop_or_failure(stop, loops)
+        failed = await until_stop_or_failure(stop, loops)
 
         _log.info("api leaves", in_flight=envelope.in_flight, waiting=polls.waiting)
         probe.leave()
@@ -166,20 +166,3 @@ def _server(envelope: Envelope, settings: Settings) -> AsgiServer:
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_s,
     )
-
-
-async def _until_stop_or_failure(stop: Stop, loops: set[asyncio.Task[None]]) -> bool:
-    """Whether one of the loops that must never end did."""
-    wish = asyncio.create_task(stop.wait(), name="stop")
-    done, _ = await asyncio.wait({wish, *loops}, return_when=asyncio.FIRST_COMPLETED)
-    wish.cancel()
-    for task in done - {wish}:
-        error = None if task.cancelled() else task.exception()
-        _log.error("a loop of the process ended", loop=task.get_name(), exc_info=error)
-    return bool(done - {wish})
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks, timeout=2.0)

@@ -36,7 +36,7 @@ from shared.bus.canary import Canary
 from shared.bus.canary_judge import BusState
 from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
-from shared.lifecycle import Stop
+from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
 from shared.store.errors import StoreError
 from shared.store.hubs import HubRow
@@ -108,13 +108,13 @@ async def serve(
         leaving.push_async_callback(pool.close, timeout_s=2.0)
         parts = _Parts(settings, keys, pool=pool, watch=watch, gate=gate, states=states, rand=rand)
         loops = {asyncio.create_task(loop, name=name) for name, loop in parts.loops().items()}
-        leaving.push_async_callback(_cancelled, loops)
+        leaving.push_async_callback(cancelled, loops)
         await parts.endpoint.start()
         leaving.callback(parts.endpoint.close)
         gate.phase = "open"
         on_running(Running(parts.endpoint.port, ops.port, parts.hub, gate, parts.canary, parts.sweeper))
         _log.info("hub takes devices", host=settings.host, port=parts.endpoint.port, ops_port=ops.port)
-        failed = await _until_stop_or_failure(stop, loops)
+        failed = await until_stop_or_failure(stop, loops)
         await parts.leave()
         return 1 if failed else 0
 
@@ -284,20 +284,3 @@ async def _open_pool_when_there(settings: Settings, stop: Stop, watch: StoreWatc
             watch.answered()
             return pool
     return None
-
-
-async def _until_stop_or_failure(stop: Stop, loops: set[asyncio.Task[None]]) -> bool:
-    """Whether one of the loops that must never end did."""
-    wish = asyncio.create_task(stop.wait(), name="stop")
-    done, _ = await asyncio.wait({wish, *loops}, return_when=asyncio.FIRST_COMPLETED)
-    wish.cancel()
-    for task in done - {wish}:
-        error = None if task.cancelled() else task.exception()
-        _log.error("a loop of the hub ended", loop=task.get_name(), exc_info=error)
-    return bool(done - {wish})
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks, timeout=2.0)

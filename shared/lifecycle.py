@@ -20,7 +20,15 @@ import structlog
 
 from shared.clock import monotonic
 
-__all__ = ["PARENT_PID_VARIABLE", "Stop", "die_with_parent", "raise_open_file_limit", "run"]
+__all__ = [
+    "PARENT_PID_VARIABLE",
+    "Stop",
+    "cancelled",
+    "die_with_parent",
+    "raise_open_file_limit",
+    "run",
+    "until_stop_or_failure",
+]
 
 PARENT_PID_VARIABLE: Final = "FLEETWIRE_PARENT_PID"
 OPEN_FILES_MAX: Final = 1_048_576
@@ -63,6 +71,24 @@ class Stop:
         except TimeoutError:
             pass
         return self._event.is_set()
+
+
+async def until_stop_or_failure(stop: Stop, loops: set[asyncio.Task[None]]) -> bool:
+    """Wait for the wish to end. Whether one of the loops that must never end did so first."""
+    wish = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait({wish, *loops}, return_when=asyncio.FIRST_COMPLETED)
+    wish.cancel()
+    for task in done - {wish}:
+        error = None if task.cancelled() else task.exception()
+        _log.error("a loop of the process ended", loop=task.get_name(), exc_info=error)
+    return bool(done - {wish})
+
+
+async def cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel them and wait for at most 2 s until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=2.0)
 
 
 def run(main: Callable[[Stop], Coroutine[Any, Any, int | None]], *, environ: Mapping[str, str] | None = None) -> int:
