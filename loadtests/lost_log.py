@@ -60,12 +60,19 @@ def with_postgres_down(machine: Machine, data: Path, change: Any) -> None:
     os.kill(machine.process.pid, signal.SIGSTOP)
     try:
         pid = machine.kill("postgres")
-        while Path(f"/proc/{pid}/exe").exists() and "postgres" in os.path.realpath(f"/proc/{pid}/exe"):
+        while _runs(pid):
             time.sleep(0.02)
         time.sleep(0.5)  # its children see that it is gone
         change(data)
     finally:
         os.kill(machine.process.pid, signal.SIGCONT)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:  # gone, or only its entry is left until its parent asks
+        return False
 
 
 def copy_aside(data: Path) -> None:
