@@ -70,7 +70,7 @@ def with_postgres_down(machine: Machine, data: Path, change: Any) -> None:
 
 def _runs(pid: int) -> bool:
     try:
-        return bool(os.readlink(f"/proc/{pid}/exe"))
+        return bool(Path(f"/proc/{pid}/exe").readlink())
     except OSError:  # gone, or only its entry is left until its parent asks
         return False
 
