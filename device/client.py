@@ -3,7 +3,7 @@
     async with Client("truck-7", api="https://fleet.example", token=token, folder=Path("state")) as client:
         async for event in client:
             for file in event.files:
-                await client.download(file, Path("inbox"))
+                await client.download(file, Path("inbox") / event.id)
 
 When the body of event n ends and the loop comes round, n is finished, and acked soon after. If the body raises (or the
 process dies in it), n is not finished: the next loop, in this run or the next, is given n again with `redelivered=True`

@@ -61,6 +61,9 @@ class Downloads:
         Raises DownloadError, or TransportError when several tries in a row brought nothing.
         """
         target = folder / check_file_name(file.name)
+        # Asked before anything is made: a file in the way costs no transfer, and leaves no part file behind.
+        if await asyncio.to_thread(_is_there, target, file) and not _Part.path_of(folder, file).exists():
+            return target
         part = await asyncio.to_thread(_Part.open, folder, file)
         try:
             if await asyncio.to_thread(_is_there, target, file):
@@ -163,11 +166,15 @@ class _Part:
         self.size = 0
         self._hash: _Hash = sha256()
 
+    @staticmethod
+    def path_of(folder: Path, file: ResponseFile) -> Path:
+        return folder / f".{sha256(file.file_id.encode()).hexdigest()[:32]}.part"
+
     @classmethod
     def open(cls, folder: Path, file: ResponseFile) -> "_Part":
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f".{sha256(file.file_id.encode()).hexdigest()[:32]}.part"
+            path = cls.path_of(folder, file)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise DownloadError(f"{folder}: {error.strerror}") from error

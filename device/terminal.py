@@ -7,6 +7,7 @@ control characters.
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,14 @@ __all__ = ["main"]
 
 _STEM_MAX_BYTES: Final = 120
 _SHOWN_MAX: Final = 300
+_DOCUMENT: Final = "response.json"
+_DOCUMENT_MAX_BYTES: Final = 1024 * 1024
+_WORDS: Final = {
+    State.CONNECTING: "connecting",
+    State.LIVE: "live: events come over the socket",
+    State.REST: "no socket: events come by REST",
+    State.OFFLINE: "offline: trying again",
+}
 _STYLES: Final = {
     State.CONNECTING: "yellow",
     State.LIVE: "green",
@@ -82,6 +91,7 @@ def main(
         except DeviceError as error:
             screen.line("ended", str(error), "red")
             return 1
+        screen.line("ended", "what was finished is acked", "dim")
     return 0
 
 
@@ -133,6 +143,8 @@ async def _save(client: Client, screen: "_Screen", event: Event, folder: Path) -
             screen.line("  not saved", f"{file.name}: {error}", "red")
         else:
             screen.line("  saved", f"{path} ({file.size} bytes, checked)", "green")
+            if file.name == _DOCUMENT and file.size <= _DOCUMENT_MAX_BYTES:
+                screen.outcome(await asyncio.to_thread(path.read_bytes))
 
 
 async def _fetch(client: Client, file: ResponseFile, place: Path) -> Path:
@@ -192,16 +204,31 @@ class _Screen:
             parts.append(f"for {request['name']}")
         if isinstance(event.data.get("reason"), str):
             parts.append(f"reason: {event.data['reason']}")
+        elif event.data and not event.data.get("files"):
+            parts.append(json.dumps(event.data, ensure_ascii=False, separators=(",", ":")))
         if event.redelivered:
             parts.append("(given again)")
         self.line(event.type or "event", "  ".join(parts), "bold")
 
+    def outcome(self, document: bytes) -> None:
+        """What the server could not do with the request, from the response's own document."""
+        try:
+            said = json.loads(document)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(said, dict) or said.get("outcome") in (None, "processed"):
+            return
+        detail = said.get("detail")
+        self.line(f"  {said['outcome']}", detail if isinstance(detail, str) else "", "yellow")
+
     def state(self, change: StateChange) -> None:
         if self._status is not None:
             self._status.update(Text(f"{self._name}: {change.state.value}", _STYLES[change.state]))
+        if change.state is State.CLOSED:
+            return  # how it ended is said once, by who knows
         # A live socket needs no reason; the others say what was last in the way.
         detail = "" if change.state is State.LIVE else change.detail
-        self.line(change.state.value, detail, _STYLES[change.state])
+        self.line(_WORDS[change.state], detail, _STYLES[change.state])
 
     def reset(self, reset: Reset) -> None:
         text = f"events before {reset.position} are gone ({reset.reason}); going on from there"

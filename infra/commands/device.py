@@ -18,7 +18,7 @@ from shared.clock import wall
 from shared.protocol.ids import check_device_id, device_class_problem
 from shared.settings import load
 
-__all__ = ["device_token", "make_request_folder", "run"]
+__all__ = ["device_token", "run"]
 
 TOKEN_LIFETIME_S: Final = 3600.0
 
@@ -42,7 +42,7 @@ def run(
     folder = _device_folder(settings.home, device_id)
     inbox = inbox or folder / "inbox"
     make_directory(inbox, 0o755)
-    if requests := make_request_folder(settings, device_id):
+    if requests := settings.make_request_folder(device_id):
         _tell(f"requests of this device go into {requests}")
     _tell(f"files are saved in {inbox}")
 
@@ -67,16 +67,6 @@ def device_token(settings: CommandSettings, device_id: str, device_class: str) -
         )
 
     return make
-
-
-def make_request_folder(settings: CommandSettings, device_id: str) -> Path | None:
-    """Where files for this device are dropped, when the cloud folder is on this machine."""
-    running = settings.running
-    if running is None or not Path(running.cloud).is_dir():
-        return None
-    folder = Path(running.cloud) / "Requests" / device_id
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _device_folder(home: Home, device_id: str) -> Path:

@@ -21,7 +21,7 @@ from device.errors import DeviceError
 from device.event import Event
 from device.route import State
 from infra.command_settings import CommandSettings
-from infra.commands.device import device_token, make_request_folder
+from infra.commands.device import device_token
 from infra.commands.errors import CommandFailed
 from infra.demo.bus_times import listening
 from infra.demo.waterfall import Stages, read_stages, render
@@ -76,7 +76,7 @@ async def _run(settings: CommandSettings, parts: list[Part], addresses: tuple[st
             for part in parts:
                 await devices.ensure(pool, part.device_id, part.device_class)
                 # Made now, so that the folder is watched by the time the file is moved into it.
-                make_request_folder(settings, part.device_id)
+                settings.make_request_folder(part.device_id)
             async with listening(redis_url, [part.device_id for part in parts]) as published:
                 await _play_all(settings, parts, api, folder)
             stages = [await _finish(pool, part, published) for part in parts]
@@ -130,7 +130,7 @@ async def _play(settings: CommandSettings, part: Part, api: str, folder: Path) -
 
 async def _drop_when_live(settings: CommandSettings, part: Part) -> None:
     await part.live.wait()
-    requests = make_request_folder(settings, part.device_id)
+    requests = settings.make_request_folder(part.device_id)
     if requests is None:
         raise CommandFailed("the demonstration needs the cloud folder of a Fleetwire that runs on this machine")
     sample = _FILES / part.sample

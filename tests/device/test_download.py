@@ -140,6 +140,8 @@ async def test_another_file_of_that_name_is_left_alone(fleet: Fleet, downloads: 
     with pytest.raises(FileDiffers):
         await downloads.fetch(said(fleet), tmp_path)
     assert not (tmp_path / "elsewhere").exists()
+    assert parts(tmp_path) == []
+    assert fleet.requests == []
 
 
 async def test_a_file_that_appears_meanwhile_is_left_alone(fleet: Fleet, downloads: Downloads, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -92,6 +93,37 @@ async def test_arguments_and_endings_have_their_codes(fleet: Fleet, tmp_path: Pa
     code, out = await run(fleet, tmp_path, token="wrong")
     assert code == 1
     assert "token" in out
+
+
+async def test_a_request_that_could_not_be_read_is_said_with_the_reason(fleet: Fleet, tmp_path: Path) -> None:
+    answers: list[object] = [
+        {"outcome": "unreadable", "detail": "the JPEG data is damaged\x1b[2J"},
+        {"outcome": "processed", "detail": "never shown"},
+        {"outcome": ["odd"], "detail": 5},
+        [],
+    ]
+    for number, answer in enumerate(answers):
+        document = fleet.file("response.json", json.dumps(answer).encode(), file_id=f"answer-{number}")
+        await fleet.publish(1, data=ready(fleet, job_id=f"job-{number}", files=[document]))
+    deep = fleet.file("response.json", b"[" * 5000, file_id="deep")
+    await fleet.publish(1, data=ready(fleet, job_id="job-deep", files=[deep]))
+    code, out = await run(fleet, tmp_path, count=5)
+    assert code == 0
+    assert "  unreadable  the JPEG data is damaged\N{REPLACEMENT CHARACTER}[2J\n" in out
+    assert "never shown" not in out
+    assert fleet.acked == 5
+
+
+async def test_an_event_without_files_shows_its_data_and_the_end_is_said_once(fleet: Fleet, tmp_path: Path) -> None:
+    await fleet.publish(1, data={"hello": "you", "n": 1})
+    code, out = await run(fleet, tmp_path, count=1)
+    assert code == 0
+    assert 'ResponseReady  1:1  event-1  {"hello":"you","n":1}\n' in out
+    assert out.splitlines()[-1].endswith("ended  what was finished is acked")
+    assert out.count("ended") + out.count("closed") == 1
+    code, out = await run(fleet, tmp_path, token="wrong")
+    assert code == 1
+    assert out.count("ended") + out.count("closed") == 1
 
 
 PROCESS = """
