@@ -36,6 +36,7 @@ LOOKS_AT_ONCE: Final = 100
 PAGE_MAX: Final = 500
 _FOLDERS_MAX: Final = 1000
 _BASELINE_MARGIN_S: Final = 1.0
+_STRANGERS_MAX: Final = 1000
 _IDLE_S: Final = 60.0
 
 
@@ -90,6 +91,7 @@ class FeedLoop:
         self._page = Page()
         self._large: dict[str, asyncio.Task[None]] = {}
         self._arrivals = False
+        self._strangers: set[str] = set()
         self._began = asyncio.Event()
         self._baselined = False
         self._baseline_until = 0.0
@@ -301,6 +303,8 @@ class FeedLoop:
             WATCHER_FILES.labels(verdict.value).inc()
             if seen.live and verdict is Verdict.ANNOUNCED:
                 WATCHER_SEEN_SECONDS.observe(now - seen.noticed_at)
+            if verdict is Verdict.WAITING:
+                self._say_stranger(seen.place.device_id)
         if page.gone:
             WATCHER_FILES.labels("gone").inc(len(page.gone))
         if page.scanned:
@@ -310,6 +314,14 @@ class FeedLoop:
                 self._baselined = True
                 self._baseline_until = now + _BASELINE_MARGIN_S if self._tools.take_baseline else 0.0
         self._finished(page)
+
+    def _say_stranger(self, device_id: str) -> None:
+        """Once for each device and term: its other files wait for the same thing."""
+        if device_id in self._strangers or len(self._strangers) >= _STRANGERS_MAX:
+            return
+        self._strangers.add(device_id)
+        mend = f"fleetwire token --device {device_id}"
+        _log.warning("files wait for a device that nobody registered", device_id=device_id, mend=mend)
 
     def _finished(self, page: Page) -> None:
         now = clock.monotonic()

@@ -220,7 +220,9 @@ async def test_a_file_deleted_and_put_again_is_new_and_one_touched_is_not(rig: R
     )
 
 
-async def test_files_of_an_unknown_device_are_kept_and_taken_up_when_it_exists(rig: Rig, watch: Watch) -> None:
+async def test_files_of_an_unknown_device_are_kept_and_taken_up_when_it_exists(
+    rig: Rig, watch: Watch, capfd: pytest.CaptureFixture[str]
+) -> None:
     watch()
     await rig.scanned()
     rig.put("Requests/truck-9/early.csv")
@@ -234,6 +236,9 @@ async def test_files_of_an_unknown_device_are_kept_and_taken_up_when_it_exists(r
     await rig.add_device("truck-9")
     await expect_jobs(rig, "Requests/truck-9/early.csv")
     await expect_announced(rig, "early.pdf")
+    said = "".join(capfd.readouterr())
+    assert said.count("files wait for a device that nobody registered") == 1
+    assert "fleetwire token --device truck-9" in said
 
 
 async def test_bad_names_links_and_pipes_are_refused_and_stop_nothing(
