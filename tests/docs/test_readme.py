@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -79,7 +78,8 @@ def test_the_example_takes_two_responses_with_files_of_the_same_names(machine: M
         try:
             wait_for(device, lambda: len(list(tmp_path.glob("inbox/*/response.json"))) == 2)
         finally:
-            device.send_signal(signal.SIGINT)
+            # Not SIGINT, which is ignored by what a shell in the background has started.
+            device.terminate()
             said, _ = device.communicate(timeout=20)
     assert said.count("ResponseReady {") == 2
     assert len(list(tmp_path.glob("inbox/*/summary.json"))) == 2
