@@ -23,6 +23,7 @@ from websockets.typing import Subprotocol
 
 PROTOCOL = Subprotocol("fleetwire.v1")
 CONFIG = Path(__file__).parents[2] / "infra" / "haproxy" / "haproxy.cfg"
+SESSIONS = 'haproxy_backend_current_sessions{proxy="hubs"} '
 HAPROXY = shutil.which("haproxy") or "/usr/sbin/haproxy"
 
 pytestmark = pytest.mark.skipif(not Path(HAPROXY).exists(), reason="haproxy is not installed (apt-get install haproxy)")
@@ -101,10 +102,21 @@ class Proxy:
             proxy=None,
         )
 
-    async def hub_of(self, device: str, hub: str | None = None) -> str:
-        """Which hub the device comes to."""
+    async def hub_of(self, device: str, hub: str | None = None, *, beside: int = 0) -> str:
+        """Which hub the device comes to `beside` so many. The load is bounded, so one that is still leaving counts."""
+        await self.until_sessions(beside)
         async with self.connect(device, hub) as connection:
             return str(await connection.recv())
+
+    async def until_sessions(self, count: int) -> None:
+        """Until the proxy has seen the end of the others."""
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client, asyncio.timeout(15):
+            while True:
+                metrics = (await client.get(f"http://127.0.0.1:{self.ops_port}/metrics")).text
+                [line] = [one for one in metrics.splitlines() if one.startswith(SESSIONS)]
+                if int(line.removeprefix(SESSIONS)) == count:
+                    return
+                await asyncio.sleep(0.01)
 
     async def is_up(self, name: str) -> bool:
         """What the proxy's health checks say of a hub."""
@@ -199,8 +211,8 @@ async def test_a_hub_that_is_not_ready_gets_no_new_device_and_keeps_those_it_has
         proxy.hubs["hub-1"].ready = False
         await proxy.until_up("hub-1", False)
         for n in range(10):
-            assert await proxy.hub_of(f"truck-{n}") == "hub-2"
-        assert await proxy.hub_of("truck-1", hub="hub-1") == "hub-2"
+            assert await proxy.hub_of(f"truck-{n}", beside=1) == "hub-2"
+        assert await proxy.hub_of("truck-1", hub="hub-1", beside=1) == "hub-2"
         await old.send("still there")
         assert await old.recv() == "still there"
     # With few sockets the bound on a hub's share would decide, so the old one is closed first.
@@ -219,7 +231,7 @@ async def test_no_hub_gets_much_more_than_its_share_even_if_all_devices_hash_to_
         names = Counter([str(await connection.recv()) for connection in opened])
         assert names["hub-1"] <= 1.25 * len(at_one) / 2 + 1, names
         # The bound is for those that come by hash; a hub that is named says itself when it is full.
-        assert await proxy.hub_of(at_one[0], hub="hub-1") == "hub-1"
+        assert await proxy.hub_of(at_one[0], hub="hub-1", beside=len(at_one)) == "hub-1"
 
 
 async def test_what_device_and_hub_say_to_each_other_is_passed_on_unchanged(proxy: Proxy) -> None:
