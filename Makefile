@@ -2,7 +2,7 @@
 # Another Python: make PYTHON=/usr/bin/python3 up
 
 .POSIX:
-.PHONY: help up test check format bench bench-scale chaos soak lock runtime dev clean
+.PHONY: help up test check format bench chaos soak lock runtime dev clean
 
 PYTHON ?=
 BIN = .venv/bin
@@ -42,9 +42,6 @@ format: dev
 
 bench: dev
 	@$(BIN)/python -m loadtests.bench $(ARGS)
-
-bench-scale: dev
-	@$(BIN)/python -m loadtests.bench_scale $(ARGS)
 
 chaos: dev
 	@$(BIN)/python -m loadtests.chaos --schedules $(SCHEDULES) $(ARGS)
