@@ -26,7 +26,7 @@ __all__ = [
     "resume",
 ]
 
-# A log restored from a copy lags by a few epochs. Believing any number would let one device spend the epochs of all.
+# A log restored from a copy lags by a few epochs. Believing any number would let a device spend all it has at once.
 EPOCH_LEAD_MAX: Final = 1000
 
 
