@@ -41,6 +41,7 @@ class Disk:
         self._root: Root | None = None
         self._former: deque[Root] = deque()
         self._listing: tuple[float, DeviceFolders] | None = None
+        self._forgotten = 0
         self._lock = asyncio.Lock()
         self.problem: str | None = "not opened yet"
         """Why the root cannot be used now, for people; None when it can."""
@@ -73,6 +74,7 @@ class Disk:
         async with self._lock:
             now = clock.monotonic()
             if self._listing is None or now - self._listing[0] > _LISTING_STANDS_S:
+                forgotten = self._forgotten
                 try:
                     listing = await self._threads.run(str(self._path), self._list)
                 except Exception as error:
@@ -80,14 +82,19 @@ class Disk:
                     raise
                 if self.problem is not None:
                     _log.info("cloud folder is usable", root=str(self._path))
-                self._listing, self.problem = (now, listing), None
+                # A folder that came while the list was made may not be in it: it serves whoever waited for it, who is
+                # told of that folder, but not a feed that is claimed a moment later.
+                self._listing = (now, listing) if forgotten == self._forgotten else None
+                self.problem = None
                 for refused in listing.refused:
                     self._on_refused(refused)
+                return listing
             return self._listing[1]
 
     def forget_listing(self) -> None:
         """A device's folder came or went."""
         self._listing = None
+        self._forgotten += 1
 
     def close(self) -> None:
         """Give the root up."""

@@ -1,5 +1,7 @@
 """The root folder: listed for all feeds, opened again when it is another one, never made."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,6 +63,31 @@ async def test_one_listing_serves_all_feeds_for_a_moment(opened: Opened) -> None
     (opened.root / "Requests/truck-7").mkdir()
     assert await opened.disk.device_folders() is first
     assert await opened.listed() == {partition_of("truck-7"): ["Requests/truck-7"]}
+
+
+async def test_a_listing_that_was_overtaken_by_a_notice_is_not_kept(opened: Opened) -> None:
+    opened.root.mkdir()
+    await opened.disk.make_areas()
+    listed, noticed = threading.Event(), threading.Event()
+
+    class Slow(WatchedTree):
+        """Holds the listing's thread after the areas were read, as a busy machine does."""
+
+        def watch(self, folder_fd: int, path: str) -> None:
+            super().watch(folder_fd, path)
+            if path == "Responses":
+                listed.set()
+                assert noticed.wait(10)
+
+    disk = Disk(opened.root, Slow(None), opened.threads, on_refused=opened.refused.append)
+    first = asyncio.create_task(disk.device_folders())
+    await asyncio.to_thread(listed.wait, 10)
+    (opened.root / "Requests" / "truck-7").mkdir()
+    disk.forget_listing()
+    noticed.set()
+    assert (await first).by_partition == {}
+    assert (await disk.device_folders()).by_partition == {partition_of("truck-7"): ["Requests/truck-7"]}
+    disk.close()
 
 
 async def test_what_should_not_lie_beside_the_devices_is_said(opened: Opened) -> None:
