@@ -17,7 +17,7 @@ import structlog
 from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
-from shared.bus.message import CANARY, InvalidMessage, decode
+from shared.bus.message import CONNECTION, InvalidMessage, decode
 from shared.bus.names import slot_channel, slot_of_channel
 from shared.bus.subscriptions import Subscriptions
 from shared.clock import monotonic
@@ -69,7 +69,7 @@ class SlotReader:
         self._subscriptions = Subscriptions(linger_s=linger_s)
         self._connection: resp.Connection | None = None
         self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
-        self._on_canary: Callable[[int, bytes], None] = lambda number, run: None
+        self._channels: dict[bytes, OnMessage] = {}
         self._on_connection: Callable[[bool], None] = lambda is_up: None
         self._received = 0
         self._is_changed = False
@@ -116,13 +116,29 @@ class SlotReader:
             self._forget_waiter(channel, confirmed)
         return True
 
+    def acquire_channel(self, channel: bytes, on_message: OnMessage) -> None:
+        """Also read a channel that is no slot's, for example of notices, until `release_channel`.
+
+        Its messages go to its own `on_message`, except events and newer connections: those are about a device wherever
+        they come by. A break is not told: what is published meanwhile is lost.
+        """
+        if channel in self._channels:
+            raise AssertionError(f"{channel!r} is read already")
+        self._channels[channel] = on_message
+        self._subscriptions.acquire(channel, self._clock())
+        self._write_commands()
+
+    def release_channel(self, channel: bytes) -> None:
+        """Read it no more."""
+        del self._channels[channel]
+        self._subscriptions.release(channel, self._clock())
+
     def listen_for_canaries(
         self, channel: bytes, on_canary: Callable[[int, bytes], None], on_connection: Callable[[bool], None]
     ) -> None:
         """Also read the hub's own canary channel, on this very connection. Called once, before `run()`."""
-        self._on_canary = on_canary
         self._on_connection = on_connection
-        self._subscriptions.acquire(channel, self._clock())
+        self.acquire_channel(channel, lambda kind, device_id, epoch, seq, body: on_canary(seq, body))
 
     def reconnect(self, reason: str) -> None:
         """Give this connection up and make another: it looks alive and does not deliver."""
@@ -212,8 +228,7 @@ class SlotReader:
             except InvalidMessage:
                 BUS_MALFORMED.inc()
                 return
-            if message_kind == CANARY:
-                self._on_canary(seq, body)
+            if message_kind > CONNECTION and self._on_channel(push[1], (message_kind, device_id, epoch, seq, body)):
                 return
             self._received += 1
             try:
@@ -229,6 +244,17 @@ class SlotReader:
             if self._subscriptions.on_unsubscribed(push[1], self._clock()):
                 BUS_GAPS.labels("unsubscribed").inc()
                 _log.warning("Redis ended a subscription", channel=push[1])
+
+    def _on_channel(self, channel: bytes, message: tuple[int, str, int, int, bytes]) -> bool:
+        """Whether the channel has a taker of its own. Looked up for rare kinds only: events never pay for it."""
+        on_message = self._channels.get(channel)
+        if on_message is None:
+            return False
+        try:
+            on_message(*message)
+        except Exception:  # noqa: BLE001 - one message must not cost the others their connection
+            _log.exception("a message could not be handled", channel=channel)
+        return True
 
     def _on_reply(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):

@@ -6,7 +6,7 @@ import socket
 import pytest
 import redis.asyncio as redis
 
-from shared.bus.message import EVENT, Message
+from shared.bus.message import CANARY, EVENT, Message
 from shared.bus.names import slot_channel
 from shared.hash_slots import slot_of
 from tests.conftest import ServerFactory
@@ -210,6 +210,40 @@ async def test_a_handler_that_fails_does_not_cost_the_connection(redis_url: str)
         for seq in (1, 2, 3):
             publisher.offer(event(seq))
         await until(lambda: ear.seqs == [1, 3], "the others arrive")
+        assert ear.gaps == []
+
+
+async def test_a_channel_of_its_own_goes_to_its_own_taker_until_released(redis_url: str) -> None:
+    channel, taken = b"fw:{s0}:test-channel", []
+    async with listening(redis_url, linger_s=0.1) as ear, publishing(redis_url) as publisher:
+        ear.reader.acquire(SLOT)
+        ear.reader.acquire_channel(channel, lambda *message: taken.append(message))
+        assert await ear.reader.wait_confirmed(SLOT, 5)
+        await until(lambda: ear.reader._subscriptions.is_confirmed(channel), "the channel is subscribed")
+        publisher.offer_to(channel, Message(CANARY, "all", 0, 1, b"to all"))
+        publisher.offer_to(slot_channel(SLOT), Message(CANARY, DEVICE, 0, 2, b"to the slot"))
+        await until(lambda: bool(taken) and bool(ear.messages), "both arrive")
+        assert taken == [(CANARY, "all", 0, 1, b"to all")]
+        assert ear.messages == [(CANARY, DEVICE, 0, 2, b"to the slot")]
+        ear.reader.release_channel(channel)
+        await until(lambda: "1 wanted" in repr(ear.reader), "the channel is let go of")
+        assert ear.gaps == []
+
+
+async def test_a_taker_that_fails_does_not_cost_the_connection(redis_url: str) -> None:
+    channel, taken = b"fw:{s0}:test-failing", []
+
+    def take(kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
+        taken.append(seq)
+        if seq == 1:
+            raise RuntimeError("a bug")
+
+    async with listening(redis_url) as ear, publishing(redis_url) as publisher:
+        ear.reader.acquire_channel(channel, take)
+        await until(lambda: ear.reader._subscriptions.is_confirmed(channel), "the channel is subscribed")
+        for seq in (1, 2):
+            publisher.offer_to(channel, Message(CANARY, "all", 0, seq, b""))
+        await until(lambda: taken == [1, 2], "both arrive")
         assert ear.gaps == []
 
 
