@@ -1,28 +1,31 @@
-"""Devices by the thousand in one process: connect, take events in order, ack as the SDK does, come back when cut.
+"""Devices by the thousand in one process: connect, take events in order, ack as the SDK does, come back when cut, move
+when told.
 
-Each device is one protocol object and no task. Events are not parsed beyond their seq, their id and the time they were
+Each device is a few small objects and no task. Events are not parsed beyond their seq, their id and the time they were
 sent, which the publisher put into `data` as `sent_ns` (CLOCK_MONOTONIC, shared by all processes of a machine).
+
+Moving is make-before-break, as in the SDK: the second socket is opened beside the first, an event is shown when it is
+the next one whichever socket brings it, acks go by the newest welcomed one, and the hub ends the older.
 """
 
 import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import cast
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
+from loadtests.driver.connection import Connection
 from loadtests.driver.history import History
 from loadtests.driver.latency import Latencies
-from loadtests.driver.wire import CLOSE, PING, PONG, TEXT, FrameReader, handshake, masked_frame
+from loadtests.driver.wire import TEXT, handshake, masked_frame
 from shared.backoff import full_jitter
 
 __all__ = ["Device", "Fleet", "FleetOptions"]
 
-_EVENT = b'{"type":"event","seq":'
 _SENT = b'"sent_ns":'
 _ID = b'"id":"'
 HANDSHAKE_DEADLINE_S = 15.0
@@ -42,7 +45,10 @@ class FleetOptions:
 
 @dataclass
 class Totals:
-    """Counters over all devices of a fleet."""
+    """Counters over all devices of a fleet. `connected` counts sockets, `welcomed` devices with a welcomed one.
+
+    `moves_told` counts `moved` frames, `moves_done` those whose device was welcomed where it was told to go.
+    """
 
     connected: int = 0
     welcomed: int = 0
@@ -50,11 +56,13 @@ class Totals:
     acks: int = 0
     gaps: int = 0
     resets: int = 0
+    moves_told: int = 0
+    moves_done: int = 0
     closes: Counter[int] = field(default_factory=Counter)
     refusals: Counter[int] = field(default_factory=Counter)
 
 
-class Device(asyncio.Protocol):
+class Device:
     """One device over all its connections."""
 
     def __init__(self, fleet: "Fleet", device_id: str) -> None:
@@ -62,82 +70,84 @@ class Device(asyncio.Protocol):
         self.device_id = device_id
         self.epoch = 0
         self.seq = 0
-        self.welcomed = False
+        self.hub = ""  # the one that welcomed it last
         self._unacked = 0
         self._attempt = 0
         self._failures = 0
+        self._dialing = 0
+        self._elsewhere: list[str] = []  # addresses of the newest assignment that were not tried yet
+        self._move_to: str | None = None  # told, and not gone yet
+        self._moving: int | None = None  # the number of the connection that is the move
         self._ack_timer: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
-        self._reader = FrameReader()
-        self._head = b""
-        self._open = False
+        self._connections: dict[int, Connection] = {}
+        self._newest: Connection | None = None  # of the welcomed ones
         self._instance = UUID(int=fleet.rand.getrandbits(128), version=4)
-        self._request = b""
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether events come."""
+        return self._newest is not None
 
     async def connect(self) -> None:
-        """One try to open a socket; failing counts as a lost connection."""
-        url, token = self.fleet.address(self.device_id)
+        """One try to open a socket, where it was told to go or where it is assigned; failing counts as a lost one."""
+        self._dialing += 1
+        try:
+            moved_to, self._move_to = self._move_to, None
+            url = moved_to or await self._address()
+            async with asyncio.timeout(HANDSHAKE_DEADLINE_S), self.fleet.gate:
+                self._attempt += 1
+                number = self._attempt
+                if moved_to is not None:
+                    self._moving = number
+                parts = urlsplit(url)
+                request = handshake(parts.netloc, self._target(url), self.fleet.address(self.device_id)[1])
+                connection = self._connections[number] = Connection(self, number, request, after=(self.epoch, self.seq))
+                try:
+                    await asyncio.get_running_loop().create_connection(
+                        lambda: connection,
+                        parts.hostname or "",
+                        parts.port or (443 if parts.scheme == "wss" else 80),
+                        local_addr=self.fleet.source_address(),
+                    )
+                except BaseException:
+                    self._connections.pop(number, None)
+                    raise
+        except (OSError, TimeoutError):
+            self._dialing -= 1
+            self._come_back()
+        else:
+            self._dialing -= 1
+
+    async def _address(self) -> str:
+        if self.fleet.assign is None:
+            return self.fleet.address(self.device_id)[0]
+        if not self._elsewhere:
+            self._elsewhere = list(await self.fleet.assign(self.device_id))
+        return self._elsewhere.pop(0)
+
+    def _target(self, url: str) -> str:
         parts = urlsplit(url)
-        self._attempt += 1
         after = f"&after={self.epoch}:{self.seq}" if self.epoch else ""
         query = f"device_id={quote(self.device_id)}{after}&instance={self._instance}&attempt={self._attempt}"
-        target = f"{parts.path}?{parts.query + '&' if parts.query else ''}{query}"
-        self._request = handshake(parts.netloc, target, token)
-        self._reader, self._head, self._open, self.welcomed = FrameReader(), b"", False, False
-        try:
-            async with asyncio.timeout(HANDSHAKE_DEADLINE_S), self.fleet.gate:
-                await asyncio.get_running_loop().create_connection(
-                    lambda: self, parts.hostname or "", parts.port or 80, local_addr=self.fleet.source_address()
-                )
-        except (OSError, TimeoutError):
-            self._come_back()
+        return f"{parts.path}?{query}{'&' + parts.query if parts.query else ''}"
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own, not a subclass
-        self._transport.write(self._request)
+    # From its connections
 
-    def data_received(self, data: bytes) -> None:
-        if not self._open:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            status = int(self._head[9:12])
-            if status != 101:
-                self.fleet.totals.refusals[status] += 1
-                if self._transport is not None:
-                    self._transport.abort()
-                return
-            self._open = True
-            self.fleet.totals.connected += 1
-            data, self._head = self._head[end + 4 :], b""
-        for opcode, payload in self._reader.feed(data):
-            if opcode == TEXT:
-                if payload.startswith(_EVENT):
-                    self._on_event(payload)
-                else:
-                    self._on_other(payload)
-            elif opcode == PING:
-                self._write(masked_frame(PONG, payload))
-            elif opcode == CLOSE:
-                self.fleet.totals.closes[int.from_bytes(payload[:2], "big")] += 1
-                self._write(masked_frame(CLOSE, payload[:2]))
+    def on_opened(self, connection: Connection) -> None:
+        """The handshake was answered by 101."""
+        self.fleet.totals.connected += 1
 
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._open:
-            self.fleet.totals.connected -= 1
-        if self.welcomed:
-            self.fleet.totals.welcomed -= 1
-        self._open = self.welcomed = False
-        self._transport = None
-        self._come_back()
-
-    def _on_event(self, payload: bytes) -> None:
-        seq = int(payload[len(_EVENT) : payload.index(b",", len(_EVENT))])
-        if seq != self.seq + 1:
-            self.fleet.totals.gaps += 1
-        self.seq = max(seq, self.seq)
+    def on_event(self, connection: Connection, seq: int, payload: bytes) -> None:
+        """An event; the next one of the device, or one that its other socket has brought already."""
         fleet = self.fleet
+        if connection.seq < seq <= self.seq and seq == connection.seq + 1:
+            connection.seq = seq
+            return
+        # Whatever else a socket repeats or skips is the hub's fault, and the history's to judge.
+        if seq != connection.seq + 1:
+            fleet.totals.gaps += 1
+        connection.seq = max(seq, connection.seq)
+        self.seq = max(seq, self.seq)
         fleet.totals.events += 1
         at = payload.find(_SENT)
         if at >= 0:
@@ -156,43 +166,101 @@ class Device(asyncio.Protocol):
         elif self._ack_timer is None:
             self._ack_timer = fleet.loop.call_later(fleet.options.ack_s, self.ack)
 
-    def _on_other(self, payload: bytes) -> None:
+    def on_frame(self, connection: Connection, payload: bytes) -> None:
+        """Any other text frame."""
         frame = json.loads(payload)
-        if frame["type"] == "welcome":
-            epoch, _, seq = frame["position"].partition(":")
-            if int(epoch) != self.epoch:
+        match frame["type"]:
+            case "welcome":
+                self._on_welcome(connection, frame)
+            case "reset":
+                self.fleet.totals.resets += 1
+                epoch, _, seq = frame["position"].partition(":")
                 self.epoch, self.seq = int(epoch), int(seq)
-            self.welcomed, self._failures = True, 0
-            self.fleet.totals.welcomed += 1
-            if self.seq > frame["acked"]:
-                self._unacked = 1
-                self.ack()
-        elif frame["type"] == "reset":
-            self.fleet.totals.resets += 1
-            epoch, _, seq = frame["position"].partition(":")
+                connection.seq = self.seq
+            case "moved":
+                self._on_moved(connection, frame)
+
+    def on_close_frame(self, connection: Connection, code: int) -> None:
+        """The hub ends this connection."""
+        self.fleet.totals.closes[code] += 1
+
+    def on_lost(self, connection: Connection) -> None:
+        """A connection is gone, or its handshake was refused."""
+        totals = self.fleet.totals
+        if self._connections.pop(connection.number, None) is None:
+            return
+        if connection.open:
+            totals.connected -= 1
+        elif connection.status:
+            totals.refusals[connection.status] += 1
+        if connection is self._newest:
+            self._newest = max(
+                (one for one in self._connections.values() if one.welcomed), key=lambda one: one.number, default=None
+            )
+            if self._newest is None:
+                totals.welcomed -= 1
+        self._come_back()
+
+    def _on_welcome(self, connection: Connection, frame: dict[str, object]) -> None:
+        totals = self.fleet.totals
+        epoch, _, seq = str(frame["position"]).partition(":")
+        if int(epoch) != self.epoch:
             self.epoch, self.seq = int(epoch), int(seq)
+        # Begun lower than it was asked to, it repeats, and is to be seen to.
+        connection.seq = max(int(seq), connection.after[1]) if connection.after[0] == int(epoch) else int(seq)
+        connection.welcomed = True
+        self.hub = str(frame["hub"])
+        self._failures = 0
+        self._elsewhere = []
+        if connection.number == self._moving:
+            self._moving = None
+            totals.moves_done += 1
+        if self._newest is None:
+            totals.welcomed += 1
+        if self._newest is None or connection.number > self._newest.number:
+            self._newest = connection
+        if self.seq > int(str(frame["acked"])):
+            self._unacked = 1
+            self.ack()
+
+    def _on_moved(self, connection: Connection, frame: dict[str, object]) -> None:
+        self.fleet.totals.moves_told += 1
+        if connection is not self._newest or self._move_to is not None:
+            return
+        self._move_to = str(frame["url"])
+        self.fleet.loop.call_later(int(str(frame["after_ms"])) / 1000, self._move)
+
+    def _move(self) -> None:
+        if self._move_to is None:
+            return
+        if self._newest is None or self.fleet.stopping:
+            self._move_to = None  # it comes back by itself
+        else:
+            self.fleet.start(self)
+
+    # What it does
 
     def ack(self) -> None:
-        """Ack everything shown so far."""
+        """Ack everything shown so far, by the newest socket."""
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
-        if self._unacked:
+        if self._unacked and self._newest is not None:
             self._unacked = 0
             self.fleet.totals.acks += 1
-            self._write(masked_frame(TEXT, b'{"type":"ack","seq":%d}' % self.seq))
+            self._newest.write(masked_frame(TEXT, b'{"type":"ack","seq":%d}' % self.seq))
 
     def cut(self) -> None:
-        """Break the connection, as a lost link does."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        """Break its connections, as a lost link does."""
+        for connection in tuple(self._connections.values()):
+            connection.cut()
 
     def _come_back(self) -> None:
-        if self.fleet.stopping:
+        """Unless a socket is open or on its way."""
+        if self.fleet.stopping or self._connections or self._dialing:
+            return
+        if self._elsewhere:  # the assignment named another hub
+            self.fleet.start(self)
             return
         delay = full_jitter(self._failures, self.fleet.rand, base=max(self.fleet.options.jitter_s, 0.02), cap=10.0)
         self._failures += 1
@@ -208,8 +276,14 @@ class Fleet:
         address: Callable[[str], tuple[str, str]],
         options: FleetOptions,
         rand: Random,
+        *,
+        assign: Callable[[str], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
+        """`address` gives a device's socket url and token. With `assign` the urls come from there, best first, asked
+        before every connection but a move; it raises OSError when there is none.
+        """
         self.address = address
+        self.assign = assign
         self.options = options
         self.rand = rand
         self.loop = asyncio.get_running_loop()

@@ -48,7 +48,7 @@ class Connection:
         self.send(type="event", seq=seq, event=event)
 
     def send(self, **frame: Any) -> None:
-        self.socket.send(json.dumps(frame))
+        self.socket.send(json.dumps(frame, separators=(",", ":")))  # as hubs write them
 
     def stay(self) -> None:
         """Take acks until the device leaves."""
