@@ -28,7 +28,7 @@ up: runtime
 	@exec $(BIN)/fleetwire up $(ARGS)
 
 test: dev
-	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS) $(ARGS)
 
 check: dev
 	$(BIN)/ruff format --check .

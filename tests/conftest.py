@@ -23,7 +23,8 @@ from infra.migrations import runner
 from infra.onebox.home import Home
 from infra.onebox.postgres import EmbeddedPostgres
 from infra.onebox.valkey import EmbeddedValkey
-from tests.servers import ServerProcess, free_port, run_apart
+from loadtests.ports import free_port
+from tests.servers import ServerProcess, run_apart
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +43,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `make test` shares the tests out among, each with servers of its own.
+
+    One more than there are cores, since most tests wait; one alone where the servers are given, since they are emptied
+    for each test.
+    """
+    if {"FLEETWIRE_TEST_DATABASE_URL", "FLEETWIRE_TEST_REDIS_URL"} & os.environ.keys():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, 1 + cores)
 
 
 ServerFactory = Callable[..., ServerProcess]

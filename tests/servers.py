@@ -6,7 +6,6 @@ They are children of the test process and die with it, listen on a free port and
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -102,14 +101,6 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:

@@ -20,6 +20,7 @@ import pytest
 
 from api.app import Keys, serve
 from api.settings import Settings
+from loadtests.ports import free_port
 from shared.lifecycle import Stop
 from shared.settings import load
 from shared.store import pool as store_pool
@@ -27,7 +28,6 @@ from shared.store.hubs import HubRow, heartbeat
 from shared.store.log import Appended, NewEvent, append_committed
 from shared.store.pool import Pool
 from shared.tokens import KeyRing
-from tests.servers import free_port
 
 
 def oct_key_set(*kids: str, alg: str = "HS256") -> str:

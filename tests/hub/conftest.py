@@ -23,6 +23,7 @@ from websockets.typing import Subprotocol
 
 from hub.app import Keys, Running, serve
 from hub.settings import Settings
+from loadtests.ports import free_port
 from shared.bus.message import EVENT, Message
 from shared.bus.publisher import Publisher
 from shared.hash_slots import slot_of
@@ -33,7 +34,6 @@ from shared.store import devices, log
 from shared.store.log import Appended, NewEvent
 from shared.store.pool import Pool, open_pool
 from shared.tokens import KeyRing
-from tests.servers import free_port
 
 
 def _key_set(kid: str) -> str:

@@ -46,6 +46,7 @@ class World:
     received: list[int] = field(default_factory=list)
     known_to_device: int = 0
     acked: int = 0
+    believed: int = 0
     acked_at_open: int = 0
     ended: End | None = None
     errors: list[str] = field(default_factory=list)
@@ -57,7 +58,7 @@ class World:
 
     def open(self, heard: int = 0) -> None:
         """The device connects: greeting, session, first actions."""
-        self.known_to_device = self.acked = self.start
+        self.known_to_device = self.acked = self.believed = self.start
         self.acked_at_open = self.cursor
         self.session = Session(
             epoch=self.epoch,
@@ -142,6 +143,8 @@ class World:
     def ack(self, seq: int) -> None:
         """The device acks over the socket."""
         self.acked = max(self.acked, seq)
+        if seq <= self.session.head:
+            self.believed = max(self.believed, seq)
         for sent in [sent for sent in self.in_flight if sent <= seq]:
             del self.in_flight[sent]
         self.perform(self.session.on_ack(seq))
@@ -195,8 +198,10 @@ class World:
                 assert sum(self.in_flight.values()) <= self.limits.max_bytes, "more bytes than the window"
 
     def _passed(self) -> int:
-        """What the session knows to be acked, by whatever way, it may pass over: not what was acked before it began."""
-        return self.session.acked if self.session.acked > self.acked_at_open else self.acked
+        """What the session knows to be acked, by whatever way, it may pass over: not what was acked before it began,
+        and not what an ack above the head that it knew claimed, until the log has said so.
+        """
+        return self.session.acked if self.session.acked > self.acked_at_open else self.believed
 
     def settle(self) -> None:
         """The bus loses the rest; the log, sweeps and the device's acks go on until nothing moves."""

@@ -141,6 +141,19 @@ async def test_arbitrary_bytes_never_raise(chunks: list[bytes]) -> None:
         (masked(Opcode.TEXT, b"\xff" * 300), 1007),
         (masked(Opcode.TEXT, b"\xe2", fin=False) + masked(Opcode.CONT, b"\x28"), 1007),
     ],
+    # Masks are random and a test's name must not be: those who share the tests out among processes go by it.
+    ids=[
+        "not masked",
+        "reserved bit",
+        "reserved opcode",
+        "continues nothing",
+        "long ping",
+        "2 GB",
+        "binary",
+        "not UTF-8",
+        "long, not UTF-8",
+        "not UTF-8 across parts",
+    ],
 )
 async def test_what_breaks_the_protocol_closes_with_its_code(frame: bytes, code: int) -> None:
     socket, owner, transport = opened()

@@ -151,6 +151,23 @@ AnyOrder.TestCase.settings = settings(
 TestAnyOrder = AnyOrder.TestCase
 
 
+def test_an_ack_of_what_only_rest_told_of_counts_from_the_first_page_that_knows_it() -> None:
+    world = World(LIMITS)
+    world.record(10, published=False)
+    world.bodies, bodies = [], world.bodies
+    world.open(heard=1)
+    world.bodies = bodies
+    world.look()
+    for _ in range(80):
+        world.record(10)
+    world.ack_by_rest(2)
+    world.ack(2)
+    world.answer()
+    assert world.received == [1], "the page was of before"
+    world.settle()
+    assert world.received == [1, *range(3, 82)]
+
+
 def test_a_device_that_begins_behind_what_it_had_acked_gets_everything_and_its_cursor_stays() -> None:
     world = World(SMALL)
     for _ in range(60):

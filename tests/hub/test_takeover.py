@@ -2,9 +2,9 @@
 
 import asyncio
 
+from loadtests.ports import free_port
 from shared.store import cursors, devices, hubs
 from tests.hub.conftest import Fleet, StartHub, until
-from tests.servers import free_port
 
 ONE = "0b8a3e3c-7a0a-4a53-9f58-111111111111"
 TWO = "0b8a3e3c-7a0a-4a53-9f58-222222222222"

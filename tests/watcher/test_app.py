@@ -13,9 +13,9 @@ import pytest
 import redis.asyncio
 
 import watcher.app
+from loadtests.ports import free_port
 from shared.telemetry.metrics import WATCHER_REFUSED
 from tests.conftest import ServerFactory
-from tests.servers import free_port
 from tests.watcher.rig import InLoop, Rig, until
 from watcher import inotify
 from watcher.inotify import Event, Inotify

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.ports import free_port
 from shared.bus.job_hints import JobHints
 from shared.cloud.local import LocalStore
 from shared.store import jobs
 from shared.store.pool import open_pool
-from tests.servers import ServerProcess, free_port
+from tests.servers import ServerProcess
 from tests.worker.rig import Cloud, WorkerProcess, until
 
 Start = Callable[..., WorkerProcess]

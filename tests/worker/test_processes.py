@@ -328,7 +328,7 @@ async def test_many_requests_by_two_workers_one_killed_again_and_again(cloud: Cl
 
 
 async def test_the_operations_port_says_when_and_why_it_is_not_ready(cloud: Cloud, worker_process: Start) -> None:
-    from tests.servers import free_port
+    from loadtests.ports import free_port
 
     port = free_port()
     worker = worker_process(ops_port=port)

@@ -17,9 +17,9 @@ from infra.commands.errors import CommandFailed
 from infra.onebox.home import Home
 from infra.onebox.keys import development_keys
 from infra.onebox.running import Running
+from loadtests.ports import free_port
 from shared.keys import read_key_ring
 from shared.settings import SettingsError, load
-from tests.servers import free_port
 
 T = TypeVar("T")
 

@@ -13,8 +13,9 @@ import pytest
 from infra.onebox.errors import HomeRefused, ServerNotReady
 from infra.onebox.home import Home
 from infra.onebox.postgres import EmbeddedPostgres
+from loadtests.ports import free_port
 from tests.infra.onebox.test_spawn import AS_ROOT_ONLY, wait_gone
-from tests.servers import ServerProcess, free_port
+from tests.servers import ServerProcess
 
 
 async def numbers(url: str) -> list[int]:

@@ -13,8 +13,9 @@ from infra.onebox import valkey
 from infra.onebox.errors import ServerMissing, ServerNotReady
 from infra.onebox.home import Home
 from infra.onebox.valkey import EmbeddedValkey
+from loadtests.ports import free_port
 from tests.conftest import ServerFactory
-from tests.servers import ServerProcess, free_port
+from tests.servers import ServerProcess
 
 
 async def test_a_client_without_the_password_is_refused(valkey_server: ServerFactory) -> None:

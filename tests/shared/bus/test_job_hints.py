@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import redis.asyncio as redis
 
+from loadtests.ports import free_port
 from shared.bus.job_hints import STREAM_MAX, JobHintReader, JobHints, Offer
 from shared.bus.names import job_stream
 from tests.conftest import ServerFactory
-from tests.servers import free_port
 from tests.shared.bus.conftest import until
 
 

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
+from loadtests.ports import free_port
 from shared.bus.client import open_redis
 from shared.bus.lease_lock import Held, LeaseLocks
 from shared.bus.names import lease_lock
 from tests.conftest import ServerFactory
-from tests.servers import free_port
 
 NAMES = [f"local/{n}" for n in range(64)]
 

@@ -9,13 +9,13 @@ import pytest
 import redis.asyncio as redis
 from prometheus_client import CollectorRegistry
 
+from loadtests.ports import free_port
 from shared.bus.job_hints import JobHints
 from shared.bus.message import EVENT, Message, decode
 from shared.bus.publisher import Offer, Publisher
 from shared.hash_slots import slot_of
 from shared.telemetry.metrics import REGISTRY
 from tests.conftest import ServerFactory
-from tests.servers import free_port
 from tests.shared.bus.conftest import listening, publishing, until
 
 DEVICE = "truck-7"

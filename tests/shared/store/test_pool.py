@@ -8,9 +8,10 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
+from loadtests.ports import free_port
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.pool import Connection, Pool, open_pool
-from tests.servers import ServerProcess, free_port
+from tests.servers import ServerProcess
 
 
 async def test_a_server_that_is_not_there_is_said_to_be_unavailable() -> None:
