@@ -9,7 +9,7 @@ from typing import IO, Final
 
 from infra.onebox.spawn import launch_arguments
 
-__all__ = ["cpu_seconds", "resident_bytes", "start_python"]
+__all__ = ["cpu_seconds", "resident_bytes", "start_python", "tree_cpu_seconds"]
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -20,6 +20,25 @@ def cpu_seconds(pid: int | None = None) -> float:
     stat = Path(f"/proc/{pid or os.getpid()}/stat").read_text()
     fields = stat[stat.rindex(")") + 2 :].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def tree_cpu_seconds(root: int) -> float:
+    """The same for a process and all below it, those that have ended included."""
+    spent: dict[int, float] = {}
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            fields = stat[stat.rindex(")") + 2 :].split()
+            spent[int(entry.name)] = sum(int(field) for field in fields[11:15]) / _TICK
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = [root]
+    for pid in found:
+        found.extend(children.get(pid, ()))
+    return sum(spent.get(pid, 0.0) for pid in found)
 
 
 def resident_bytes(pid: int) -> int:
