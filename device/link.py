@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.typing import Subprotocol
 
+from device.deflate import DeflateOffer
 from device.errors import ProtocolRefused, Refused, Revoked, Unreachable
 from device.quiet import WIRE_LOG
 from device.rest import problem_detail, problem_type, retry_after_of
@@ -112,13 +112,11 @@ class Link:
 async def open_link(url: str, bearer: str, *, timing: Timing, tls: ssl.SSLContext | None = None) -> Link:
     """Open a socket within the deadline. Raises Unreachable, Refused, Revoked, ProtocolRefused."""
     options: dict[str, Any] = {"ssl": tls or default_tls()} if url.startswith("wss:") else {}
-    # No context is kept between messages, so the hub may share one compressed frame among devices.
-    deflate = ClientPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
     try:
         connection = await _Connect(
             url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
-            extensions=[deflate],
+            extensions=[DeflateOffer()],
             compression=None,
             additional_headers={"Authorization": f"Bearer {bearer}"},
             user_agent_header="fleetwire-device",

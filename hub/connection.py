@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from hub.actions import Actions, End, Hold, ReadLog, RecordAck, Say, SendEvents
+from hub.compression import NEVER, Deflater
 from hub.counts import Counts
 from hub.device_socket import DeviceSocket
 from hub.greeting import Credential, renew
@@ -48,6 +49,8 @@ class Services(Protocol):
     def note_ack(self) -> Callable[[str, int, int], None]: ...
     @property
     def counts(self) -> Counts: ...
+    @property
+    def deflater(self) -> Deflater: ...
     def read_log(self, connection: "Connection", read: ReadLog) -> None: ...
     def hold(self, connection: "Connection") -> None: ...
     def visit_at(self, connection: "Connection", due: float) -> None: ...
@@ -68,6 +71,7 @@ class Connection:
     __slots__ = (
         "_counts",
         "_credential",
+        "_deflate_from",
         "_expires_due",
         "_hub",
         "_next_visit",
@@ -103,6 +107,7 @@ class Connection:
         self._hub = hub
         self._note_ack = hub.note_ack
         self._counts = hub.counts
+        self._deflate_from = hub.deflater.threshold if socket.deflates else NEVER
         self._next_visit = 0.0
         self._expires_due = 0.0
 
@@ -273,7 +278,8 @@ class Connection:
             if isinstance(action, SendEvents):
                 events = action.events
                 for seq, body in events:
-                    self.socket.write(event_bytes(seq, body))
+                    frame = self._hub.deflater.event(seq, body) if len(body) >= self._deflate_from else None
+                    self.socket.write(frame or event_bytes(seq, body))
                 self._counts.sent += len(events)
             elif isinstance(action, RecordAck):
                 self._note_ack(self.device_id, self.session.epoch, action.seq)

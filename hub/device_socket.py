@@ -11,10 +11,11 @@ exactly once.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
+from websockets.extensions import ServerExtensionFactory
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
@@ -97,6 +98,7 @@ class DeviceSocket(asyncio.Protocol):
         on_request: Callable[["DeviceSocket", Request], None],
         limits: SocketLimits,
         census: Census,
+        extensions: Sequence[ServerExtensionFactory] = (),
     ) -> None:
         self.owner = owner
         self._on_request = on_request
@@ -106,7 +108,7 @@ class DeviceSocket(asyncio.Protocol):
         self._flusher = flusher
         self._limits = limits
         self._census = census
-        self._protocol = DeviceServerProtocol()
+        self._protocol = DeviceServerProtocol(extensions)
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._open = False
@@ -124,6 +126,11 @@ class DeviceSocket(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether events may be written."""
         return self._open
+
+    @property
+    def deflates(self) -> bool:
+        """Whether the peer takes compressed frames."""
+        return bool(self._protocol.extensions)
 
     @property
     def is_asking(self) -> bool:

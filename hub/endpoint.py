@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidHeader
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 
+from hub.compression import DeflateFactory
 from hub.connection import Connection, ConnectionTimes
 from hub.device_socket import Census, DeviceSocket, SocketLimits
 from hub.errors import Crowded, HubError, NotAnswered
@@ -105,6 +106,7 @@ class Endpoint:
         self._window = WindowLimits(settings.window_events, settings.window_first_bytes, settings.window_max_bytes)
         self._pulse_times = PulseTimes(settings.heartbeat_s, settings.pong_s)
         self._times = ConnectionTimes(settings.patience_s, settings.patience_s / 6)
+        self._extensions = [DeflateFactory()] if settings.compression else []
         self._nobody = _Nobody(self)
         # Twice, because a device that returns may come before its old socket has gone.
         self._census = Census(2 * settings.capacity + settings.handshakes_max)
@@ -143,6 +145,7 @@ class Endpoint:
             on_request=self._on_request,
             limits=self._socket_limits,
             census=self._census,
+            extensions=self._extensions,
         )
 
     def _on_request(self, socket: DeviceSocket, request: Request) -> None:

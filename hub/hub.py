@@ -13,6 +13,7 @@ import structlog
 
 from hub.acks import AckWriter
 from hub.actions import ReadLog
+from hub.compression import Deflater
 from hub.connection import Connection
 from hub.counts import Counts
 from hub.flusher import Flusher
@@ -69,6 +70,7 @@ class Hub:
         )
         self.note_ack = self.acks.book.note
         self.counts = Counts()
+        self.deflater = Deflater(threshold=settings.compression_min_bytes)
         self.gone = asyncio.Event()
         self.gone.set()
         self._holds = HoldQueue(settings.hold_s, loop)
@@ -129,6 +131,7 @@ class Hub:
             stood_still = now - last > self._tick_s + STANDSTILL_S
             last = now
             self.counts.flush()
+            self.deflater.flush_counts()
             for connection in self._wheel.advance(now):
                 connection.visit(now, stood_still=stood_still)
 

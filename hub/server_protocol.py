@@ -1,9 +1,10 @@
 """The library's sans-I/O protocol as a device socket needs it: small, silent, open about where its parser stands."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final
 
+from websockets.extensions import ServerExtensionFactory
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 from websockets.typing import Subprotocol
@@ -31,8 +32,13 @@ class _BoundaryReader(StreamReader):
 class DeviceServerProtocol(ServerProtocol):
     """Offers `fleetwire.v1`, takes small messages, logs nothing."""
 
-    def __init__(self) -> None:
-        super().__init__(subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=INBOUND_MAX_BYTES, logger=_SILENT)
+    def __init__(self, extensions: Sequence[ServerExtensionFactory]) -> None:
+        super().__init__(
+            extensions=extensions,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            max_size=INBOUND_MAX_BYTES,
+            logger=_SILENT,
+        )
         # Its debug lines would hold tokens.
         self.debug = False
         self.reader: _BoundaryReader = _BoundaryReader()

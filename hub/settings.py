@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from shared.bus.client import RedisSettings
 from shared.keys import TicketKeySettings, TokenKeySettings
-from shared.settings import bounded_float, bounded_int, setting
+from shared.settings import boolean, bounded_float, bounded_int, setting
 from shared.store.settings import DatabaseSettings
 from shared.telemetry.health import OpsSettings, is_loopback
 from shared.telemetry.logs import LogSettings
@@ -68,6 +68,15 @@ class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySetti
     )
     window_max_bytes: int = setting(
         "FLEETWIRE_HUB_WINDOW_MAX_BYTES", 1024 * 1024, help="Most bytes in flight.", parse=bounded_int(1024, 2**24)
+    )
+    compression: bool = setting(
+        "FLEETWIRE_HUB_COMPRESSION", True, help="Devices that offer it get events compressed.", parse=boolean
+    )
+    compression_min_bytes: int = setting(
+        "FLEETWIRE_HUB_COMPRESSION_MIN_BYTES",
+        512,
+        help="Shorter events are never compressed.",
+        parse=bounded_int(64, 2**20),
     )
     heartbeat_s: float = _seconds("FLEETWIRE_HUB_HEARTBEAT_S", 20.0, "Devices are pinged this often.")
     pong_s: float = _seconds("FLEETWIRE_HUB_PONG_S", 8.0, "A ping is answered within this time.")

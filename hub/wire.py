@@ -8,12 +8,14 @@ import re
 from struct import Struct
 from typing import Final
 
-__all__ = ["SHORT_MAX", "ack_of", "event_bytes", "text_bytes"]
+__all__ = ["EVENT_END", "SHORT_MAX", "ack_of", "compressed_head", "event_bytes", "event_prefix", "text_bytes"]
 
 SHORT_MAX: Final = 125
+EVENT_END: Final = b"}"
 _MEDIUM: Final = Struct("!BBH")
 _LONG: Final = Struct("!BBQ")
 _FIN_TEXT: Final = 0x81
+_FIN_TEXT_COMPRESSED: Final = 0xC1
 # As JSON encoders write it, with and without blanks; any other spelling goes through the strict decoder.
 _ACK: Final = re.compile(rb'\{"type": ?"ack", ?"seq": ?(0|[1-9][0-9]{0,14})\}')
 
@@ -29,15 +31,25 @@ def event_bytes(seq: int, body: bytes) -> bytes:
     return b"%b%b%b}" % (_head(len(prefix) + len(body) + 1), prefix, body)
 
 
+def event_prefix(seq: int) -> bytes:
+    """What stands before the body in `event_frame(seq, body)`; `EVENT_END` stands after it."""
+    return b'{"type":"event","seq":%d,"event":' % seq
+
+
+def compressed_head(length: int) -> bytes:
+    """The head of a text frame whose payload is compressed (RFC 7692, section 6: RSV1)."""
+    return _head(length, _FIN_TEXT_COMPRESSED)
+
+
 def ack_of(payload: bytes | bytearray) -> int | None:
     """The seq of an ack frame in its usual spelling, else None."""
     match = _ACK.fullmatch(payload)
     return None if match is None else int(match[1])
 
 
-def _head(length: int) -> bytes:
+def _head(length: int, first: int = _FIN_TEXT) -> bytes:
     if length <= SHORT_MAX:
-        return bytes((_FIN_TEXT, length))
+        return bytes((first, length))
     if length < 65536:
-        return _MEDIUM.pack(_FIN_TEXT, 126, length)
-    return _LONG.pack(_FIN_TEXT, 127, length)
+        return _MEDIUM.pack(first, 126, length)
+    return _LONG.pack(first, 127, length)

@@ -70,6 +70,9 @@ HUB_ACKS = _counter("hub_acks_total", "Ack frames taken.")
 HUB_ACKS_WRITTEN = _counter("hub_acks_written_total", "Cursor rows moved by gathered acks.")
 HUB_BEHIND = _gauge("hub_behind", "Connections whose window is full.")
 HUB_CLOSES = _counter("hub_closes_total", "Sockets closed, by code.", "code")
+HUB_COMPRESSED_BYTES = _counter(
+    "hub_compressed_bytes_total", "Bytes of frames sent compressed, before (in) and after (out).", "side"
+)
 HUB_CONNECTIONS = _gauge("hub_connections", "Open device sockets.")
 HUB_CONNECTION_CAPACITY = _gauge("hub_connection_capacity", "Most device sockets this hub takes.")
 HUB_EVENTS_SENT = _counter("hub_events_sent_total", "Event frames written.", "path")
