@@ -142,6 +142,14 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
 
+async def _as_it_is(_connection: Connection) -> None:
+    """What a connection is asked when it is given back: nothing.
+
+    Nobody leaves anything in a session: settings are the role's or a transaction's, and no statement listens or takes a
+    session's lock. Asking Postgres to clear it doubled what it is asked. asyncpg itself ends a transaction left open.
+    """
+
+
 async def open_pool(
     url: str,
     *,
@@ -178,6 +186,7 @@ async def open_pool(
         max_inactive_connection_lifetime=300.0,
         server_settings={"application_name": f"fleetwire-{name}"},
         init=init,
+        reset=_as_it_is,
     )
     try:
         with _translated():

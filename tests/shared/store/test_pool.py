@@ -136,3 +136,26 @@ async def test_what_a_caller_has_to_judge_stays_itself(pool: Pool) -> None:
         await pool.fetch("INSERT INTO leases (name) VALUES ('a'), ('a')")
     with pytest.raises(asyncpg.DivisionByZeroError):
         await pool.fetch("SELECT 1 / 0")
+
+
+async def test_a_connection_is_given_back_without_asking_postgres_anything(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=2)
+    backend = (await pool.fetch("SELECT pg_backend_pid()"))[0][0]
+    other = await asyncpg.connect(database_url)
+    last = await other.fetchval("SELECT query FROM pg_stat_activity WHERE pid = $1", backend)
+    await other.close()
+    await pool.close()
+    assert last == "SELECT pg_backend_pid()"
+
+
+async def test_a_transaction_left_open_ends_when_the_connection_is_given_back(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=1)
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with pool.acquire() as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("CREATE TEMPORARY TABLE left_open ()")
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("SELECT to_regclass('left_open') IS NULL")
+    await pool.close()
+    assert len(told) == 1  # asyncpg says so, since it is somebody's mistake
