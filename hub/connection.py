@@ -122,8 +122,16 @@ class Connection:
     @property
     def known(self) -> Known:
         """What the sweep compares."""
-        session = self.session
-        return Known(self.device_id, session.epoch, session.head, session.acked, session.conn_term)
+        session, credential = self.session, self._credential
+        return Known(
+            self.device_id,
+            session.epoch,
+            session.head,
+            session.acked,
+            session.conn_term,
+            credential.issued_at,
+            credential.token_id,
+        )
 
     def start(self) -> None:
         """The welcome is written."""
@@ -161,6 +169,12 @@ class Connection:
 
     def on_swept(self, swept: Swept, known: Known) -> None:
         """The sweep found a difference."""
+        if swept.revoked and (known.issued_at, known.token_id) == (
+            self._credential.issued_at,
+            self._credential.token_id,
+        ):
+            self.end(CloseCode.REVOKED)
+            return
         self.perform(
             self.session.on_swept(
                 epoch=swept.epoch,

@@ -239,6 +239,8 @@ class Endpoint:
             self._settings.name,
             credential.ticket_id,
             credential.ticket_expires_at,
+            credential.issued_at,
+            credential.token_id,
         )
         greeted = await self._greeter.greet(greeting)
         if greeted.verdict == "unknown_device":
@@ -389,3 +391,5 @@ def _refused_by_statement(greeted: Greeted) -> Refusal | None:
             return Refusal("older-attempt", "a newer attempt of this instance was here")
         case "unknown_device":
             return Refusal("unavailable", "the device could not be made; try again", reason="device")
+        case "revoked":
+            return Refusal("unauthorized", "the token was revoked", reason="revoked")

@@ -51,7 +51,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a verified token allows on this connection, and until when (Unix seconds)."""
+    """What a verified token allows on this connection, and until when (Unix seconds).
+
+    `issued_at` and `token_id` are those of the bearer token, for a ticket of the token it was made for: by them it is
+    revoked.
+    """
 
     subject: str
     scopes: frozenset[str]
@@ -60,6 +64,8 @@ class Credential:
     key_id: str
     ticket_id: str | None = None
     ticket_expires_at: float | None = None
+    issued_at: float | None = None
+    token_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +225,8 @@ def of_ticket(ticket: Ticket) -> Credential:
         key_id=ticket.key_id,
         ticket_id=ticket.token_id,
         ticket_expires_at=ticket.admission_expires_at,
+        issued_at=ticket.issued_at,
+        token_id=ticket.parent,
     )
 
 
@@ -230,6 +238,8 @@ def of_claims(claims: Claims) -> Credential:
         device_class=claims.device_class,
         expires_at=claims.expires_at,
         key_id=claims.key_id,
+        issued_at=claims.issued_at,
+        token_id=claims.token_id,
     )
 
 

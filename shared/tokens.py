@@ -9,7 +9,7 @@ only verify are given public keys only.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 import jwt
 
@@ -21,6 +21,7 @@ API_AUDIENCE: Final = "fleetwire"
 HUB_AUDIENCE: Final = "hub"
 LEEWAY_S: Final = 1.0
 TOKEN_MAX_BYTES: Final = 8192
+TOKEN_ID_MAX_LENGTH: Final = 128
 
 Scope = Literal["device", "operator", "service"]
 _SCOPES: Final = frozenset({"device", "operator", "service"})
@@ -41,7 +42,11 @@ class InvalidToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified bearer token says. `device_class` comes with device tokens; `expires_at` is Unix seconds."""
+    """What a verified bearer token says. `device_class` comes with device tokens; times are Unix seconds.
+
+    `issued_at` is never later than the moment it was verified, so that a token cannot outlive a revocation by dating
+    itself ahead; None when the token does not say.
+    """
 
     subject: str
     scopes: frozenset[str]
@@ -49,6 +54,7 @@ class Claims:
     expires_at: float
     key_id: str
     token_id: str | None = None
+    issued_at: float | None = None
 
     def allows(self, scope: Scope) -> bool:
         """Whether the token carries this scope."""
@@ -60,6 +66,8 @@ class Ticket:
     """What a verified socket ticket says.
 
     It admits once (`token_id`), until `admission_expires_at`; the connection it opens lives to `session_expires_at`.
+    `parent` is the id of the token that it was made for, if that had one, and `issued_at` is when that token was
+    issued: revoking the token revokes the ticket.
     """
 
     subject: str
@@ -68,6 +76,8 @@ class Ticket:
     admission_expires_at: float
     key_id: str
     token_id: str
+    issued_at: float | None = None
+    parent: str | None = None
 
 
 class KeyRing:
@@ -134,7 +144,8 @@ class KeyRing:
             device_class=device_class if isinstance(device_class, str) else None,
             expires_at=float(payload["exp"]),
             key_id=kid,
-            token_id=token_id if isinstance(token_id, str) else None,
+            token_id=token_id if _is_id(token_id) else None,
+            issued_at=_issued_at(payload.get("iat"), now),
         )
 
     def verify_ticket(self, token: str, *, now: float) -> Ticket:
@@ -144,6 +155,7 @@ class KeyRing:
         if problem := device_id_problem(subject):
             raise InvalidToken("bad_claims", f"sub: {problem}")
         jti, session_exp, device_class = payload.get("jti"), payload.get("session_exp"), payload.get("class")
+        parent = payload.get("tid")
         if not isinstance(jti, str) or not 8 <= len(jti) <= 64:
             raise InvalidToken("bad_claims", "jti must be a string of 8 to 64 characters")
         if not isinstance(session_exp, int | float) or isinstance(session_exp, bool) or session_exp <= now:
@@ -155,6 +167,8 @@ class KeyRing:
             admission_expires_at=float(payload["exp"]),
             key_id=kid,
             token_id=jti,
+            issued_at=_issued_at(payload.get("tiat", payload.get("iat")), now),
+            parent=parent if _is_id(parent) else None,
         )
 
     def mint(
@@ -171,7 +185,8 @@ class KeyRing:
         if unknown := scopes - _SCOPES:
             raise ValueError(f"unknown scope {', '.join(sorted(unknown))}; use {', '.join(sorted(_SCOPES))}")
         payload: dict[str, Any] = {"aud": API_AUDIENCE, "sub": subject, "scope": " ".join(sorted(scopes))}
-        payload |= {"iat": int(now), "exp": int(now + lifetime_s)}
+        # With its milliseconds, so that a token made right after a revocation is seen to be newer.
+        payload |= {"iat": round(now, 3), "exp": int(now + lifetime_s)}
         if device_class is not None:
             payload["class"] = device_class
         if token_id is not None:
@@ -187,14 +202,23 @@ class KeyRing:
         lifetime_s: float,
         session_expires_at: float,
         device_class: str | None = None,
+        parent: str | None = None,
+        parent_issued_at: float | None = None,
     ) -> str:
-        """A ticket that opens one socket within `lifetime_s` (at most 60). Only the API makes them."""
+        """A ticket that opens one socket within `lifetime_s` (at most 60). Only the API makes them.
+
+        `parent` and `parent_issued_at` are of the token it is made for.
+        """
         if not 0 < lifetime_s <= 60:
             raise ValueError("a ticket lives for at most 60 s")
         payload: dict[str, Any] = {"aud": HUB_AUDIENCE, "sub": subject, "jti": token_id, "iat": int(now)}
         payload |= {"exp": int(now + lifetime_s), "session_exp": int(session_expires_at)}
         if device_class is not None:
             payload["class"] = device_class
+        if parent is not None:
+            payload["tid"] = parent
+        # Null, too, says something: the token was one that counts as older than any revocation.
+        payload["tiat"] = parent_issued_at
         return self._encode(payload)
 
     def _encode(self, payload: dict[str, Any]) -> str:
@@ -246,6 +270,16 @@ def _check_times(payload: Mapping[str, Any], now: float) -> None:
         raise InvalidToken("expired", "token has expired")
     if now < not_before - LEEWAY_S:
         raise InvalidToken("not_yet_valid", "token is not valid yet")
+
+
+def _issued_at(value: Any, now: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        return None
+    return min(float(value), now)
+
+
+def _is_id(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and 1 <= len(value) <= TOKEN_ID_MAX_LENGTH and value.isprintable()
 
 
 def _subject(payload: Mapping[str, Any]) -> str:

@@ -60,6 +60,8 @@ class Connection:
             lifetime_s=lifetime_s,
             session_expires_at=call.claims.expires_at,
             device_class=place.device_class,
+            parent=call.claims.token_id,
+            parent_issued_at=call.claims.issued_at,
         )
         mode: Mode = "direct" if self._proxy_url is None else "proxy"
         return json_answer(

@@ -5,8 +5,8 @@ gathered: one statement for all handshakes of a few milliseconds, one for all ac
 connected devices.
 """
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Final, Literal, NamedTuple
 
 from shared.store.pool import Pool
 from shared.store.queries import statements
@@ -20,17 +20,24 @@ __all__ = [
     "Swept",
     "greet",
     "mark_disconnected",
+    "mark_rehomed",
     "record_acks",
     "sweep",
 ]
 
 _SQL = statements("cursors")
 
-Verdict = Literal["ok", "ticket_used", "older_attempt", "unknown_device"]
+FLAP_DECAY_S: Final = 120.0
+
+Verdict = Literal["ok", "ticket_used", "older_attempt", "unknown_device", "revoked"]
 
 
 class Greeting(NamedTuple):
-    """One handshake: the client's run (`instance`) and its `attempt`, the hub, and the ticket to spend, if any."""
+    """One handshake: the client's run (`instance`) and its `attempt`, the hub, and the ticket to spend, if any.
+
+    `issued_at` (Unix seconds) and `token_id` are of the bearer token, for a ticket of the token it was made for. A
+    token that does not say when it was issued counts as older than any revocation.
+    """
 
     device_id: str
     instance: str
@@ -38,12 +45,15 @@ class Greeting(NamedTuple):
     hub: str
     jti: str | None = None
     jti_expires_at: float | None = None
+    issued_at: float | None = None
+    token_id: str | None = None
 
 
 class Greeted(NamedTuple):
     """The answer; numbers are 0 unless the verdict is ok.
 
-    `conn_term` is the connection's, higher than any before it.
+    `conn_term` is the connection's, higher than any before it. `flaps` counts the device's connections, this one
+    included, each worth less the longer ago it began; `since_rehomed_s` is None for a device never sent to its owner.
     """
 
     verdict: Verdict
@@ -52,6 +62,8 @@ class Greeted(NamedTuple):
     head: int = 0
     acked: int = 0
     conn_term: int = 0
+    flaps: float = 0.0
+    since_rehomed_s: float | None = None
 
 
 class Ack(NamedTuple):
@@ -73,13 +85,15 @@ class AckResult(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a hub believes of one connected device."""
+    """What a hub believes of one connected device, and the token it is connected by."""
 
     device_id: str
     epoch: int
     head: int
     acked: int
     conn_term: int
+    issued_at: float | None = None
+    token_id: str | None = None
 
 
 class Swept(NamedTuple):
@@ -92,9 +106,10 @@ class Swept(NamedTuple):
     acked: int
     conn_term: int
     instance: str | None
+    revoked: bool = False
 
 
-async def greet(pool: Pool, greetings: Sequence[Greeting]) -> dict[str, Greeted]:
+async def greet(pool: Pool, greetings: Sequence[Greeting], *, flap_decay_s: float = FLAP_DECAY_S) -> dict[str, Greeted]:
     """Admit connections, by device.
 
     Raises ValueError when a device is there twice: the later one waits for the next call.
@@ -109,12 +124,15 @@ async def greet(pool: Pool, greetings: Sequence[Greeting]) -> dict[str, Greeted]
         [greeting.hub for greeting in greetings],
         [greeting.jti for greeting in greetings],
         [greeting.jti_expires_at for greeting in greetings],
+        [greeting.issued_at for greeting in greetings],
+        [greeting.token_id for greeting in greetings],
+        flap_decay_s,
     )
     return {
         device_id: Greeted(verdict) if verdict != "ok" else
         # The cursor was read under its lock, the log's head in the statement's snapshot, which may be a little older.
-        Greeted(verdict, epoch, floor, max(head, acked), acked, conn_term)
-        for device_id, verdict, epoch, floor, head, acked, conn_term in rows
+        Greeted(verdict, epoch, floor, max(head, acked), acked, conn_term, flaps, since_rehomed_s)
+        for device_id, verdict, epoch, floor, head, acked, conn_term, flaps, since_rehomed_s in rows
     }  # fmt: skip
 
 
@@ -137,7 +155,7 @@ async def record_acks(pool: Pool, acks: Sequence[Ack], *, refused_only: bool = F
 
 
 async def sweep(pool: Pool, known: Sequence[Known]) -> list[Swept]:
-    """Those of the known devices that have changed."""
+    """Those of the known devices that have changed, or whose token was revoked."""
     if not known:
         return []
     rows = await pool.fetch(
@@ -147,12 +165,26 @@ async def sweep(pool: Pool, known: Sequence[Known]) -> list[Swept]:
         [one.head for one in known],
         [one.acked for one in known],
         [one.conn_term for one in known],
+        [one.issued_at for one in known],
+        [one.token_id for one in known],
     )
     return [Swept(*row) for row in rows]
 
 
-async def mark_disconnected(pool: Pool, connections: Sequence[tuple[str, int]]) -> None:
-    """These (device_id, conn_term) are gone; a newer connection's mark is left alone."""
+async def mark_disconnected(
+    pool: Pool, connections: Sequence[tuple[str, int]], *, excused: Collection[str] = frozenset()
+) -> None:
+    """These (device_id, conn_term) are gone; a newer connection's mark is left alone.
+
+    Those of the devices in `excused` were ended by the hub, so that the connection that follows is no flap.
+    """
     if connections:
         device_ids, conn_terms = zip(*connections, strict=True)
-        await pool.fetch(_SQL["mark_disconnected"], list(device_ids), list(conn_terms))
+        flags = [device_id in excused for device_id in device_ids]
+        await pool.fetch(_SQL["mark_disconnected"], list(device_ids), list(conn_terms), flags)
+
+
+async def mark_rehomed(pool: Pool, device_ids: Sequence[str]) -> None:
+    """These devices are about to be sent to the hub that owns them. Said before they are told."""
+    if device_ids:
+        await pool.fetch(_SQL["mark_rehomed"], list(device_ids))

@@ -13,7 +13,11 @@ SILENCE_S: Final = 15.0
 
 
 class HubRow(NamedTuple):
-    """One hub: `instance` tells two runs of one name apart, `url` is its public ws:// address without path."""
+    """One hub: `instance` tells two runs of one name apart, `url` is its public ws:// address without path.
+
+    `draining` says that nobody should be sent there now, whatever the reason; `leaving` that it is being drained.
+    `ops_url` is None for a hub of an older release.
+    """
 
     name: str
     instance: str
@@ -21,6 +25,8 @@ class HubRow(NamedTuple):
     connections: int
     capacity: int
     draining: bool
+    ops_url: str | None = None
+    leaving: bool = False
 
 
 async def heartbeat(pool: Pool, hub: HubRow) -> None:

@@ -136,6 +136,35 @@ def test_a_ticket_that_lacks_something_is_refused(claims: dict[str, Any]) -> Non
     assert caught.value.reason == "bad_claims"
 
 
+def test_a_ticket_carries_what_its_token_can_be_revoked_by() -> None:
+    made = RING.mint_ticket(
+        subject="truck-7", token_id="t" * 16, now=NOW, lifetime_s=30, session_expires_at=NOW + 60,
+        parent="token-1", parent_issued_at=NOW - 50.5,
+    )  # fmt: skip
+    read = RING.verify_ticket(made, now=NOW)
+    assert (read.parent, read.issued_at) == ("token-1", NOW - 50.5)
+    bare = RING.mint_ticket(subject="a", token_id="t" * 16, now=NOW, lifetime_s=30, session_expires_at=NOW + 60)
+    assert (RING.verify_ticket(bare, now=NOW).parent, RING.verify_ticket(bare, now=NOW).issued_at) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [(NOW - 5.25, NOW - 5.25), (NOW + 999, NOW), (None, None), ("soon", None), (True, None), (-1, None)],
+)
+def test_when_a_token_was_issued_is_taken_from_it_but_never_from_the_future(said: Any, taken: float | None) -> None:
+    assert RING.verify(forged(iat=said), now=NOW).issued_at == taken
+
+
+def test_a_token_made_a_moment_later_is_seen_to_be_newer() -> None:
+    first, second = (
+        RING.verify(RING.mint(subject="a", scopes=frozenset({"device"}), now=now, lifetime_s=9), now=NOW + 2).issued_at
+        for now in (NOW + 0.25, NOW + 0.75)
+    )
+    assert first is not None
+    assert second is not None
+    assert first < second
+
+
 def test_a_ticket_never_lives_longer_than_a_minute() -> None:
     with pytest.raises(ValueError, match="60 s"):
         RING.mint_ticket(subject="a", token_id="t" * 16, now=NOW, lifetime_s=61, session_expires_at=NOW + 99)

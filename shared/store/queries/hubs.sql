@@ -1,16 +1,16 @@
 -- name: heartbeat
 -- A hub's row is its membership. A restarted hub (new instance) takes its name over.
-INSERT INTO hubs (name, instance, url, connections, capacity, draining)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO hubs (name, instance, url, connections, capacity, draining, ops_url, leaving)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (name) DO UPDATE SET
     instance = EXCLUDED.instance, url = EXCLUDED.url, connections = EXCLUDED.connections, capacity = EXCLUDED.capacity,
-    draining = EXCLUDED.draining, heartbeat_at = clock_timestamp(),
+    draining = EXCLUDED.draining, ops_url = EXCLUDED.ops_url, leaving = EXCLUDED.leaving, heartbeat_at = clock_timestamp(),
     started_at = CASE WHEN hubs.instance = EXCLUDED.instance THEN hubs.started_at ELSE clock_timestamp() END
 
 -- name: leave
 DELETE FROM hubs WHERE name = $1 AND instance = $2
 
 -- name: live
-SELECT name, instance, url, connections, capacity, draining FROM hubs
+SELECT name, instance, url, connections, capacity, draining, ops_url, leaving FROM hubs
 WHERE heartbeat_at > clock_timestamp() - make_interval(secs => $1)
 ORDER BY name

@@ -24,7 +24,7 @@ async def test_a_greeting_raises_the_term_and_tells_where_the_log_stands(pool: P
     await with_events(pool, "a", 5)
     await cursors.record_acks(pool, [Ack("a", 1, 2)])
     first = await greet_one(pool, Greeting("a", "i1", 0, "hub-1"))
-    assert first == cursors.Greeted("ok", epoch=1, floor=0, head=5, acked=2, conn_term=1)
+    assert first == cursors.Greeted("ok", epoch=1, floor=0, head=5, acked=2, conn_term=1, flaps=1.0)
     second = await greet_one(pool, Greeting("a", "i2", 0, "hub-2"))
     assert second.conn_term == 2
     state = await devices.get(pool, "a")
@@ -140,3 +140,102 @@ async def test_only_the_newest_connection_can_say_that_a_device_is_gone(pool: Po
     state = await devices.get(pool, "a")
     assert state is not None
     assert state.hub is None
+
+
+async def test_a_token_revoked_by_its_id_is_refused_known_device_or_not(pool: Pool) -> None:
+    await make_devices(pool, "a")
+    await pool.fetch(
+        "INSERT INTO revoked_tokens (token_id, subject, reason, expires_at) VALUES ('t1', 'a', 'lost', 'infinity')"
+    )
+    assert (await greet_one(pool, Greeting("a", "i", 0, "h", token_id="t1"))).verdict == "revoked"
+    assert (await greet_one(pool, Greeting("b", "i", 0, "h", token_id="t1"))).verdict == "revoked"
+    assert (await greet_one(pool, Greeting("a", "i", 0, "h", token_id="t2"))).verdict == "ok"
+    assert (await greet_one(pool, Greeting("a", "i", 0, "h"))).verdict == "ok"
+
+
+async def test_tokens_issued_before_all_of_a_device_were_revoked_are_refused_and_newer_ones_are_not(pool: Pool) -> None:
+    await make_devices(pool, "a", "b")
+    await pool.fetch("UPDATE devices SET tokens_valid_from = to_timestamp(1000.5) WHERE device_id = 'a'")
+
+    async def verdict(device_id: str, issued_at: float | None) -> str:
+        return (await greet_one(pool, Greeting(device_id, "i", 0, "h", issued_at=issued_at))).verdict
+
+    assert await verdict("a", 1000.4) == "revoked"
+    assert await verdict("a", None) == "revoked"
+    assert await verdict("a", 1000.5) == "ok"
+    assert await verdict("b", None) == "ok"
+
+
+async def test_the_sweep_returns_a_device_whose_token_was_revoked_though_nothing_else_changed(pool: Pool) -> None:
+    await with_events(pool, "a", 1)
+    await with_events(pool, "b", 1)
+    known = [Known("a", 1, 1, 0, 0, 1000.0, "t1"), Known("b", 1, 1, 0, 0, 1000.0, "t2")]
+    assert await cursors.sweep(pool, known) == []
+    await pool.fetch(
+        "INSERT INTO revoked_tokens (token_id, subject, reason, expires_at) VALUES ('t1', 'a', 'lost', 'infinity')"
+    )
+    assert [(one.device_id, one.revoked) for one in await cursors.sweep(pool, known)] == [("a", True)]
+    await pool.fetch("UPDATE devices SET tokens_valid_from = to_timestamp(1000.5) WHERE device_id = 'b'")
+    assert [one.device_id for one in await cursors.sweep(pool, known)] == ["a", "b"]
+    renewed = [Known("b", 1, 1, 0, 0, 1001.0, "t3")]
+    assert await cursors.sweep(pool, renewed) == []
+
+
+async def hub_row(pool: Pool, name: str, started: str) -> None:
+    await pool.fetch(
+        "INSERT INTO hubs (name, instance, url, capacity, started_at) VALUES ($1, 'run', 'ws://h', 9, "
+        "clock_timestamp() + $2::text::interval) ON CONFLICT (name) DO UPDATE SET started_at = EXCLUDED.started_at",
+        name,
+        started,
+    )
+
+
+async def test_flaps_count_connections_and_fade(pool: Pool) -> None:
+    await make_devices(pool, "a")
+    await hub_row(pool, "h", "-200 years")
+    for expected in (1, 2, 3):
+        assert (await greet_one(pool, Greeting("a", "i", 0, "h"))).flaps == pytest.approx(expected, abs=0.3)
+    await pool.fetch("UPDATE cursors SET connected_at = connected_at - interval '120 seconds'")
+    assert (await greet_one(pool, Greeting("a", "i", 0, "h"))).flaps == pytest.approx(1 + 3 / 2.71828, abs=0.3)
+    await pool.fetch("UPDATE cursors SET connected_at = connected_at - interval '100 years'")
+    assert (await greet_one(pool, Greeting("a", "i", 0, "h"))).flaps == pytest.approx(1, abs=0.01)
+    # A clock that was set back ages nothing.
+    await pool.fetch("UPDATE cursors SET connected_at = connected_at + interval '100 years'")
+    assert (await greet_one(pool, Greeting("a", "i", 0, "h"))).flaps == pytest.approx(2, abs=0.01)
+
+
+async def test_a_connection_that_its_hub_ended_is_no_flap(pool: Pool) -> None:
+    await make_devices(pool, "a")
+    await hub_row(pool, "h1", "-1 hour")
+    first = await greet_one(pool, Greeting("a", "i", 0, "h1"))
+    # The hub was started again: it took the connection with it.
+    await hub_row(pool, "h1", "1 minute")
+    second = await greet_one(pool, Greeting("a", "i", 0, "h2"))
+    assert second.flaps == pytest.approx(first.flaps, abs=0.3)
+    # A hub that is no more.
+    third = await greet_one(pool, Greeting("a", "i", 0, "h1"))
+    assert third.flaps == pytest.approx(first.flaps, abs=0.3)
+    # Sent away, and welcomed elsewhere before its old socket had gone.
+    await hub_row(pool, "h1", "-1 hour")
+    fourth = await greet_one(pool, Greeting("a", "i", 0, "h1"))
+    assert fourth.flaps == pytest.approx(first.flaps + 1, abs=0.3)
+    await cursors.mark_disconnected(pool, [("a", third.conn_term)], excused={"a"})
+    state = await devices.get(pool, "a")
+    assert state is not None
+    assert state.hub == "h1"
+    assert (await pool.fetch("SELECT flaps FROM cursors"))[0]["flaps"] == pytest.approx(first.flaps, abs=0.3)
+    # One that went by itself is one.
+    await cursors.mark_disconnected(pool, [("a", fourth.conn_term)])
+    fifth = await greet_one(pool, Greeting("a", "i", 0, "h1"))
+    assert fifth.flaps == pytest.approx(first.flaps + 1, abs=0.3)
+
+
+async def test_a_device_sent_to_its_owner_is_known_to_have_been(pool: Pool) -> None:
+    await make_devices(pool, "a", "b")
+    assert (await greet_one(pool, Greeting("a", "i", 0, "h"))).since_rehomed_s is None
+    await cursors.mark_rehomed(pool, ["a", "nobody"])
+    await cursors.mark_rehomed(pool, [])
+    await pool.fetch("UPDATE cursors SET rehomed_at = rehomed_at - interval '300 seconds'")
+    since = (await greet_one(pool, Greeting("a", "i", 0, "h"))).since_rehomed_s
+    assert since == pytest.approx(300, abs=30)
+    assert (await greet_one(pool, Greeting("b", "i", 0, "h"))).since_rehomed_s is None
