@@ -61,13 +61,18 @@ def whole(
 
 @app.command()
 def up(
-    hubs: Annotated[int, typer.Option(min=1, max=64, help="How many hubs.")] = 2,
+    hubs: Annotated[
+        int | None, typer.Option(min=1, max=64, help="How many hubs; 2, or with --autoscale one to begin with.")
+    ] = None,
     devices: Annotated[int, typer.Option(min=0, max=2000, help="How many simulated devices.")] = 0,
+    autoscale: Annotated[
+        bool, typer.Option("--autoscale", help="Add and remove hubs as devices come and go (FLEETWIRE_SCALE_…).")
+    ] = False,
 ) -> None:
     """Start everything on this machine and keep it running."""
     from infra.onebox.up import run_up
 
-    _exit(run_up(os.environ, hubs=hubs, devices=devices))
+    _exit(run_up(os.environ, hubs=hubs, devices=devices, autoscale=autoscale))
 
 
 @app.command()

@@ -73,12 +73,16 @@ class Child:
         await asyncio.shield(self._first_ready)
 
     async def stop(self, deadline_s: float) -> None:
-        """Ask the process to end and kill it when it does not in time."""
+        """Ask the process to end, once, and kill it when it does not in time.
+
+        A second call only shortens the time: our processes take a second signal for the wish to end without order.
+        """
+        asked = self._stopping.is_set()
         self._stopping.set()
         if self._task is None:
             return
         process = self._process
-        if process is not None and process.returncode is None:
+        if process is not None and process.returncode is None and not asked:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(self.spec.stop_signal)
                 process.send_signal(signal.SIGCONT)  # one that is stopped would not hear the other

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from infra.command_settings import CommandSettings
+from infra.onebox.scale_settings import ScaleSettings
 from infra.onebox.settings import UpSettings
 from infra.onebox.simulated import SimulatedSettings
 from shared.lifecycle import PARENT_PID_VARIABLE
@@ -35,7 +36,8 @@ def unknown_settings(environ: Mapping[str, str]) -> list[str]:
 
 def known_names() -> frozenset[str]:
     """The variables that some process or command reads."""
-    classes = [UpSettings, CommandSettings, SimulatedSettings, *(settings_class(package) for package in _PACKAGES)]
+    ours = (UpSettings, ScaleSettings, CommandSettings, SimulatedSettings)
+    classes = [*ours, *(settings_class(package) for package in _PACKAGES)]
     names = {item.metadata["env"] for one in classes for item in fields(one) if "env" in item.metadata}
     return frozenset({*names, PARENT_PID_VARIABLE})
 

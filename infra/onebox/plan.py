@@ -28,6 +28,8 @@ __all__ = [
     "Ports",
     "Process",
     "check_settings",
+    "hub_port_wishes",
+    "hub_process",
     "port_wishes",
     "process_environment",
     "processes",
@@ -110,12 +112,15 @@ def port_wishes(settings: UpSettings, hubs: int) -> list[PortWish]:
         PortWish("the watcher's operations", settings.watcher_ops_port, "FLEETWIRE_WATCHER_OPS_PORT"),
         PortWish("the worker's operations", settings.worker_ops_port, "FLEETWIRE_WORKER_OPS_PORT"),
     ]
-    for number in range(1, hubs + 1):
-        wishes.append(PortWish(f"hub {number}", _nth(settings.hub_port, number), "FLEETWIRE_HUB_PORT"))
-        wishes.append(
-            PortWish(f"hub {number}'s operations", _nth(settings.hub_ops_port, number), "FLEETWIRE_HUB_OPS_PORT")
-        )
-    return wishes
+    return wishes + [wish for number in range(1, hubs + 1) for wish in hub_port_wishes(settings, number)]
+
+
+def hub_port_wishes(settings: UpSettings, number: int) -> list[PortWish]:
+    """The port for devices and the operations port of one hub."""
+    return [
+        PortWish(f"hub {number}", _nth(settings.hub_port, number), "FLEETWIRE_HUB_PORT"),
+        PortWish(f"hub {number}'s operations", _nth(settings.hub_ops_port, number), "FLEETWIRE_HUB_OPS_PORT"),
+    ]
 
 
 def _nth(first: int, number: int) -> int:
@@ -142,10 +147,6 @@ def process_environment(
 
 def processes(ports: Ports, keys: KeyFiles, given: Mapping[str, str]) -> list[list[Process]]:
     """Our processes in the order of their start; those in one list start together."""
-    verify_only = {}
-    for name, file in {"TOKEN_KEYS": keys.tokens_public, "TICKET_KEYS": keys.tickets_public}.items():
-        if f"FLEETWIRE_{name}" not in given and f"FLEETWIRE_{name}_FILE" not in given:
-            verify_only[f"FLEETWIRE_{name}_FILE"] = str(file)
     api = Process(
         "api",
         "api",
@@ -159,18 +160,7 @@ def processes(ports: Ports, keys: KeyFiles, given: Mapping[str, str]) -> list[li
         },
     )
     hubs = [
-        Process(
-            f"hub-{number}",
-            "hub",
-            ops_port,
-            {
-                **verify_only,
-                "FLEETWIRE_HUB_NAME": f"hub-{number}",
-                "FLEETWIRE_HUB_HOST": HOST,
-                "FLEETWIRE_HUB_PORT": str(port),
-                "FLEETWIRE_HUB_URL": f"ws://{HOST}:{port}",
-            },
-        )
+        hub_process(number, port, ops_port, keys, given)
         for number, (port, ops_port) in enumerate(zip(ports.hubs, ports.hub_ops, strict=True), start=1)
     ]
     watcher = Process("watcher", "watcher", ports.watcher_ops, {"FLEETWIRE_WATCHER_NAME": "watcher-1"})
@@ -179,6 +169,26 @@ def processes(ports: Ports, keys: KeyFiles, given: Mapping[str, str]) -> list[li
         "files", "files", ports.files_ops, {"FLEETWIRE_FILES_HOST": HOST, "FLEETWIRE_FILES_PORT": str(ports.files)}
     )
     return [[api], hubs, [watcher], [worker], [files]]
+
+
+def hub_process(number: int, port: int, ops_port: int, keys: KeyFiles, given: Mapping[str, str]) -> Process:
+    """One hub. It gets keys that only verify, unless the environment names others."""
+    verify_only = {}
+    for name, file in {"TOKEN_KEYS": keys.tokens_public, "TICKET_KEYS": keys.tickets_public}.items():
+        if f"FLEETWIRE_{name}" not in given and f"FLEETWIRE_{name}_FILE" not in given:
+            verify_only[f"FLEETWIRE_{name}_FILE"] = str(file)
+    return Process(
+        f"hub-{number}",
+        "hub",
+        ops_port,
+        {
+            **verify_only,
+            "FLEETWIRE_HUB_NAME": f"hub-{number}",
+            "FLEETWIRE_HUB_HOST": HOST,
+            "FLEETWIRE_HUB_PORT": str(port),
+            "FLEETWIRE_HUB_URL": f"ws://{HOST}:{port}",
+        },
+    )
 
 
 def check_settings(planned: Sequence[Process], environment: Mapping[str, str], *, connections: int | None) -> None:

@@ -44,6 +44,13 @@ class Supervisor:
             if on_ready is not None:
                 on_ready(child)
 
+    async def end(self, name: str, deadline_s: float) -> None:
+        """End one child within `deadline_s` and know nothing of it any more. What `stop()` meets meanwhile, it ends."""
+        for tier in self._tiers.values():
+            for child in [child for child in tier if child.spec.name == name]:
+                await child.stop(deadline_s)
+                tier.remove(child)
+
     async def stop(self, deadline_s: float) -> None:
         """End all: the processes within `deadline_s`, then the servers (tier 0) within SERVERS_STOP_S."""
         upper = [tier for tier in sorted(self._tiers, reverse=True) if tier > 0]

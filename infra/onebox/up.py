@@ -8,7 +8,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 from typing import Final
@@ -16,15 +17,19 @@ from typing import Final
 import asyncpg
 
 from infra.migrations import runner
+from infra.onebox.autoscale import Autoscale
 from infra.onebox.child import Child
 from infra.onebox.errors import OneboxError
 from infra.onebox.home import Home, make_directory
-from infra.onebox.keys import development_keys
+from infra.onebox.hub_set import HubSet
+from infra.onebox.keys import KeyFiles, development_keys
 from infra.onebox.known_settings import unknown_settings
 from infra.onebox.log_lines import LogLines
 from infra.onebox.plan import (
     Ports,
+    Process,
     check_settings,
+    hub_process,
     port_wishes,
     process_environment,
     processes,
@@ -33,16 +38,19 @@ from infra.onebox.plan import (
 from infra.onebox.ports import HOST, settle
 from infra.onebox.postgres import CONNECTIONS_MAX, EmbeddedPostgres
 from infra.onebox.running import Running
+from infra.onebox.scale_settings import ScaleSettings
 from infra.onebox.settings import UpSettings
 from infra.onebox.simulated import simulated_devices
 from infra.onebox.supervisor import Supervisor
 from infra.onebox.valkey import EmbeddedValkey
+from infra.scaling.policy import Autoscaler
 from infra.shown_commands import shown, shown_path
 from shared.clock import monotonic
 from shared.settings import SettingsError, load
 
 __all__ = ["run_up"]
 
+HUBS: Final = 2
 SPOKEN: Final = (OneboxError, runner.MigrationError, SettingsError)
 _PROJECT: Final = Path(__file__).parents[2]
 _SERVERS, _PROCESSES, _DEVICES = 0, 1, 2
@@ -50,16 +58,17 @@ _SERVERS, _PROCESSES, _DEVICES = 0, 1, 2
 _SAME_WISH_S: Final = 1.0
 
 
-def run_up(environ: Mapping[str, str], *, hubs: int, devices: int) -> int:
+def run_up(environ: Mapping[str, str], *, hubs: int | None, devices: int, autoscale: bool = False) -> int:
     """Run until stopped and give the exit status."""
     try:
         settings = load(UpSettings, environ)
+        scale = load(ScaleSettings, environ) if autoscale else None
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
     lines = LogLines()
     try:
-        return asyncio.run(_Up(settings, environ, lines, hubs=hubs, devices=devices).run())
+        return asyncio.run(_Up(settings, environ, lines, hubs=hubs, devices=devices, scale=scale).run())
     except SPOKEN as error:
         lines.plain(f"\nfleetwire up: {error}")
         return 1
@@ -71,19 +80,29 @@ class _Up:
     """One run of `fleetwire up`."""
 
     def __init__(
-        self, settings: UpSettings, environ: Mapping[str, str], lines: LogLines, *, hubs: int, devices: int
+        self,
+        settings: UpSettings,
+        environ: Mapping[str, str],
+        lines: LogLines,
+        *,
+        hubs: int | None,
+        devices: int,
+        scale: ScaleSettings | None,
     ) -> None:
+        """With `scale`, hubs come and go; without, there are as many as wished."""
         self._settings = settings
         self._environ = environ
         self._lines = lines
-        self._hubs = hubs
+        self._hubs = hubs or (scale.hubs_min if scale else HUBS)
         self._devices = devices
+        self._scale = scale
+        self._autoscale: Autoscale | None = None
         self._home = Home(settings.home)
         self._stop = asyncio.Event()
         self._asked_at: float | None = None
         self._began = monotonic()
         self._steps_done = 0
-        self._steps = 1 + 4 + hubs + bool(devices)
+        self._steps = 1 + 4 + self._hubs + bool(devices)
 
     async def run(self) -> int:
         """Start everything, wait for the wish to stop, stop everything."""
@@ -101,7 +120,7 @@ class _Up:
                 await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     self._announce(await starting)
-                    await stopping
+                    await self._scale_until(stopping)
             except SPOKEN as error:
                 self._lines.plain(f"\nfleetwire up: {error}")
                 return 1
@@ -115,6 +134,20 @@ class _Up:
                 if supervisor.children:
                     self._lines.plain(f"fleetwire: stopped in {monotonic() - began:.1f} s")
         return 0
+
+    async def _scale_until(self, stopping: "asyncio.Task[bool]") -> None:
+        """Wait for the wish to stop, with hubs coming and going meanwhile if they shall."""
+        if self._autoscale is None:
+            await stopping
+            return
+        scaling = asyncio.create_task(self._autoscale.run(), name="autoscale")
+        try:
+            await asyncio.wait([scaling, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if scaling.done():
+                await scaling  # it never ends by itself
+        finally:
+            scaling.cancel()
+            await asyncio.gather(scaling, return_exceptions=True)
 
     def _on_signal(self, signum: signal.Signals) -> None:
         now = monotonic()
@@ -142,7 +175,11 @@ class _Up:
         )
         groups = processes(ports, keys, self._environ)
         connections = CONNECTIONS_MAX if settings.database_url is None else None
-        check_settings([process for group in groups for process in group], environment, connections=connections)
+        planned = [process for group in groups for process in group]
+        if self._scale is not None:
+            later = range(self._hubs + 1, self._scale.hubs_max + 1)
+            planned += [hub_process(number, 0, 0, keys, self._environ) for number in later]
+        check_settings(planned, environment, connections=connections)
 
         specs = [server_spec(server) for server in servers]
         self._steps += len(specs)
@@ -170,10 +207,47 @@ class _Up:
             ops=ops,
         )
         running.write(self._home)
+        if self._scale is not None:
+            self._autoscale = self._autoscaler(
+                scale=self._scale,
+                supervisor=supervisor,
+                running=running,
+                keys=keys,
+                environment=environment,
+                started=groups[1],
+            )
         if self._devices:
             spec = simulated_devices(self._devices, running.api, environment)
             await supervisor.start(spec, tier=_DEVICES, on_ready=self._on_ready)
         return running
+
+    def _autoscaler(
+        self,
+        *,
+        scale: ScaleSettings,
+        supervisor: Supervisor,
+        running: Running,
+        keys: KeyFiles,
+        environment: Mapping[str, str],
+        started: Sequence[Process],
+    ) -> Autoscale:
+        others = {name: port for name, port in running.ops.items() if not name.startswith("hub-")}
+
+        def on_change(hubs: Sequence[Process]) -> None:
+            urls = [hub.settings["FLEETWIRE_HUB_URL"] for hub in hubs]
+            replace(running, hubs=urls, ops=others | {hub.name: hub.ops_port for hub in hubs}).write(self._home)
+
+        hubs = HubSet(
+            supervisor,
+            self._settings,
+            keys,
+            environment,
+            given=self._environ,
+            tier=_PROCESSES,
+            on_change=on_change,
+        )
+        hubs.adopt(started)
+        return Autoscale(hubs, Autoscaler(scale.rules()), period_s=scale.period_s, say=self._tell, rand=SystemRandom())
 
     def _servers(self, ports: Ports) -> "list[EmbeddedPostgres | EmbeddedValkey]":
         """The servers to embed, Postgres first: those that the environment does not name."""

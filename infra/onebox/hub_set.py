@@ -1,0 +1,123 @@
+"""The hubs of one machine by number: started, read, ended. The highest number goes first, as in a cluster.
+
+A hub that is asked to go is still one of these until its process has ended, and its number is not given out before.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from infra.onebox.errors import OneboxError
+from infra.onebox.keys import KeyFiles
+from infra.onebox.plan import Process, hub_port_wishes, hub_process
+from infra.onebox.ports import settle
+from infra.onebox.readiness import ask
+from infra.onebox.settings import UpSettings
+from infra.onebox.supervisor import Supervisor
+from infra.scaling.policy import Reading
+from shared.clock import monotonic
+
+__all__ = ["HubSet", "connections_in"]
+
+# Sending devices away takes 20 s, the last of them 10 s more to be welcomed elsewhere.
+REMOVE_DEADLINE_S: Final = 60.0
+_METRICS_MAX: Final = 4 * 1024 * 1024
+_CONNECTIONS: Final = "fleetwire_hub_connections "
+
+
+class HubSet:
+    """Hubs 1 to n without a hole, but for those that are on their way out."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        settings: UpSettings,
+        keys: KeyFiles,
+        environment: Mapping[str, str],
+        *,
+        given: Mapping[str, str],
+        tier: int,
+        on_change: Callable[[Sequence[Process]], None],
+    ) -> None:
+        """`on_change(hubs)` is called when hubs came or went. `given` is our own environment, `environment` theirs."""
+        self._supervisor = supervisor
+        self._settings = settings
+        self._keys = keys
+        self._environment = environment
+        self._given = given
+        self._tier = tier
+        self._on_change = on_change
+        self._token = environment.get("FLEETWIRE_OPS_TOKEN") or None
+        self._hubs: list[Process] = []
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+
+    def __repr__(self) -> str:
+        return f"HubSet({len(self._hubs)} hubs, {len(self._leaving)} leaving)"
+
+    @property
+    def leaving(self) -> list[str]:
+        """Those asked to go whose processes have not ended."""
+        return list(self._leaving)
+
+    def adopt(self, hubs: Sequence[Process]) -> None:
+        """These were started already, 1 to n."""
+        self._hubs = list(hubs)
+
+    async def read(self) -> list[Reading]:
+        """How many devices each holds now, from the metric that a cluster's autoscaler reads."""
+        hubs = list(self._hubs)
+        numbers = await asyncio.gather(*(self._connections(hub.ops_port) for hub in hubs))
+        return [Reading(hub.name, number, hub.name in self._leaving) for hub, number in zip(hubs, numbers, strict=True)]
+
+    async def add(self) -> str:
+        """Start the next hub and return its name once it is ready. Raises OneboxError, and then there is none more."""
+        number = len(self._hubs) + 1
+        port, ops_port = settle(hub_port_wishes(self._settings, number))
+        hub = hub_process(number, port, ops_port, self._keys, self._given)
+        try:
+            await self._supervisor.start(hub.spec(self._environment), tier=self._tier)
+        except OneboxError:
+            await self._supervisor.end(hub.name, 1.0)
+            raise
+        self._hubs.append(hub)
+        self._on_change(self._hubs)
+        return hub.name
+
+    def begin_removal(self, on_gone: Callable[[str, float], None]) -> str | None:
+        """Ask the highest hub that stays to go, and return its name. `on_gone(name, seconds)` is called at its end."""
+        staying = [hub for hub in self._hubs if hub.name not in self._leaving]
+        if len(staying) < 2:
+            return None  # the last hub stays, whatever a rule says
+        name, began = staying[-1].name, monotonic()
+
+        async def removal() -> None:
+            await self._supervisor.end(name, REMOVE_DEADLINE_S)
+            self._hubs = [hub for hub in self._hubs if hub.name != name]
+            del self._leaving[name]
+            self._on_change(self._hubs)
+            on_gone(name, monotonic() - began)
+
+        self._leaving[name] = asyncio.create_task(removal(), name=f"end {name}")
+        return name
+
+    async def close(self) -> None:
+        """Wait for no removal any more: whoever stops everything ends those hubs too."""
+        removals = list(self._leaving.values())
+        for task in removals:
+            task.cancel()
+        await asyncio.gather(*removals, return_exceptions=True)
+
+    async def _connections(self, ops_port: int) -> int | None:
+        status, body = await ask(ops_port, "/metrics", token=self._token, answer_max=_METRICS_MAX)
+        return connections_in(body) if status == 200 else None
+
+
+def connections_in(metrics: str) -> int | None:
+    """The number of open device sockets in a page of metrics; None when it does not say."""
+    for line in metrics.splitlines():
+        if line.startswith(_CONNECTIONS):
+            try:
+                return int(float(line.removeprefix(_CONNECTIONS)))
+            except (ValueError, OverflowError):
+                return None
+    return None
