@@ -8,11 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from infra.onebox.errors import OneboxError
-from infra.onebox.keys import KeyFiles
-from infra.onebox.plan import Process, hub_port_wishes, hub_process
-from infra.onebox.ports import settle
+from infra.onebox.plan import Process
 from infra.onebox.readiness import ask
-from infra.onebox.settings import UpSettings
 from infra.onebox.supervisor import Supervisor
 from infra.scaling.policy import Reading
 from shared.clock import monotonic
@@ -31,24 +28,24 @@ class HubSet:
     def __init__(
         self,
         supervisor: Supervisor,
-        settings: UpSettings,
-        keys: KeyFiles,
+        started: Sequence[Process],
         environment: Mapping[str, str],
         *,
-        given: Mapping[str, str],
+        make: Callable[[int], Process],
         tier: int,
         on_change: Callable[[Sequence[Process]], None],
     ) -> None:
-        """`on_change(hubs)` is called when hubs came or went. `given` is our own environment, `environment` theirs."""
+        """`started` run already, 1 to n; `make(number)` plans one more and may raise OneboxError.
+
+        `on_change(hubs)` is called when hubs came or went.
+        """
         self._supervisor = supervisor
-        self._settings = settings
-        self._keys = keys
         self._environment = environment
-        self._given = given
+        self._make = make
         self._tier = tier
         self._on_change = on_change
         self._token = environment.get("FLEETWIRE_OPS_TOKEN") or None
-        self._hubs: list[Process] = []
+        self._hubs = list(started)
         self._leaving: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
@@ -59,10 +56,6 @@ class HubSet:
         """Those asked to go whose processes have not ended."""
         return list(self._leaving)
 
-    def adopt(self, hubs: Sequence[Process]) -> None:
-        """These were started already, 1 to n."""
-        self._hubs = list(hubs)
-
     async def read(self) -> list[Reading]:
         """How many devices each holds now, from the metric that a cluster's autoscaler reads."""
         hubs = list(self._hubs)
@@ -71,9 +64,7 @@ class HubSet:
 
     async def add(self) -> str:
         """Start the next hub and return its name once it is ready. Raises OneboxError, and then there is none more."""
-        number = len(self._hubs) + 1
-        port, ops_port = settle(hub_port_wishes(self._settings, number))
-        hub = hub_process(number, port, ops_port, self._keys, self._given)
+        hub = self._make(len(self._hubs) + 1)
         try:
             await self._supervisor.start(hub.spec(self._environment), tier=self._tier)
         except OneboxError:

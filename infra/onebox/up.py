@@ -29,6 +29,7 @@ from infra.onebox.plan import (
     Ports,
     Process,
     check_settings,
+    hub_port_wishes,
     hub_process,
     port_wishes,
     process_environment,
@@ -237,16 +238,11 @@ class _Up:
             urls = [hub.settings["FLEETWIRE_HUB_URL"] for hub in hubs]
             replace(running, hubs=urls, ops=others | {hub.name: hub.ops_port for hub in hubs}).write(self._home)
 
-        hubs = HubSet(
-            supervisor,
-            self._settings,
-            keys,
-            environment,
-            given=self._environ,
-            tier=_PROCESSES,
-            on_change=on_change,
-        )
-        hubs.adopt(started)
+        def make(number: int) -> Process:
+            port, ops_port = settle(hub_port_wishes(self._settings, number))
+            return hub_process(number, port, ops_port, keys, self._environ)
+
+        hubs = HubSet(supervisor, started, environment, make=make, tier=_PROCESSES, on_change=on_change)
         return Autoscale(hubs, Autoscaler(scale.rules()), period_s=scale.period_s, say=self._tell, rand=SystemRandom())
 
     def _servers(self, ports: Ports) -> "list[EmbeddedPostgres | EmbeddedValkey]":

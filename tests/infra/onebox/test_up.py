@@ -184,6 +184,22 @@ def test_after_a_kill_nothing_is_left_and_the_next_start_has_the_data(home: Home
         assert up.process.wait(12) == 0, up.said()
 
 
+@pytest.mark.timeout(120)
+def test_hubs_are_added_for_devices_and_all_of_them_stop_in_time(home: Home) -> None:
+    settings = {"FLEETWIRE_SCALE_TARGET": "8", "FLEETWIRE_SCALE_PERIOD_S": "0.2", "FLEETWIRE_SCALE_MAX": "3"}
+    with running(home, "--autoscale", "--devices", "20", **settings) as up:
+        assert len(up.wait_ready()["hubs"]) == 1
+        until(lambda: "hub-3 is ready and takes its devices" in up.said(), 40, up)
+        assert "adding a hub: 20 devices on 1 hub, 20 each (target 8)" in up.said()
+        until(lambda: "hub-3 is ready" in up.command("doctor").stdout, 20, up)
+        family = up.family()
+        began = time.monotonic()
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(12) == 0, up.said()
+        assert time.monotonic() - began < 10
+        wait_all_gone(family, 0.5)
+
+
 def test_a_second_one_in_the_same_home_is_refused_and_a_taken_port_is_named(home: Home) -> None:
     with home.lock(), running(home) as up:
         assert up.process.wait(20) == 1
@@ -202,6 +218,9 @@ def test_wrong_settings_are_all_said_before_anything_starts(home: Home) -> None:
         assert "FLEETWIRE_LOG_LEVEL" in up.said()
         assert "stopped" not in up.said()
         assert "postgres │" not in up.said()
+    with running(home, "--autoscale", FLEETWIRE_SCALE_MIN="3", FLEETWIRE_SCALE_MAX="2") as up:
+        assert up.process.wait(20) == 2
+        assert "FLEETWIRE_SCALE_MIN=3 is wrong: it is above FLEETWIRE_SCALE_MAX=2" in up.said()
 
 
 def test_pools_that_postgres_cannot_serve_are_refused(home: Home) -> None:
