@@ -26,6 +26,7 @@ __all__ = [
     "SendAck",
     "Skipped",
     "Taken",
+    "TokenHeld",
     "ack_frame",
 ]
 
@@ -127,13 +128,15 @@ class Live(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """A socket has closed and no other one is live."""
+    """A socket has closed and no other one is live. `pending`: another one is on its way, and if it goes live this
+    means nothing; if it does not, it is said again."""
 
     link: int
     how: Return
     code: int
     reason: str
     was_live: bool
+    pending: bool = False
 
 
 class MoveTo(NamedTuple):
@@ -151,6 +154,13 @@ class NoticeSaid(NamedTuple):
     data: dict[str, Any]
 
 
+class TokenHeld(NamedTuple):
+    """The hub took a renewed credential, which holds until then (RFC 3339)."""
+
+    link: int
+    expires_at: str
+
+
 class Said(NamedTuple):
     """An `error` frame: something we sent was refused and the socket stays."""
 
@@ -159,7 +169,7 @@ class Said(NamedTuple):
     detail: str
 
 
-Action = SendAck | PostAck | Ping | CloseLink | Live | Gone | MoveTo | NoticeSaid | Said
+Action = SendAck | PostAck | Ping | CloseLink | Live | Gone | MoveTo | NoticeSaid | TokenHeld | Said
 
 
 def ack_frame(seq: int) -> bytes:

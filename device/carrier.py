@@ -1,15 +1,17 @@
 """Carries frames, pages and acks between the network and the session: the tasks, and nothing that decides.
 
-One task keeps a socket, two go the way round by REST while there is none, one ticks; each socket has a reader and a
-writer. All of them look at the same session and route, and wait for one signal that something changed.
-Whatever one of them cannot go on after ends the group, and with it the client.
+One task keeps a socket, one moves it when a hub asks, one renews its credential, two go the way round by REST while
+there is no socket, one ticks; each socket has a reader and a writer. All of them look at the same session and route,
+and wait for one signal that something changed. Whatever one of them cannot go on after ends the group, and with it the
+client. What goes wrong with a second socket never does: the first one goes on.
 """
 
 import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from random import Random
 
 from device.actions import (
     Action,
@@ -22,43 +24,40 @@ from device.actions import (
     PostAck,
     Said,
     SendAck,
-    ack_frame,
+    TokenHeld,
 )
-from device.addresses import same_origin, socket_url
+from device.addresses import socket_url
 from device.changes import Changes
 from device.credential import Credential
-from device.errors import ClientClosed, ProtocolRefused, Refused, Replaced, Revoked, TransportError, Unreachable
-from device.link import Link, LinkClosed, open_link
+from device.errors import (
+    ClientClosed,
+    DeviceError,
+    ProtocolRefused,
+    Refused,
+    Replaced,
+    Revoked,
+    TransportError,
+    Unreachable,
+)
+from device.expiry import connection_expiry, instant
+from device.link import LinkClosed, open_link
+from device.moves import Moves
 from device.positions import Ledger
+from device.problems import FLAPPING
+from device.renewal import Renewal
 from device.rest import Rest
 from device.route import Route
 from device.session import Session
+from device.targets import Target, Targets
 from device.timing import Timing
 from device.way_round import WayRound
-from shared.clock import monotonic
+from device.wire import Wire
+from shared.clock import monotonic, wall
 from shared.protocol.close_codes import CloseCode, Return
 
 __all__ = ["Carrier"]
 
 _log = logging.getLogger("fleetwire.device")
-
-
-@dataclass
-class _Wire:
-    """An open socket and its outbox: at most one ack, one ping and one close, the newest of each."""
-
-    number: int
-    link: Link
-    ack: int | None = None
-    ping: bool = False
-    close: tuple[int, str] | None = None
-    kick: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    def decided(self, *, live: bool) -> None:
-        """Whether the try for this socket has led to a live one."""
-        if not self.outcome.done():
-            self.outcome.set_result(live)
 
 
 @dataclass
@@ -70,6 +69,7 @@ class Carrier:
     ledger: Ledger
     credential: Credential
     timing: Timing
+    rand: Random
     device_id: str
     instance: str
     changed: Callable[[], None]
@@ -80,12 +80,21 @@ class Carrier:
 
     def __post_init__(self) -> None:
         self.trouble = ""  # the last try that failed, for people
-        self._wires: dict[int, _Wire] = {}
+        self._wires: dict[int, Wire] = {}
         self._attempt = 0
         self._dialing = asyncio.Lock()
-        self._moving = False
         self._settling = False
-        self._renew = False
+        self._targets = Targets(self.credential, self.rest, self.fixed_url)
+        timing = self.timing
+        self._moves = Moves(pace_s=timing.move_pace_s, after_max_s=timing.retry_after_max_s)
+        self._renewal = Renewal(
+            self.rand,
+            before_s=timing.renew_before_s,
+            retry_base_s=timing.renew_again_s,
+            retry_cap_s=20 * timing.renew_again_s,
+        )
+        self._offered: str | None = None  # the token that a hub was last sent
+        self._refused: str | None = None  # the token that a hub refused while the old one lives
         self._changes = Changes(self.changed, tick_max_s=self.timing.tick_max_s)
         self._way_round: WayRound | None = None
         if self.rest is not None:
@@ -106,34 +115,53 @@ class Carrier:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._keep_socket())
+            group.create_task(self._move_when_asked())
             group.create_task(self._tick())
+            if self.credential.renewable:
+                group.create_task(self._keep_credential())
             if self._way_round is not None:
                 group.create_task(self._way_round.read_pages())
                 group.create_task(self._way_round.post_acks())
+
+    @property
+    def detail(self) -> str:
+        """Why the state is what it is, for people."""
+        parked_s = self.route.parked_s(monotonic())
+        if not parked_s:
+            return self.trouble
+        return f"this device connects too often; the socket is tried again in {parked_s:.0f} s"
 
     def do(self, actions: Iterable[Action]) -> None:
         """Perform what the session decided. Never waits: what takes time is left to the task that does it."""
         for action in actions:
             match action:
                 case SendAck(number, seq):
-                    self._outbox(number, ack=seq)
+                    if wire := self._wires.get(number):
+                        wire.ack(seq)
                 case PostAck(position) if self._way_round is not None:
                     self._way_round.to_post = position
                 case Ping(number):
-                    self._outbox(number, ping=True)
+                    if wire := self._wires.get(number):
+                        wire.ping()
                 case CloseLink(number, code, reason, abort):
                     _log.debug("closing socket %d: %s", number, reason)
-                    self._outbox(number, close=(code, reason), abort=abort)
+                    if wire := self._wires.get(number):
+                        wire.abort() if abort else wire.close(code, reason)
                 case Live(number, jitter_s):
                     self._on_live(number, jitter_s)
                 case Gone() as gone:
                     self._on_gone(gone)
-                case MoveTo(_, url, after_s):
-                    self._on_move(url, after_s)
+                case MoveTo(number, url, after_s):
+                    self._moves.plan(number, url, after_s, monotonic())
                 case NoticeSaid() as notice:
                     self.on_notice(notice)
+                case TokenHeld(number, expires_at):
+                    if number == self.session.newest:
+                        self._renewal.on_credential(instant(expires_at), wall())
                 case Said(_, code, detail):
                     _log.warning("the hub refused a frame: %s: %s", code, detail)
+                    if code == "token_refused":
+                        self._refused = self._offered
         self.notify()
 
     def notify(self) -> None:
@@ -147,7 +175,7 @@ class Carrier:
         self._settling = True
         self.do(self.session.flush(monotonic()))
         for wire in list(self._wires.values()):
-            self._outbox(wire.number, close=(CloseCode.NORMAL, "done"))
+            wire.close(CloseCode.NORMAL, "done")
         try:
             async with asyncio.timeout(2 * self.timing.close_s):
                 if self._way_round is not None:
@@ -161,75 +189,86 @@ class Carrier:
 
     async def _keep_socket(self) -> None:
         while True:
-            await self._changes.until(lambda: None if self.session.live else self.route.socket_due)
+            await self._changes.until(lambda: None if self.session.live or self._settling else self.route.socket_due)
             await self._try_socket()
+
+    async def _move_when_asked(self) -> None:
+        """A second socket beside the one that told us to move; the session closes the old one when the new one is
+        live."""
+        while True:
+            await self._changes.until(lambda: None if self._settling else self._moves.due)
+            if move := self._moves.take(self.session.newest, monotonic()):
+                await self._try_socket(move.url)
 
     async def _try_socket(self, moved_to: str | None = None) -> None:
         async with self._dialing:
             if moved_to is None and self.session.live:
                 return
-            retry_after: float | None = None
-            try:
-                for url, bearer in await self._targets(moved_to):
-                    try:
-                        if await self._open(url, bearer):
-                            return
-                    except Refused as refused:
-                        self._trouble(f"socket: HTTP {refused.status} {refused}")
-                        retry_after = refused.retry_after
-                        self._renew = self._renew or refused.status == 401
-                        if refused.status != 503:
-                            break
-                    except Unreachable as error:
-                        self._trouble(f"socket: {error}")
-            except Refused as refused:
-                self._trouble(f"no hub assigned: HTTP {refused.status} {refused}")
-                retry_after = refused.retry_after
-            except Unreachable as error:
-                self._trouble(f"no hub assigned: {error}")
-            if not self.session.live:
-                self.route.on_failed(monotonic(), retry_after)
-                self.notify()
+            refused = await self._try_targets(moved_to)
+            if self.session.live:
+                return
+            now = monotonic()
+            if refused is not None and refused.problem == FLAPPING and refused.status == 429:
+                self.route.on_flapping(now, refused.retry_after)
+            else:
+                self.route.on_failed(now, refused.retry_after if refused is not None else None)
+            self.notify()
 
-    async def _targets(self, moved_to: str | None) -> list[tuple[str, str]]:
-        token = await self.credential.token()
-        if self._renew and (self.fixed_url is not None or self.credential.renewable):
-            token = await self.credential.renewed(token)
-        self._renew = False
-        if self.fixed_url is not None:
-            if moved_to is not None and not same_origin(moved_to, self.fixed_url):
-                raise Unreachable("told to move to another origin; the token is not sent there")
-            return [(moved_to or self.fixed_url, token)]
-        if self.rest is None:
-            raise AssertionError("a client has an API or a socket url")
-        found = await self.rest.assignment()
-        # A ticket is made for this: it opens one socket and nothing else, so it may go where the hub says.
-        urls = found.urls if moved_to is None else (moved_to,)
-        return [(url, found.ticket) for url in urls]
+    async def _try_targets(self, moved_to: str | None) -> Refused | None:
+        """Try one after the other until one is live. What refused, if it was a refusal."""
+        refused: Refused | None = None
+        try:
+            for target in await self._targets.ask(moved_to):
+                try:
+                    if await self._open(target, moved=moved_to is not None):
+                        return None
+                except Refused as error:
+                    self._trouble(f"socket: HTTP {error.status} {error}")
+                    refused = error
+                    self._targets.token_refused = self._targets.token_refused or error.status == 401
+                    if error.status != 503:
+                        break
+                except Unreachable as error:
+                    self._trouble(f"socket: {error}")
+        except Refused as error:
+            self._trouble(f"no hub assigned: HTTP {error.status} {error}")
+            refused = error
+        except Unreachable as error:
+            self._trouble(f"no hub assigned: {error}")
+        return refused
 
-    async def _open(self, url: str, bearer: str) -> bool:
+    async def _open(self, target: Target, *, moved: bool) -> bool:
         self._attempt += 1
-        asked = self.session.received
-        address = socket_url(url, device_id=self.device_id, after=asked, instance=self.instance, attempt=self._attempt)
-        link = await open_link(address, bearer, timing=self.timing, tls=self.tls)
-        wire = self._wires[self._attempt] = _Wire(self._attempt, link)
-        self.session.on_open(wire.number, monotonic())
-        link.tell_bytes(lambda: self.session.on_bytes(wire.number, monotonic()))
+        number = self._attempt
+        self.session.on_try(number)
+        address = socket_url(
+            target.url, device_id=self.device_id, after=self.session.received, instance=self.instance, attempt=number
+        )
+        try:
+            link = await open_link(address, target.bearer, timing=self.timing, tls=self.tls)
+        except BaseException as error:
+            self.do(self.session.on_try_failed(number))
+            if moved and isinstance(error, ClientClosed):
+                # The place we were sent to does not want us. The socket that sent us may live, and else we ask again.
+                raise Unreachable(f"moved, and refused there: {error}") from error
+            raise
+        wire = self._wires[number] = Wire(number, link, self.ledger, bearer=target.bearer, is_ticket=target.is_ticket)
+        self.session.on_open(number, monotonic())
+        link.tell_bytes(lambda: self.session.on_bytes(number, monotonic()))
         self._spawn(self._read(wire))
         self.notify()
-        # Bounded by the session, which closes a socket that is accepted and silent.
-        live = await wire.outcome
+        live = await wire.outcome()
         if not live:
             self._trouble("socket: accepted and closed before the welcome")
         return live
 
-    async def _read(self, wire: _Wire) -> None:
+    async def _read(self, wire: Wire) -> None:
         closed = LinkClosed(1006, "connection lost")
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(self._write(wire))
+            writer = group.create_task(wire.write())
             try:
                 while True:
-                    while self.session.room == 0 and wire.close is None:
+                    while not self.session.reads(wire.number) and not wire.closing:
                         await self._changes.wait()
                     frame = await wire.link.receive()
                     self.do(self.session.on_frame(wire.number, frame, monotonic()))
@@ -244,78 +283,47 @@ class Carrier:
         finally:
             wire.decided(live=False)
 
-    async def _write(self, wire: _Wire) -> None:
-        try:
-            while True:
-                await wire.kick.wait()
-                wire.kick.clear()
-                if wire.ping:
-                    wire.ping = False
-                    await wire.link.ping()
-                if wire.ack is not None:
-                    # Taken before the sync: what comes in meanwhile may not be durable yet, and has its own turn.
-                    seq, wire.ack = wire.ack, None
-                    await self.ledger.sync()
-                    await wire.link.send(ack_frame(seq))
-                if wire.close is not None and wire.ack is None:
-                    await wire.link.close(*wire.close)
-                    return
-        except LinkClosed:
-            return  # the reader sees it as well, and says how it ended
-
-    def _outbox(
-        self,
-        number: int,
-        *,
-        ack: int | None = None,
-        ping: bool = False,
-        close: tuple[int, str] | None = None,
-        abort: bool = False,
-    ) -> None:
-        wire = self._wires.get(number)
-        if wire is None:
-            return
-        if abort:
-            wire.link.abort()
-            return
-        wire.ack = ack if ack is not None else wire.ack
-        wire.ping = wire.ping or ping
-        wire.close = close or wire.close
-        wire.kick.set()
-
     def _on_live(self, number: int, jitter_s: float) -> None:
         self.route.on_live(monotonic(), jitter_s)
         self.session.use_rest(False)
         self.trouble = ""
         if wire := self._wires.get(number):
             wire.decided(live=True)
+            self._renewal.on_credential(connection_expiry(wire.bearer), wall())
 
     def _on_gone(self, gone: Gone) -> None:
         if self._settling:
             return
         self._trouble(f"socket closed: {gone.code} {gone.reason}".rstrip())
+        if gone.was_live:
+            self.route.on_gone(gone.how, gone.code, monotonic(), replaced=gone.pending)
+        if gone.pending:
+            return
         if gone.how is Return.NEVER:
             raise _final(gone)
         if gone.how is Return.WITH_NEW_TOKEN:
-            self._renew = True
-        if gone.was_live:
-            self.route.on_gone(gone.how, gone.code, monotonic())
+            self._targets.token_refused = True
 
-    def _on_move(self, url: str, after_s: float) -> None:
-        if not self._moving:
-            self._moving = True
-            self._spawn(self._move(url, min(after_s, self.timing.retry_after_max_s)))
+    async def _keep_credential(self) -> None:
+        """Renew the live socket's credential in band, before it ends."""
+        while True:
+            await self._changes.until(self._renewal_due)
+            self._renewal.on_failed(monotonic())  # until the hub says that it holds
+            wire, ends_at = self._wires.get(self.session.newest or 0), self._renewal.expires_at
+            if wire is None or ends_at is None:
+                continue
+            try:
+                token = await self.credential.newer(ends_at, refused=self._refused)
+                if token is not None:
+                    bearer = await self._targets.newer_bearer(token, is_ticket=wire.is_ticket)
+                    self._offered = token
+                    wire.renew(bearer)
+            except DeviceError as error:
+                # The old credential goes on; when it is over, the hub's close says what to do.
+                _log.info("the socket's token cannot be renewed yet: %s", type(error).__name__)
 
-    async def _move(self, url: str, after_s: float) -> None:
-        """A second socket beside the one that told us to move; the session closes the old one when the new one is
-        live.
-        """
-        try:
-            await asyncio.sleep(after_s)
-            if self.session.live:
-                await self._try_socket(url)
-        finally:
-            self._moving = False
+    def _renewal_due(self) -> float | None:
+        return self._renewal.due(monotonic(), wall()) if self.session.live and not self._settling else None
 
     # -- time
 
@@ -342,6 +350,6 @@ def _final(gone: Gone) -> ClientClosed:
         case CloseCode.REPLACED:
             return Replaced(f"{what}: another client of this device took over; one device runs one client")
         case CloseCode.REVOKED:
-            return Revoked(what)
+            return Revoked(f"{what}: get a new token from whoever runs the fleet, then start again")
         case _:
             return ProtocolRefused(what)

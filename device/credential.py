@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
 from device.errors import ConfigurationError, TokenRefused, Unreachable
+from device.expiry import connection_expiry
 
 __all__ = ["Credential", "TokenSource", "check_token"]
 
@@ -56,6 +57,19 @@ class Credential:
                 _log.warning("token callback failed: %s", type(error).__name__)
                 raise Unreachable(f"token callback failed: {type(error).__name__}") from error
             return self._token
+
+    async def newer(self, than: float, *, refused: str | None) -> str | None:
+        """A token that holds longer than `than` (Unix seconds) and is not the refused one: the one in use, or what the
+        callback brings; None when there is none yet. Raises Unreachable when the callback fails."""
+        token = await self.token()
+        if token == refused or not self._outlives(token, than):
+            token = await self.renewed(token)
+        return token if token != refused and self._outlives(token, than) else None
+
+    @staticmethod
+    def _outlives(token: str, than: float) -> bool:
+        expiry = connection_expiry(token)
+        return expiry is not None and expiry > than + 1.0
 
     def __repr__(self) -> str:
         return f"Credential({'fixed' if isinstance(self._source, str) else 'callback'})"

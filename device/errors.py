@@ -94,12 +94,15 @@ class Unreachable(TransportError):
 
 
 class Refused(TransportError):
-    """The server said no for now. `retry_after` is its wish in seconds, if it had one."""
+    """The server said no for now. `retry_after` is its wish in seconds, if it had one; `problem` the type it gave."""
 
-    def __init__(self, message: str | None = None, *, status: int = 0, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, status: int = 0, retry_after: float | None = None, problem: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
+        self.problem = problem
 
 
 class DownloadError(DeviceError):

@@ -15,8 +15,8 @@ from websockets.typing import Subprotocol
 
 from device.deflate import DeflateOffer
 from device.errors import ProtocolRefused, Refused, Revoked, Unreachable
+from device.problems import OUR_WORDS, problem_detail, problem_type, retry_after_of
 from device.quiet import WIRE_LOG
-from device.rest import problem_detail, problem_type, retry_after_of
 from device.timing import Timing
 from device.tls import default_tls
 from shared.protocol.frames import SUBPROTOCOL
@@ -25,7 +25,6 @@ __all__ = ["Link", "LinkClosed", "open_link"]
 
 _FRAME_MAX = 512 * 1024  # an event is at most 256 KiB
 _ABNORMAL = 1006
-_OUR_WORDS = "urn:fleetwire:problem:invalid-parameter"
 
 
 class LinkClosed(Exception):
@@ -154,11 +153,11 @@ def _refused(error: InvalidStatus) -> Exception:
     match status:
         case 403:
             return Revoked(detail)
-        case 400 if problem_type(body) == _OUR_WORDS:
+        case 400 if problem_type(body) in OUR_WORDS:
             return ProtocolRefused(detail)
         # Any other 400 is about headers, which a proxy on the way may have taken: the next network may be better.
         case _:
-            return Refused(detail, status=status, retry_after=retry_after_of(headers))
+            return Refused(detail, status=status, retry_after=retry_after_of(headers), problem=problem_type(body))
 
 
 def _closed(closed: ConnectionClosed) -> LinkClosed:

@@ -23,12 +23,13 @@ from device.errors import (
     Revoked,
     Unreachable,
 )
+from device.problems import OUR_WORDS, ProblemBody, problem_detail, problem_type, retry_after_of
 from device.quiet import unlogged
 from device.timing import Timing
 from device.tls import default_tls
 from shared.protocol.position import InvalidPosition, Position, parse_position
 
-__all__ = ["Assignment", "PageTooLarge", "Rest", "problem_detail", "problem_type", "retry_after_of"]
+__all__ = ["Assignment", "PageTooLarge", "Rest"]
 
 _ANSWER_MAX: Final = 1024 * 1024
 _PAGE_MAX: Final = 10 * 1024 * 1024  # the server gathers at most 8 MiB of events into one read
@@ -66,16 +67,6 @@ class _EventsAnswer(msgspec.Struct):
 
 class _AckAnswer(msgspec.Struct):
     position: str | None = None
-
-
-class _Problem(msgspec.Struct):
-    """RFC 9457, and the member that a reset adds."""
-
-    title: str = ""
-    detail: str = ""
-    type: str = "about:blank"
-    position: str | None = None
-    reason: str | None = None
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -134,7 +125,7 @@ class Rest:
             params["after"] = str(after)
         answer = await self._get(f"{self._device}/events", params, max_bytes=_PAGE_MAX, wait_s=wait_s, also=(410,))
         if answer.status == 410:
-            problem = _decoded(answer, _Problem)
+            problem = _decoded(answer, ProblemBody)
             if problem.position is None:
                 raise Unreachable("a 410 without a position")
             return ResetSaid(_position(problem.position), problem.reason or problem.detail or problem.title)
@@ -243,30 +234,6 @@ class Rest:
         return _Answer(response.status_code, response.headers, bytes(body))
 
 
-def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds; the form with a date is not used by our server and counts as absent."""
-    text = headers.get("retry-after", "").strip()
-    return float(text) if text.isascii() and text.isdigit() and len(text) <= 6 else None
-
-
-def problem_detail(body: bytes) -> str:
-    """What a problem body says, for people; empty when it is none."""
-    problem = _problem(body)
-    return (problem.detail or problem.title)[:500]
-
-
-def problem_type(body: bytes) -> str:
-    """Which problem it is, for programs."""
-    return _problem(body).type
-
-
-def _problem(body: bytes) -> _Problem:
-    try:
-        return msgspec.json.decode(body, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _Problem()
-
-
 def _is_problem(answer: _Answer) -> bool:
     return answer.headers.get("content-type", "").split(";")[0].strip().lower() == "application/problem+json"
 
@@ -281,10 +248,12 @@ def _refusal(answer: _Answer) -> Exception:
             return Refused(detail, status=401)
         case 403:
             return Revoked(detail)
-        case 400 | 422:
+        case 400 | 422 if problem_type(answer.body) in OUR_WORDS:
             return ProtocolRefused(detail)
+        # Any other 400 is about headers or framing, which something on the way may have changed.
         case status:
-            return Refused(detail, status=status, retry_after=retry_after_of(answer.headers))
+            problem = problem_type(answer.body)
+            return Refused(detail, status=status, retry_after=retry_after_of(answer.headers), problem=problem)
 
 
 def _decoded(answer: _Answer, kind: type[T]) -> T:

@@ -93,6 +93,7 @@ class Run:
         self._asking = False
         self._end: BaseException | None = None
         self._state: StateChange | None = None
+        self._parked = False
         credential = Credential(options.token, deadline_s=options.timing.token_s)
         if options.api is not None:
             self.rest = Rest(options.api, options.device_id, credential, timing=options.timing, tls=options.tls)
@@ -104,6 +105,7 @@ class Run:
             ledger=ledger,
             credential=credential,
             timing=options.timing,
+            rand=options.rand,
             device_id=options.device_id,
             instance=str(uuid4()),
             changed=self._changed,
@@ -244,10 +246,13 @@ class Run:
 
     def _changed(self) -> None:
         self._wake.set()
-        self._say(StateChange(self._route.state, self._carrier.trouble))
+        parked = self._route.parked_s(monotonic()) > 0
+        # To be parked is news, too, when the state is REST or CONNECTING already.
+        self._say(StateChange(self._route.state, self._carrier.detail), news=parked and not self._parked)
+        self._parked = parked
 
-    def _say(self, change: StateChange) -> None:
-        if self._state is None or change.state is not self._state.state:
+    def _say(self, change: StateChange, *, news: bool = False) -> None:
+        if news or self._state is None or change.state is not self._state.state:
             self._state = change
             self._callbacks.state(change)
 

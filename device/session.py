@@ -12,9 +12,9 @@ moves `done`; only `done` is acked.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from device.acks import Gathering
+from device.acking import Acking
 from device.actions import (
     Action,
     Delivery,
@@ -23,17 +23,16 @@ from device.actions import (
     Live,
     MoveTo,
     NoticeSaid,
-    PostAck,
-    Repeat,
     ResetSaid,
     Said,
-    SendAck,
-    Skipped,
     Taken,
+    TokenHeld,
 )
+from device.history import History
 from device.inbox import Inbox, Item
 from device.liveness import Patience, Socket
-from device.seen import Begun, InProgress, Seen, SeenEvent, fingerprint
+from device.notices import Notices
+from device.seen import InProgress, SeenEvent, fingerprint
 from shared.protocol.close_codes import CloseCode, how_to_return
 from shared.protocol.frames import (
     ErrorFrame,
@@ -42,6 +41,7 @@ from shared.protocol.frames import (
     Moved,
     Notice,
     Reset,
+    TokenOk,
     Welcome,
     decode_hub_frame,
 )
@@ -49,14 +49,7 @@ from shared.protocol.position import InvalidPosition, Position, parse_position
 
 __all__ = ["Session"]
 
-_NOTICES_REMEMBERED: Final = 256
-_POST_AGAIN_S: Final = 2.0
-
-
-class _ToAck(NamedTuple):
-    position: Position
-    link: Socket | None  # None: by REST
-    events: int
+_AFTER_MAX_MS: Final = 3_600_000
 
 
 @dataclass(slots=True)
@@ -83,49 +76,33 @@ class Session:
     counts: _Counts = field(default_factory=_Counts)
 
     def __post_init__(self) -> None:
-        self.done: Position | None = self.position
         self.received: Position | None = self.position
         self.head: int = 0
-        self._seen = Seen(self.seen)
-        self._begun = Begun(self.begun)
         self._inbox = Inbox(self.max_events, self.max_bytes)
         self._links: dict[int, Socket] = {}
-        self._gathering = Gathering()
-        self._confirmed: Position | None = None  # what the server is known to hold
-        self._rest = False
-        self._posting = False
-        self._post_at = float("-inf")  # not before, after a failed try
-        self._maybe_had: Position | None = None  # up to here, events may have been given by a run that left no trace
-        self._notices: dict[str, None] = {}
+        self._tries: set[int] = set()
+        self._newest = 0
+        self._held: Gone | None = None  # what closed while another socket was on its way
+        self._acking = Acking(self._links, self._inbox, self.position)
+        self._history = History(self.seen, self.begun, at_most_once=self.at_most_once, holds=self._acking.holds)
+        self._notices = Notices()
 
     # -- the application's side
 
     def take(self) -> Taken | None:
         """The next thing for the application, if there is one; `finish()` or `give_back()` before the next `take()`."""
         item = self._inbox.take()
-        if item is None or isinstance(item.content, ResetSaid):
-            return item.content if item is not None else None
-        delivery = item.content
-        if self._seen.before(delivery.position.epoch, delivery.fingerprint):
-            return Repeat(delivery.position, delivery.fingerprint)
-        begun = delivery.redelivered or self._was_begun(delivery)
-        if self.at_most_once and begun:
-            return Skipped(delivery.position, delivery.event, delivery.fingerprint)
-        maybe = self._maybe_had is not None and delivery.position <= self._maybe_had
-        if (begun or maybe) and not delivery.redelivered:
-            return Delivery(delivery.position, delivery.event, delivery.fingerprint, redelivered=True)
-        return delivery
+        if item is None:
+            return None
+        return item.content if isinstance(item.content, ResetSaid) else self._history.judge(item.content)
 
     def finish(self, now: float) -> list[Action]:
         """The application is done with what it took, and that is recorded."""
         item = self._inbox.let_go()
         taken = item.content
-        self.done = taken.position
         if isinstance(taken, Delivery):
-            self._seen.add(SeenEvent(taken.position.epoch, taken.fingerprint))
-            self._begun.end(taken.fingerprint)
-        if self._to_ack() is not None:
-            self._gathering.add(item.size, now)
+            self._history.finished(taken)
+        self._acking.finished(taken.position, item.size, self.received, now)
         return self._acks(now)
 
     def give_back(self, *, begun: bool) -> None:
@@ -133,10 +110,13 @@ class Session:
         item = self._inbox.let_go()
         taken = item.content
         if begun and isinstance(taken, Delivery):
-            taken = Delivery(taken.position, taken.event, taken.fingerprint, redelivered=True)
-            # Kept apart as well: a raised epoch empties the inbox, and the event comes again from the log.
-            self._begun.add(InProgress(taken.position, taken.fingerprint))
+            taken = self._history.given_back(taken)
         self._inbox.put_back(Item(taken, item.size))
+
+    @property
+    def done(self) -> Position | None:
+        """Up to where the application has finished."""
+        return self._acking.done
 
     @property
     def waiting(self) -> int:
@@ -155,10 +135,33 @@ class Session:
         """Whether events flow over a socket."""
         return any(link.live for link in self._links.values())
 
+    @property
+    def newest(self) -> int | None:
+        """The newest socket over which events flow."""
+        return max((link.number for link in self._links.values() if link.live), default=None)
+
+    def reads(self, number: int) -> bool:
+        """Whether to read on from this socket: until it is live always, then as long as there is room."""
+        link = self._links.get(number)
+        return link is None or not link.live or self.room > 0
+
+    def on_try(self, number: int) -> None:
+        """A try for a socket begins. Until it is decided, a socket that closes may be on the way of being replaced."""
+        if number <= self._newest:
+            raise AssertionError("socket numbers rise")
+        self._newest = number
+        self._tries.add(number)
+
+    def on_try_failed(self, number: int) -> list[Action]:
+        """The try came to nothing; no socket was opened."""
+        self._tries.discard(number)
+        return self._let_go_of_held()
+
     def on_open(self, number: int, now: float) -> None:
         """A socket is open that was asked for with `after=received`. Numbers rise: a higher one is newer."""
-        if self._links and number <= max(self._links):
-            raise AssertionError("socket numbers rise")
+        if number not in self._tries:
+            self.on_try(number)
+        self._tries.discard(number)
         self._links[number] = Socket(number, self.patience, opened_at=now, heard_at=now, sent_at=now)
 
     def on_bytes(self, number: int, now: float) -> None:
@@ -187,9 +190,11 @@ class Session:
         except (FrameError, InvalidPosition) as error:
             return [link.close(f"unreadable frame: {error}")]
         if isinstance(frame, Moved):
-            return [MoveTo(number, frame.url, max(0.0, frame.after_ms / 1000))]
+            return [MoveTo(number, frame.url, min(max(0, frame.after_ms), _AFTER_MAX_MS) / 1000)]
         if isinstance(frame, Notice):
-            return self._on_notice(link, frame)
+            return [NoticeSaid(frame.id, frame.data)] if self._notices.is_new(frame.id) else []
+        if isinstance(frame, TokenOk):
+            return [TokenHeld(number, frame.expires_at)]
         if isinstance(frame, ErrorFrame):
             return [Said(number, frame.code, frame.detail)]
         return []  # a type this client does not know or did not ask for
@@ -200,13 +205,31 @@ class Session:
         if link is None or self.live:
             # 4002 and the like are only news while no other socket lives.
             return []
-        return [Gone(number, how_to_return(code), code, reason, link.went_live)]
+        gone = Gone(number, how_to_return(code), code, reason, link.went_live)
+        if not self._on_the_way:
+            return [*self._let_go_of_held(), gone]
+        if not link.went_live:
+            return []
+        # The hub tells the old socket of the new one before the new one has heard its welcome. What that means, even
+        # "never come back", holds only if the new one comes to nothing.
+        self._held = gone
+        return [gone._replace(pending=True)]
+
+    @property
+    def _on_the_way(self) -> bool:
+        return bool(self._tries) or any(not link.closing and not link.live for link in self._links.values())
+
+    def _let_go_of_held(self) -> list[Action]:
+        if self._held is None or self.live or self._on_the_way:
+            return []
+        held, self._held = self._held, None
+        return [held._replace(was_live=False)]
 
     # -- REST
 
     def use_rest(self, on: bool) -> None:
         """Whether acks may go by REST while no socket is live."""
-        self._rest = on
+        self._acking.use_rest(on)
 
     def on_events_page(self, page: EventsPage, now: float) -> list[Action]:
         """One page that was asked for with `after=received`."""
@@ -231,13 +254,8 @@ class Session:
 
     def on_ack_posted(self, position: Position | None, now: float) -> list[Action]:
         """The answer to `PostAck`: what the server holds now, or None when the try failed."""
-        self._posting = False
-        if position is None:
-            self._post_at = now + _POST_AGAIN_S
-            return []
-        if self._confirmed is None or position > self._confirmed:
-            self._confirmed = position
-        return self._acks(now)
+        self._acking.on_posted(position, now)
+        return [] if position is None else self._acks(now)
 
     # -- time
 
@@ -252,9 +270,8 @@ class Session:
         """When `on_tick` has something to do at the latest, or None."""
         ticks = [link.next_tick(unfinished=self._inbox.unfinished) for link in self._links.values()]
         times = [at for at in ticks if at is not None]
-        to_ack = self._to_ack()
-        if to_ack is not None:
-            times.append(max(self._gathering.due_at, self._post_at) if to_ack.link is None else self._gathering.due_at)
+        if (ack_at := self._acking.due_at(self.received, self.head)) is not None:
+            times.append(ack_at)
         return min(times, default=None)
 
     def flush(self, now: float) -> list[Action]:
@@ -274,23 +291,16 @@ class Session:
             raise AssertionError("a position is known from the first welcome or page on")
         return self.received
 
-    def _was_begun(self, delivery: Delivery) -> bool:
-        """Whether the body of this event has begun before: by the mark of the last run, or because the server holds its
-        ack."""
-        if self._begun.has(delivery.position, delivery.fingerprint):
-            return True
-        confirmed = self._confirmed
-        return confirmed is not None and confirmed.epoch == delivery.position.epoch and delivery.position <= confirmed
-
     def _start_at(self, position: Position, head: int) -> None:
         """A client without a position begins after what was acked.
 
         If the server starts it higher, only a reset may say so: believed from the welcome alone, the hole would be
         forgotten when the socket is cut between the two frames.
         """
-        self.received = self.done = self._confirmed = position
+        self.received = position
+        self._acking.begin_at(position)
         if self.position_lost:
-            self._maybe_had = Position(position.epoch, head)
+            self._history.lost_up_to(Position(position.epoch, head))
 
     def _on_welcome(self, link: Socket, welcome: Welcome, now: float) -> list[Action]:
         start = parse_position(welcome.position)
@@ -299,22 +309,21 @@ class Session:
         link.epoch = start.epoch
         link.acked = min(welcome.acked, start.seq)
         self.head = welcome.head
-        self._gathering.every = max(1, welcome.ack_every)
-        self._gathering.wait_s = max(0.0, welcome.ack_ms / 1000)
         if self.received is None:
             self._start_at(Position(start.epoch, min(start.seq, welcome.acked)), welcome.head)
         received = self._known
         # To start us at or below what we have is harmless, since repeats are dropped. Anywhere else leaves a hole
         # unless a reset says so.
         link.reset_due = start.epoch != received.epoch or start.seq > received.seq
-        self._confirmed = Position(start.epoch, welcome.acked)
+        self._acking.on_welcome(welcome, Position(start.epoch, welcome.acked))
         if link.reset_due:
             return []
-        return [*self._go_live(link, welcome), *self._first_ack(link, now)]
+        return [*self._go_live(link, welcome), *self._acking.first(link, received, self.head, now)]
 
     def _go_live(self, link: Socket, welcome: Welcome) -> list[Action]:
         link.reset_due = False
         link.went_live = True
+        self._held = None
         actions: list[Action] = [Live(link.number, max(0.0, welcome.jitter_s))]
         actions += [
             other.close("a newer socket of this client is live", code=CloseCode.NORMAL)
@@ -322,13 +331,6 @@ class Session:
             if other.number < link.number and not other.closing
         ]
         return actions
-
-    def _first_ack(self, link: Socket, now: float) -> list[Action]:
-        """What was finished and never reached the server goes first, before anything is gathered."""
-        if self.done is not None and self.done.epoch == link.epoch and self.done.seq > link.acked:
-            return self._acks(now, at_once=True)
-        self._gathering.clear()
-        return []
 
     def _on_event(self, link: Socket, frame: Event, size: int) -> list[Action]:
         received = self._known
@@ -358,11 +360,11 @@ class Session:
         if position.epoch != link.epoch:
             link.epoch = position.epoch
             link.acked = position.seq
-            self._confirmed = position
+            self._acking.on_held(position)
         self._reset(position, frame.reason)
         if link.live:
             return self._acks(now)
-        return [*self._go_live(link, welcome), *self._first_ack(link, now)]
+        return [*self._go_live(link, welcome), *self._acking.first(link, self.received, self.head, now)]
 
     def _reset(self, position: Position, reason: str) -> None:
         received = self.received
@@ -372,44 +374,10 @@ class Session:
         else:
             # What was received and not given is in the log still, under a number of the new epoch, or lost with it.
             self._inbox.clear()
-            self._gathering.clear()
+            self._acking.drop_gathered()
         self.counts.resets += 1
         self.received = position
         self._inbox.put(ResetSaid(position, reason))
 
-    def _on_notice(self, link: Socket, frame: Notice) -> list[Action]:
-        if frame.id in self._notices:
-            return []
-        self._notices[frame.id] = None
-        if len(self._notices) > _NOTICES_REMEMBERED:
-            del self._notices[next(iter(self._notices))]
-        return [NoticeSaid(frame.id, frame.data)]
-
-    def _to_ack(self) -> _ToAck | None:
-        """What is finished and not acked yet, and which way its ack would go; None when there is nothing, or no way."""
-        done, received = self.done, self.received
-        # After a raised epoch `done` is of the old one until the application has taken the reset.
-        if done is None or received is None or done.epoch != received.epoch:
-            return None
-        links = [link for link in self._links.values() if link.live and link.epoch == done.epoch]
-        if links:
-            link = max(links, key=lambda link: link.number)
-            return _ToAck(done, link, done.seq - link.acked) if done.seq > link.acked else None
-        if not self._rest or self._posting:
-            return None
-        confirmed = self._confirmed.seq if self._confirmed and self._confirmed.epoch == done.epoch else -1
-        return _ToAck(done, None, done.seq - confirmed) if done.seq > confirmed else None
-
     def _acks(self, now: float, *, at_once: bool = False) -> list[Action]:
-        to_ack = self._to_ack()
-        if to_ack is None or (to_ack.link is None and now < self._post_at and not at_once):
-            return []
-        if not self._gathering.due(to_ack.events, now) and not at_once:
-            return []
-        self._gathering.clear()
-        if to_ack.link is None:
-            self._posting = True
-            return [PostAck(to_ack.position)]
-        to_ack.link.acked = to_ack.position.seq
-        to_ack.link.sent_at = now
-        return [SendAck(to_ack.link.number, to_ack.position.seq)]
+        return self._acking.due(self.received, self.head, now, at_once=at_once)

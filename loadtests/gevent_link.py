@@ -18,8 +18,8 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from device.problems import problem_detail, retry_after_of
 from device.quiet import WIRE_LOG
-from device.rest import problem_detail, retry_after_of
 from device.timing import Timing
 from shared.protocol.frames import SUBPROTOCOL
 

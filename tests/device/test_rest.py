@@ -14,6 +14,7 @@ from device.timing import Timing
 from shared.protocol.position import Position
 from tests.device.fleet import Fleet, problem
 
+TYPE = "urn:fleetwire:problem:"
 FAST = Timing().faster(20)
 
 
@@ -57,7 +58,11 @@ async def test_an_ack_of_another_epoch_or_above_the_head_does_not_stand(fleet: F
     ("answer", "raised"),
     [
         (problem(403, detail="not yours"), Revoked),
-        (problem(400, detail="after: wrong"), ProtocolRefused),
+        (problem(400, type=f"{TYPE}invalid-parameter", detail="after: wrong"), ProtocolRefused),
+        (problem(422, type=f"{TYPE}invalid-body", detail="position: wrong"), ProtocolRefused),
+        (problem(400, type=f"{TYPE}invalid-request", detail="headers were taken on the way"), Refused),
+        (problem(400), Refused),
+        (problem(422, type=f"{TYPE}something-new"), Refused),
         (problem(404), Refused),
         (problem(500), Refused),
         (problem(503), Refused),
