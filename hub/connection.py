@@ -77,6 +77,7 @@ class Connection:
         "_next_visit",
         "_note_ack",
         "_pulse",
+        "_tickets",
         "_times",
         "_tokens",
         "device_id",
@@ -93,6 +94,7 @@ class Connection:
         credential: Credential,
         pulse: Pulse,
         tokens: KeyRing,
+        tickets: KeyRing,
         times: ConnectionTimes,
         hub: Services,
     ) -> None:
@@ -103,6 +105,7 @@ class Connection:
         self._credential = credential
         self._pulse = pulse
         self._tokens = tokens
+        self._tickets = tickets
         self._times = times
         self._hub = hub
         self._note_ack = hub.note_ack
@@ -315,7 +318,7 @@ class Connection:
         self._say(ErrorFrame(code, detail, ref))
 
     def _renew(self, token: str) -> None:
-        outcome = renew(self._credential, token, tokens=self._tokens, now=wall())
+        outcome = renew(self._credential, token, tokens=self._tokens, tickets=self._tickets, now=wall())
         if isinstance(outcome, str):
             self._refuse("token_refused", outcome)
             return

@@ -304,6 +304,7 @@ class Endpoint:
             credential=credential,
             pulse=Pulse(self._pulse_times, monotonic(), luck=self._rand.random()),
             tokens=self._tokens,
+            tickets=self._tickets,
             times=self._times,
             hub=self._hub,
         )

@@ -134,9 +134,11 @@ class GeventDevice:
             self._attempt += 1
             number, after = self._attempt, self.session.received
             address = socket_url(url, device_id=self.device_id, after=after, instance=self._instance, attempt=number)
+            self.session.on_try(number)
             try:
                 link = open_link(address, bearer, self.timing)
             except NoLink as refused:
+                self._do(self.session.on_try_failed(number))
                 error = refused
                 continue
             self.session.on_open(number, monotonic())
@@ -226,10 +228,10 @@ class GeventDevice:
     def _on_gone(self, gone: Gone) -> None:
         if self._stopping:
             return
-        if gone.how is Return.NEVER:
+        if gone.how is Return.NEVER and not gone.pending:
             self._ended = DeviceEnded(f"{gone.code} {gone.reason}".rstrip())
         elif gone.was_live:
-            self._route.on_gone(gone.how, gone.code, monotonic())
+            self._route.on_gone(gone.how, gone.code, monotonic(), replaced=gone.pending)
 
     def _move(self, url: str) -> None:
         """A second socket beside the first; the session closes the old one when the new one is live."""

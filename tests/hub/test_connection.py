@@ -164,12 +164,13 @@ async def test_a_token_frame_renews_the_credential(fleet: Fleet, start_hub: Star
     truck = await fleet.new_device()
     device = await fleet.connect(hub.url, truck, bearer=ticket(truck, session_s=1.9))
     await device.welcome()
-    for refused in (token("other"), token(truck, scope="operator"), token(truck, scope="device operator")):
+    wrong = (token("other"), token(truck, scope="operator"), token(truck, scope="device operator"), ticket("other"))
+    for refused in wrong:
         await device.socket.send(json.dumps({"type": "token", "token": refused}))
         assert (await device.frame())["code"] == "token_refused"
-    await device.socket.send(json.dumps({"type": "token", "token": token(truck, lifetime_s=3.9)}))
-    answer = await device.frame()
-    assert answer["type"] == "token_ok"
+    for renewed in (token(truck, lifetime_s=3.9), ticket(truck, session_s=3.9)):
+        await device.socket.send(json.dumps({"type": "token", "token": renewed}))
+        assert (await device.frame())["type"] == "token_ok"
     began = asyncio.get_running_loop().time()
     assert await device.close_code() == 4200
     assert 1.9 <= asyncio.get_running_loop().time() - began <= 4.9

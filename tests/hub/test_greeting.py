@@ -1,6 +1,7 @@
 """The steps of a greeting as functions: what is asked, who asks it, where it begins."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -91,10 +92,13 @@ def test_after_a_raise_for_its_sake_a_device_is_told_of_log_loss() -> None:
 def test_a_credential_is_renewed_by_the_same_subject_without_a_wider_scope() -> None:
     current = Credential("truck-7", frozenset({"device"}), None, 0.0, "k")
     now = time.time()
-    assert isinstance(renew(current, token("truck-7"), tokens=TOKENS, now=now), Credential)
+    keys: Any = {"tokens": TOKENS, "tickets": TICKETS, "now": now}
+    assert isinstance(renew(current, token("truck-7"), **keys), Credential)
     for refused in (token("truck-8"), token("truck-7", scope="device service"), token("truck-7", scope="service"), "x"):
-        assert isinstance(renew(current, refused, tokens=TOKENS, now=now), str)
-    assert isinstance(renew(current, ticket("truck-7"), tokens=TOKENS, now=now), str)
+        assert isinstance(renew(current, refused, **keys), str)
+    # A device that came with a ticket does not show its token to hubs: it brings another ticket.
+    assert isinstance(renew(current, ticket("truck-7"), **keys), Credential)
+    assert isinstance(renew(current, ticket("truck-8"), **keys), str)
 
 
 def test_only_harmless_request_ids_are_taken_over() -> None:
