@@ -28,6 +28,7 @@ from api.routes.devices import Devices
 from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
+from api.routes.notices import Notices
 from api.routes.publish import Publish
 from api.routes.responses import Responses
 from api.settings import Settings
@@ -149,6 +150,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         files.resource(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),
+        Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
     ]
 
 

@@ -37,6 +37,7 @@ PROBLEMS: Final[Mapping[str, _Kind]] = {
     "too-large": _Kind(413, "The body is too large"),
     "unsupported-media-type": _Kind(415, "The body is not uncompressed JSON"),
     "ack-above-head": _Kind(422, "The position is above the head of the log"),
+    "too-many-requests": _Kind(429, "Too many requests", (1, 5)),
     "internal-error": _Kind(500, "Something went wrong here"),
     "unavailable": _Kind(503, "Not available now", (1, 5)),
     "no-hub": _Kind(503, "No hub has room now", (2, 8)),

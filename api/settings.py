@@ -91,6 +91,12 @@ class Settings(
         help="Most bytes of request bodies in memory at once.",
         parse=bounded_int(4 * 1024 * 1024, 4 * 1024**3),
     )
+    notices_per_s: float = setting(
+        "FLEETWIRE_API_NOTICES_PER_S",
+        2.0,
+        help="Most notices a process takes per second; each may reach every device.",
+        parse=bounded_float(0.01, 1000),
+    )
     hubs_age_s: float = setting(
         "FLEETWIRE_API_HUBS_AGE_S",
         0.5,

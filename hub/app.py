@@ -26,6 +26,7 @@ from hub.gate import Gate
 from hub.handshakes import Greeter
 from hub.hub import Hub
 from hub.membership import Membership
+from hub.notices import Notices
 from hub.registry import Registry
 from hub.settings import Settings
 from hub.store_watch import StoreWatch
@@ -34,6 +35,7 @@ from shared import lifecycle
 from shared.backoff import Backoff
 from shared.bus.canary import Canary
 from shared.bus.canary_judge import BusState
+from shared.bus.names import notice_channel
 from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
@@ -170,6 +172,8 @@ class _Parts:
             reader=self._reader,
             on_change=self._on_change,
         )
+        self._notices = Notices(receivers=lambda: registry.connections, flusher=flusher, deflater=self.hub.deflater)
+        self._reader.acquire_channel(notice_channel(), self._notices.on_message)
         self.sweeper = Sweeper(
             pool,
             watch,
@@ -219,6 +223,7 @@ class _Parts:
             "sweep": self.sweeper.run(),
             "wheel": self.hub.run_wheel(),
             "membership": self._membership.run(),
+            "notices": self._notices.run(),
             **readers,
         }
 

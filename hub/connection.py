@@ -16,6 +16,7 @@ from hub.counts import Counts
 from hub.device_socket import DeviceSocket
 from hub.greeting import Credential, renew
 from hub.keepalive import Pulse, Signs, Verdict
+from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
 from hub.session import LogPage, Session
 from hub.wire import event_bytes, text_bytes
 from shared.clock import iso, monotonic, wall
@@ -80,6 +81,7 @@ class Connection:
         "_tickets",
         "_times",
         "_tokens",
+        "device_class",
         "device_id",
         "is_done",
         "session",
@@ -92,6 +94,7 @@ class Connection:
         socket: DeviceSocket,
         session: Session,
         credential: Credential,
+        device_class: str,
         pulse: Pulse,
         tokens: KeyRing,
         tickets: KeyRing,
@@ -99,6 +102,7 @@ class Connection:
         hub: Services,
     ) -> None:
         self.device_id = credential.subject
+        self.device_class = device_class
         self.session = session
         self.socket = socket
         self.is_done = False
@@ -154,6 +158,17 @@ class Connection:
     def on_replaced(self, conn_term: int, instance: str | None) -> None:
         """The device has connected elsewhere, or here again."""
         self.perform(self.session.on_replaced(conn_term, instance))
+
+    def on_notice(self, frames: NoticeFrames) -> bool:
+        """Write a notice, unless there is more on its way than a little. Whether it was written."""
+        session, socket = self.session, self.socket
+        if session.behind or not socket.is_open:
+            return False
+        if socket.buffered + session.window.used_bytes > NOTICE_ROOM_BYTES:
+            return False
+        deflated = frames.compressed if self._deflate_from != NEVER else None
+        socket.write(deflated or frames.plain)
+        return True
 
     # Gathered answers
 

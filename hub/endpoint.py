@@ -7,6 +7,7 @@ from the statement's answer to the first frame nothing is awaited, so that nobod
 
 import asyncio
 import http
+import sys
 from functools import partial
 from random import Random
 from uuid import uuid4
@@ -302,6 +303,7 @@ class Endpoint:
             socket=socket,
             session=session,
             credential=credential,
+            device_class=sys.intern(credential.device_class or devices.DEFAULT_CLASS),
             pulse=Pulse(self._pulse_times, monotonic(), luck=self._rand.random()),
             tokens=self._tokens,
             tickets=self._tickets,

@@ -183,6 +183,20 @@ def publish(
 
 
 @app.command()
+def notice(
+    data: Annotated[str, typer.Option(help="What the devices are told, a JSON object of at most 4 KiB.")],
+    device_class: Annotated[
+        str | None, typer.Option("--class", help="Only devices of this class; without it, all.")
+    ] = None,
+    notice_id: Annotated[str | None, typer.Option("--id", help="Devices drop a second notice of one id.")] = None,
+) -> None:
+    """Tell something to the devices that are connected now, through the API; it is kept nowhere."""
+    from infra.commands.notice import run
+
+    _exit(_reported(lambda: run(os.environ, data, device_class=device_class, notice_id=notice_id)))
+
+
+@app.command()
 def demo(
     timeout: Annotated[int, typer.Option(min=1, max=600, help="Seconds until it gives up.")] = 60,
 ) -> None:

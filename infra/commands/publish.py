@@ -14,31 +14,31 @@ from shared.clock import wall
 from shared.protocol.ids import check_device_id
 from shared.settings import load
 
-__all__ = ["run"]
+__all__ = ["DEADLINE_S", "json_object", "run", "service_token", "what_is_wrong"]
 
-_DEADLINE_S: Final = 15.0
+DEADLINE_S: Final = 15.0
 
 
 def run(environ: Mapping[str, str], device_id: str, data: str, *, event_type: str, key: str | None) -> int:
     """Print what became of it as JSON; 0 when it is recorded now or was before."""
     settings = load(CommandSettings, environ)
     check_device_id(device_id)
-    item: dict[str, Any] = {"device_id": device_id, "type": event_type, "data": _object(data)}
+    item: dict[str, Any] = {"device_id": device_id, "type": event_type, "data": json_object(data)}
     if key is not None:
         item["key"] = key
-    headers = {"Authorization": f"Bearer {_service_token(settings)}"}
+    headers = {"Authorization": f"Bearer {service_token(settings)}"}
     try:
         answer = httpx.post(
             f"{settings.need_api_url().rstrip('/')}/api/v1/events",
             json={"events": [item]},
             headers=headers,
-            timeout=_DEADLINE_S,
+            timeout=DEADLINE_S,
             trust_env=False,
         )
     except httpx.HTTPError as error:
         raise CommandFailed(f"the API cannot be asked: {error}; does `{starting()}` run?") from error
     if answer.status_code >= 400:
-        raise CommandFailed(f"the API refused it ({answer.status_code}): {_detail(answer)}")
+        raise CommandFailed(f"the API refused it ({answer.status_code}): {what_is_wrong(answer)}")
     result = answer.json()["results"][0]
     print(json.dumps(result))
     status = result.get("status")
@@ -58,7 +58,8 @@ def _mend(status: object, result: dict[str, Any], device_id: str) -> str:
             return str(result.get("detail") or status)
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """What the person gave as data. Raises CommandFailed."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -68,7 +69,8 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
-def _service_token(settings: CommandSettings) -> str:
+def service_token(settings: CommandSettings) -> str:
+    """The token that is set, else one made for this call."""
     if settings.token is not None:
         return settings.token
     return settings.need_signing_keys().mint(
@@ -76,7 +78,8 @@ def _service_token(settings: CommandSettings) -> str:
     )
 
 
-def _detail(answer: httpx.Response) -> str:
+def what_is_wrong(answer: httpx.Response) -> str:
+    """The sentence of a problem."""
     try:
         problem = answer.json()
     except ValueError:

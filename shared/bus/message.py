@@ -16,19 +16,23 @@ __all__ = [
     "EVENT",
     "HEADER_BYTES",
     "MESSAGE_MAX_BYTES",
+    "NOTICE",
     "InvalidMessage",
     "Message",
     "connection_body",
     "connection_message",
     "decode",
+    "notice_body",
+    "notice_message",
 ]
-# Room is left for kinds 4 (notice) and 5 (moved).
+# Room is left for kind 5 (moved).
 
 EVENT: Final = 1  # epoch and seq of the event; body is the encoded CloudEvent
 CONNECTION: Final = (
     2  # a newer connection of the device: epoch 0, seq is its conn_term; body is instance, NUL, hub name
 )
 CANARY: Final = 3  # a hub's message to itself: seq is its number; body is the sender's run
+NOTICE: Final = 4  # for many devices, so no device id; body is the class it is for or nothing, NUL, the encoded frame
 
 HEADER_BYTES: Final = 14
 MESSAGE_MAX_BYTES: Final = HEADER_BYTES + 64 + 256 * 1024
@@ -37,7 +41,7 @@ _VERSION: Final = 1
 _HEADER: Final = Struct(">BBIQ")
 _pack: Final = _HEADER.pack
 _unpack: Final = _HEADER.unpack_from
-_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY)}
+_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE)}
 
 
 class InvalidMessage(ValueError):
@@ -93,3 +97,16 @@ def connection_body(body: bytes) -> tuple[str, str]:
     if not nul:
         raise InvalidMessage("connection message names no hub")
     return instance, hub
+
+
+def notice_message(device_class: str | None, frame: bytes) -> Message:
+    """Tells every hub to hand `frame` to its devices, or to those of one class."""
+    return Message(NOTICE, "", 0, 0, b"%b\x00%b" % ((device_class or "").encode(), frame))
+
+
+def notice_body(body: bytes) -> tuple[str | None, bytes]:
+    """(class or None for all, frame) of a NOTICE message. Raises InvalidMessage."""
+    device_class, nul, frame = body.partition(b"\x00")
+    if not nul or not frame.startswith(b'{"type":"notice",') or not device_class.isascii():
+        raise InvalidMessage("notice message is malformed")
+    return device_class.decode("ascii") or None, frame

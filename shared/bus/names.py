@@ -4,7 +4,7 @@ from typing import Final
 
 from shared.hash_slots import SLOTS
 
-__all__ = ["canary_channel", "job_stream", "lease_lock", "slot_channel", "slot_of_channel"]
+__all__ = ["canary_channel", "job_stream", "lease_lock", "notice_channel", "slot_channel", "slot_of_channel"]
 
 _CHANNELS: Final = tuple(b"fw:{s%d}" % slot for slot in range(SLOTS))
 _SLOT_OF: Final = {channel: slot for slot, channel in enumerate(_CHANNELS)}
@@ -23,6 +23,11 @@ def slot_of_channel(channel: bytes) -> int | None:
 def canary_channel(hub: str, slot: int = 0) -> bytes:
     """Where a hub sends messages to itself, on the node that has this slot: `fw:{s0}:canary:hub-1`."""
     return b"%b:canary:%b" % (_CHANNELS[slot], hub.encode())
+
+
+def notice_channel() -> bytes:
+    """Where notices for devices go, read by every hub: `fw:{s0}:notices`."""
+    return b"%b:notices" % _CHANNELS[0]
 
 
 def job_stream(queue: str) -> str:

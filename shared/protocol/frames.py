@@ -8,6 +8,7 @@ it with 4302, since nothing after it can be trusted to mean what it says.
 from typing import Any, Final
 
 import msgspec
+import orjson
 
 from shared.protocol import strict_json
 from shared.protocol.position import SEQ_MAX
@@ -36,6 +37,7 @@ __all__ = [
     "decode_hub_frame",
     "encode_frame",
     "event_frame",
+    "notice_frame",
 ]
 
 SUBPROTOCOL: Final = "fleetwire.v1"
@@ -201,3 +203,8 @@ def encode_frame(frame: HubFrame | DeviceFrame) -> bytes:
 def event_frame(seq: int, body: bytes) -> bytes:
     """An `event` frame around an event that is already encoded: a prefix, the recorded bytes, a brace."""
     return b'{"type":"event","seq":%d,"event":%b}' % (seq, body)
+
+
+def notice_frame(notice_id: str, data: bytes) -> bytes:
+    """A `notice` frame around data that is already encoded."""
+    return b'{"type":"notice","id":%b,"data":%b}' % (orjson.dumps(notice_id), data)

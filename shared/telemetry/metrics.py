@@ -80,6 +80,7 @@ HUB_FRAMES_REFUSED = _counter("hub_frames_refused_total", "Frames answered by an
 HUB_GREETING_SECONDS = _histogram("hub_greeting_seconds", "Handshake to welcome.")
 HUB_HANDSHAKES_REFUSED = _counter("hub_handshakes_refused_total", "Handshakes refused.", "status", "reason")
 HUB_LOG_READ_SECONDS = _histogram("hub_log_read_seconds", "Gathered log reads.")
+HUB_NOTICES = _counter("hub_notices_total", "Notices written to a device (sent) and not (behind, full).", "result")
 HUB_RESETS = _counter("hub_resets_total", "Resets said to devices.", "reason")
 HUB_SWEEP_SECONDS = _histogram("hub_sweep_seconds", "Duration of a sweep.")
 
@@ -88,6 +89,7 @@ API_REQUESTS = _counter("api_requests_total", "Requests answered.", "route", "me
 API_REQUEST_SECONDS = _histogram("api_request_seconds", "Duration of a request, long-polls apart.", "route", "method")
 API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by REST, by result.", "result")
 API_LONG_POLLS = _gauge("api_long_polls", "Long-polls that wait.")
+API_NOTICES = _counter("api_notices_total", "Notices by what became of them at the API.", "result")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
 # watcher

@@ -11,7 +11,7 @@ import pytest
 FLEETWIRE = str(Path(sys.executable).with_name("fleetwire"))
 ROOT = Path(__file__).parents[2]
 PROCESSES = ["hub", "api", "watcher", "worker", "files"]
-COMMANDS = ["up", *PROCESSES, "migrate", "token", "device", "publish", "demo", "doctor", "log"]
+COMMANDS = ["up", *PROCESSES, "migrate", "token", "device", "publish", "notice", "demo", "doctor", "log"]
 
 
 def fleetwire(*arguments: str, cwd: Path = ROOT, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -50,6 +50,8 @@ def test_help_imports_no_server() -> None:
         (("device", "../truck"), "device_id"),
         (("publish", "truck-7", "[1]"), "DATA must be a JSON object"),
         (("publish", "truck-7", "{"), "DATA is not JSON"),
+        (("notice", "--data", "[1]"), "DATA must be a JSON object"),
+        (("notice",), "--data"),
         (("doctor", "--wrong"), "No such option"),
     ],
 )

@@ -9,6 +9,7 @@ from shared.bus.message import (
     CANARY,
     CONNECTION,
     EVENT,
+    NOTICE,
     InvalidMessage,
     Message,
     connection_body,
@@ -19,7 +20,7 @@ from shared.protocol.position import EPOCH_MAX, SEQ_MAX
 
 messages = st.builds(
     Message,
-    kind=st.sampled_from([EVENT, CONNECTION, CANARY]),
+    kind=st.sampled_from([EVENT, CONNECTION, CANARY, NOTICE]),
     device_id=st.from_regex(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", fullmatch=True),
     epoch=st.integers(0, EPOCH_MAX),
     seq=st.integers(0, SEQ_MAX),
@@ -52,7 +53,7 @@ def test_the_layout_stays_what_hubs_of_the_last_release_read() -> None:
     assert encoded == bytes([0x11, 7, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 2]) + b"truck-7{}"
 
 
-@pytest.mark.parametrize("tag", [0x00, 0x10, 0x14, 0x15, 0x21, 0xFF])
+@pytest.mark.parametrize("tag", [0x00, 0x10, 0x15, 0x1F, 0x21, 0xFF])
 def test_an_unknown_version_or_kind_is_refused(tag: int) -> None:
     with pytest.raises(InvalidMessage):
         decode(bytes([tag]) + Message(EVENT, "truck-7", 1, 1, b"{}").encode()[1:])

@@ -1,0 +1,27 @@
+"""How often something may happen: so many per second, and some at once after a pause. Time is the caller's."""
+
+__all__ = ["TokenBucket"]
+
+
+class TokenBucket:
+    """Fills at `per_s`, holds at most `burst`, starts full."""
+
+    __slots__ = ("_at", "_burst", "_per_s", "_tokens")
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def __repr__(self) -> str:
+        return f"TokenBucket({self._tokens:.1f} of {self._burst:g}, {self._per_s:g}/s)"
+
+    def take(self, now: float, count: float = 1.0) -> float:
+        """0 when it may happen now, else the seconds after which it may; then nothing is taken."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._per_s)
+        self._at = max(self._at, now)
+        if self._tokens >= count:
+            self._tokens -= count
+            return 0.0
+        return (count - self._tokens) / self._per_s
