@@ -1,0 +1,1 @@
+"""What else one would build this with, doing the same work in the same run."""
