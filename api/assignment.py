@@ -7,12 +7,11 @@ device, and one that filled up meanwhile refuses, upon which the device tries an
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import quote
 
 from shared.hash_slots import owners, slot_of
 from shared.store.hubs import HubRow
 
-__all__ = ["ALTERNATIVES_MAX", "Assignment", "Mode", "assign", "socket_url"]
+__all__ = ["ALTERNATIVES_MAX", "Assignment", "Mode", "assign"]
 
 ALTERNATIVES_MAX: Final = 3
 
@@ -29,7 +28,7 @@ class Assignment:
 
 def assign(device_id: str, hubs: Iterable[HubRow], *, connected_to: str | None = None) -> Assignment | None:
     """None when no hub has room. A hub that holds the device already (`connected_to`) has room for it, full or not."""
-    by_name = {hub.name: hub for hub in hubs if not hub.draining and _has_room(hub, connected_to)}
+    by_name = {hub.name: hub for hub in hubs if not (hub.draining or hub.leaving) and _has_room(hub, connected_to)}
     if not by_name:
         return None
     first, *others = (by_name[name] for name in owners(slot_of(device_id), by_name))
@@ -38,10 +37,3 @@ def assign(device_id: str, hubs: Iterable[HubRow], *, connected_to: str | None =
 
 def _has_room(hub: HubRow, connected_to: str | None) -> bool:
     return hub.connections < hub.capacity or hub.name == connected_to
-
-
-def socket_url(hub: HubRow, proxy_url: str | None) -> str:
-    """Where the socket of this hub is: at the hub itself, or at the proxy, which honours the hub's name."""
-    if proxy_url is None:
-        return f"{hub.url.rstrip('/')}/v1/socket"
-    return f"{proxy_url.rstrip('/')}/v1/socket?hub={quote(hub.name, safe='')}"

@@ -8,7 +8,7 @@ acked, and goes.
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random, SystemRandom
@@ -18,18 +18,23 @@ from uuid import uuid4
 import structlog
 
 from hub.connection import Connection
-from hub.drain import send_away
+from hub.control import Control
+from hub.drain import Pace, send_away
 from hub.endpoint import Endpoint
 from hub.fan_out import FanOut
 from hub.flusher import Flusher
 from hub.gate import Gate
 from hub.handshakes import Greeter
 from hub.hub import Hub
+from hub.leavers import Leaving
 from hub.membership import Membership
+from hub.mover import Mover, MoverTimes
+from hub.neighbours import Neighbours
 from hub.notices import Notices
 from hub.registry import Registry
 from hub.settings import Settings
 from hub.store_watch import StoreWatch
+from hub.strangers import Strangers
 from hub.sweep import Sweeper
 from shared import lifecycle
 from shared.backoff import Backoff
@@ -40,11 +45,13 @@ from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
+from shared.store import cursors
 from shared.store.errors import StoreError
 from shared.store.hubs import HubRow
 from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
+from shared.telemetry.metrics import HUB_MOVES
 from shared.tokens import KeyRing
 
 __all__ = ["Keys", "Running", "main", "serve"]
@@ -72,6 +79,8 @@ class Running:
     gate: Gate
     canary: Canary
     sweeper: Sweeper
+    mover: Mover
+    neighbours: Neighbours
 
 
 def main() -> int:
@@ -94,6 +103,7 @@ async def serve(
     watch = StoreWatch(rand, deadline_s=settings.store_s)
     states: list[BusState] = []
     gate = Gate(watch, lambda: states[-1] if states else BusState.DOUBT)
+    control = Control(settings.name, drain=lambda: stop.request("drained by an operator"))
     async with AsyncExitStack() as leaving:
         ops = OpsServer(
             settings.ops_host,
@@ -101,6 +111,7 @@ async def serve(
             process=settings.name,
             readiness=lambda: Readiness(not gate.reasons, gate.reasons),
             token=settings.ops_token,
+            routes=control.routes(),
         )
         await ops.start()
         leaving.push_async_callback(ops.close)
@@ -108,13 +119,26 @@ async def serve(
         if pool is None:
             return 0
         leaving.push_async_callback(pool.close, timeout_s=2.0)
-        parts = _Parts(settings, keys, pool=pool, watch=watch, gate=gate, states=states, rand=rand)
+        ops_url = settings.reach_ops_at(ops.port)
+        parts = _Parts(settings, keys, pool=pool, watch=watch, gate=gate, states=states, rand=rand, ops_url=ops_url)
         loops = {asyncio.create_task(loop, name=name) for name, loop in parts.loops().items()}
         leaving.push_async_callback(cancelled, loops)
         await parts.endpoint.start()
         leaving.callback(parts.endpoint.close)
         gate.phase = "open"
-        on_running(Running(parts.endpoint.port, ops.port, parts.hub, gate, parts.canary, parts.sweeper))
+        control.open(parts.hub.registry, parts.neighbours, parts.strangers, parts.mover, gate)
+        on_running(
+            Running(
+                parts.endpoint.port,
+                ops.port,
+                parts.hub,
+                gate,
+                parts.canary,
+                parts.sweeper,
+                parts.mover,
+                parts.neighbours,
+            )
+        )
         _log.info("hub takes devices", host=settings.host, port=parts.endpoint.port, ops_port=ops.port)
         failed = await until_stop_or_failure(stop, loops)
         await parts.leave()
@@ -134,13 +158,22 @@ class _Parts:
         gate: Gate,
         states: list[BusState],
         rand: Random,
+        ops_url: str,
     ) -> None:
         self._settings = settings
         self._gate = gate
         self._states = states
         self._rand = rand
+        self._ops_url = ops_url
         self._run_id = str(uuid4())
         registry: Registry[Connection] = Registry(settings.capacity)
+        self.neighbours = Neighbours(
+            settings.name,
+            self._run_id,
+            period_s=settings.member_s,
+            proxy_url=settings.proxy_url,
+        )
+        self.strangers = Strangers(settings.name, self.neighbours.view, lambda: registry.connections)
         flusher = Flusher(asyncio.get_running_loop())
         fan_out = FanOut(registry, flusher, on_gap=self._sweep_soon)
         self._publisher = Publisher(settings.redis_url, name=settings.name, rand=rand)
@@ -170,10 +203,23 @@ class _Parts:
             registry=registry,
             flusher=flusher,
             reader=self._reader,
+            strangers=self.strangers,
             on_change=self._on_change,
         )
         self._notices = Notices(receivers=lambda: registry.connections, flusher=flusher, deflater=self.hub.deflater)
         self._reader.acquire_channel(notice_channel(), self._notices.on_message)
+        self.mover = Mover(
+            self.neighbours,
+            connections=lambda: registry.connections,
+            get=registry.get,
+            strangers=self.strangers,
+            mark=lambda device_ids: self._mark(pool, watch, device_ids),
+            times=MoverTimes(settings.moves_per_s, settings.move_wave_s, settings.linger_s),
+            automatic=settings.rebalance,
+            rand=rand,
+            backoff=watch.backoff,
+        )
+        self.neighbours.on_view = self.mover.on_view
         self.sweeper = Sweeper(
             pool,
             watch,
@@ -206,8 +252,10 @@ class _Parts:
             pool,
             watch,
             row=self._row,
+            on_rows=self.neighbours.on_rows,
             heartbeat_s=settings.member_s,
             settle_s=settings.member_s / 5,
+            silence_s=settings.silence_s,
             rand=rand,
         )
 
@@ -224,6 +272,7 @@ class _Parts:
             "wheel": self.hub.run_wheel(),
             "membership": self._membership.run(),
             "notices": self._notices.run(),
+            "mover": self.mover.run(),
             **readers,
         }
 
@@ -231,16 +280,19 @@ class _Parts:
         """Refuse, send away, write acks, say goodbye."""
         settings = self._settings
         self._gate.phase = "draining"
+        self.mover.close()
         connections = list(self.hub.registry.connections)
         _log.info("hub leaves", connections=len(connections))
         self._membership.changed()
         await send_away(
             connections,
             self._rand,
-            rate=settings.drain_rate,
-            longest_s=settings.drain_s,
+            pace=Pace(settings.drain_rate, settings.drain_s, settings.move_wave_s, settings.linger_s),
+            heir=self._heir,
+            is_alone=lambda: self.neighbours.is_alone,
             gone=self.hub.gone,
             close_s=settings.close_s + 0.5,
+            on_outcome=lambda outcome: HUB_MOVES.labels("drain", outcome).inc(),
         )
         self.endpoint.close()
         written = await self.hub.acks.flush(settings.flush_s)
@@ -260,7 +312,20 @@ class _Parts:
             settings.capacity,
             # Nobody should be sent here while devices are refused, whatever the reason.
             bool(self._gate.reasons),
+            self._ops_url,
+            self._gate.phase == "draining",
         )
+
+    def _heir(self, connection: Leaving) -> str | None:
+        heir = self.neighbours.heir(connection.slot)
+        if heir is None:
+            return None
+        self.neighbours.sent_to(heir.name)
+        return self.neighbours.url(heir.name)
+
+    async def _mark(self, pool: Pool, watch: StoreWatch, device_ids: Sequence[str]) -> None:
+        async with watch.asking():
+            await cursors.mark_rehomed(pool, device_ids)
 
     def _on_change(self) -> None:
         self._membership.changed()

@@ -20,12 +20,14 @@ from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
 from hub.session import LogPage, Session
 from hub.wire import event_bytes, text_bytes
 from shared.clock import iso, monotonic, wall
+from shared.hash_slots import slot_of
 from shared.protocol.close_codes import CloseCode
 from shared.protocol.frames import (
     Ack,
     ErrorFrame,
     FrameError,
     HubFrame,
+    Moved,
     ProtocolViolation,
     Sync,
     Token,
@@ -84,7 +86,9 @@ class Connection:
         "device_class",
         "device_id",
         "is_done",
+        "may_rehome",
         "session",
+        "slot",
         "socket",
     )
 
@@ -100,9 +104,13 @@ class Connection:
         tickets: KeyRing,
         times: ConnectionTimes,
         hub: Services,
+        may_rehome: bool = False,
     ) -> None:
+        """`may_rehome`: it may be sent to the hub that owns its slot, if that is another."""
         self.device_id = credential.subject
         self.device_class = device_class
+        self.slot = slot_of(credential.subject)
+        self.may_rehome = may_rehome
         self.session = session
         self.socket = socket
         self.is_done = False
@@ -125,6 +133,11 @@ class Connection:
     def conn_term(self) -> int:
         """The newest connection of a device has the highest."""
         return self.session.conn_term
+
+    @property
+    def is_over(self) -> bool:
+        """It has gone, or is about to."""
+        return self.is_done or self.session.ended is not None
 
     @property
     def known(self) -> Known:
@@ -303,6 +316,10 @@ class Connection:
     def end(self, code: CloseCode, reason: str | None = None) -> None:
         """Close for a reason from outside the session."""
         self.perform(self.session.end(code, reason))
+
+    def tell_moved(self, url: str, after_ms: int, reason: str) -> None:
+        """Say where the device shall connect. Nothing else changes here until it has."""
+        self._say(Moved(url, after_ms, reason))
 
     def perform(self, actions: Actions) -> None:
         """Do what the session decided, in its order."""

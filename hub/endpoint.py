@@ -27,6 +27,7 @@ from hub.greeting import Admitted, Asked, Begin, admit, begin, read_request, req
 from hub.handshakes import Greeter
 from hub.hub import Hub
 from hub.keepalive import Pulse, PulseTimes
+from hub.rebalance import may_rehome
 from hub.refusals import Refusal
 from hub.registry import Waiting
 from hub.session import Session
@@ -309,6 +310,7 @@ class Endpoint:
             tickets=self._tickets,
             times=self._times,
             hub=self._hub,
+            may_rehome=may_rehome(named=asked.hub is not None, since_rehomed_s=greeted.since_rehomed_s),
         )
         socket.accept(upgraded, self._first_frames(greeted, beginning))
         socket.owner = connection

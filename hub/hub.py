@@ -22,10 +22,10 @@ from hub.registry import Registry
 from hub.replay import LogReader
 from hub.settings import Settings
 from hub.store_watch import StoreWatch
+from hub.strangers import Strangers
 from hub.wheel import Wheel
 from shared.bus.reader import SlotReader
 from shared.clock import monotonic
-from shared.hash_slots import slot_of
 from shared.protocol.close_codes import CloseCode
 from shared.store.cursors import Ack, AckResult
 from shared.store.pool import Pool
@@ -54,6 +54,7 @@ class Hub:
         registry: Registry[Connection],
         flusher: Flusher,
         reader: SlotReader,
+        strangers: Strangers,
         on_change: Callable[[], None],
     ) -> None:
         """`on_change()` is called when a connection comes or goes."""
@@ -77,6 +78,7 @@ class Hub:
         self._wheel: Wheel[Connection] = Wheel(monotonic(), resolution_s=min(TICK_S, settings.pong_s / 4))
         self._tick_s = min(TICK_S, settings.pong_s / 4)
         self._reader = reader
+        self._strangers = strangers
         self._on_change = on_change
         self._sockets = 0
         HUB_CONNECTION_CAPACITY.set(registry.capacity)
@@ -91,6 +93,7 @@ class Hub:
         before = self.registry.add(connection)
         self._sockets += 1
         self.gone.clear()
+        self._strangers.came(connection)
         if before is not None:
             before.on_replaced(connection.conn_term, connection.session.instance)
         connection.start()
@@ -100,11 +103,12 @@ class Hub:
     def forget(self, connection: Connection) -> None:
         """The connection's socket is gone."""
         self.registry.remove(connection)
+        self._strangers.went(connection)
         self._sockets -= 1
         if not self._sockets:
             self.gone.set()
         self.acks.departed(connection.device_id, connection.conn_term)
-        self._reader.release(slot_of(connection.device_id))
+        self._reader.release(connection.slot)
         code = connection.socket.close_code or 1006
         HUB_CLOSES.labels(str(code) if code in _COUNTED else "other").inc()
         _log.debug("device disconnected", device_id=connection.device_id, code=code, term=connection.conn_term)

@@ -1,12 +1,12 @@
 """This hub's row in `hubs`: by it the API assigns devices, and other hubs know that it lives.
 
 A heartbeat every few seconds; sooner, but at most once a second, when connections came or went, so that a full hub is
-seen to be full. A hub that was stopped and wakes up simply says so again: the row never made it the owner of
-anything.
+seen to be full. The same statement reads the other rows. A hub that was stopped and wakes up simply says so again: the
+row never made it the owner of anything.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 import structlog
@@ -31,19 +31,25 @@ class Membership:
         watch: StoreWatch,
         *,
         row: Callable[[], HubRow],
+        on_rows: Callable[[Sequence[HubRow]], None],
         heartbeat_s: float,
         settle_s: float,
+        silence_s: float,
         rand: Random,
     ) -> None:
-        """`row()` says how things are now."""
+        """`row()` says how things are now; `on_rows()` is told of all hubs that live, this one included."""
         self._pool = pool
         self._watch = watch
         self._row = row
+        self._on_rows = on_rows
         self._heartbeat_s = heartbeat_s
         self._settle_s = settle_s
+        self._silence_s = silence_s
         self._rand = rand
         self._changed = asyncio.Event()
         self._left = False
+        # Two statements over the row at once could bring it back after it was deleted.
+        self._one_at_a_time = asyncio.Lock()
 
     def changed(self) -> None:
         """Connections came or went, or draining began."""
@@ -52,9 +58,12 @@ class Membership:
     async def say(self) -> None:
         """Write the row now. Raises StoreError."""
         self._changed.clear()
-        if not self._left:
+        async with self._one_at_a_time:
+            if self._left:
+                return
             async with self._watch.asking():
-                await hubs.heartbeat(self._pool, self._row())
+                rows = await hubs.heartbeat(self._pool, self._row(), silence_s=self._silence_s)
+        self._on_rows(rows)
 
     async def run(self) -> None:
         """Keep the row until cancelled."""
@@ -79,7 +88,7 @@ class Membership:
         self._left = True
         row = self._row()
         try:
-            async with self._watch.asking():
+            async with self._one_at_a_time, self._watch.asking():
                 await hubs.leave(self._pool, row.name, row.instance)
         except StoreError as error:
             _log.warning("could not leave the membership; silence will end it", reason=str(error))

@@ -27,6 +27,13 @@ def _url(raw: str) -> str:
     return raw.rstrip("/")
 
 
+def _ops_url(raw: str) -> str:
+    parts = urlsplit(raw)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be http://host:port or https://host:port")
+    return raw.rstrip("/")
+
+
 def _seconds(env: str, default: float, help: str, low: float = 0.001, high: float = 3600.0) -> float:
     seconds: float = setting(env, default, help=help, parse=bounded_float(low, high))
     return seconds
@@ -101,6 +108,34 @@ class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySetti
     sweep_doubt_s: float = _seconds("FLEETWIRE_HUB_SWEEP_DOUBT_S", 0.25, "The same, while the bus is in doubt.")
     canary_s: float = _seconds("FLEETWIRE_HUB_CANARY_S", 0.4, "The hub sends itself a message this often.")
     member_s: float = _seconds("FLEETWIRE_HUB_MEMBER_S", 5.0, "The membership row is written this often.")
+    silence_s: float = _seconds("FLEETWIRE_HUB_SILENCE_S", 15.0, "A hub not heard for this long is gone.", 0.1, 300.0)
+    proxy_url: str | None = setting(
+        "FLEETWIRE_PROXY_URL",
+        None,
+        help="Proxy in front of the hubs (ws:// or wss://), as the API has it; unset, devices are sent on directly.",
+        parse=_url,
+    )
+    ops_url: str | None = setting(
+        "FLEETWIRE_HUB_OPS_URL",
+        None,
+        help="Where operators' commands reach the operations port (http://host:port); unset, its own address.",
+        parse=_ops_url,
+    )
+    rebalance: bool = setting(
+        "FLEETWIRE_HUB_REBALANCE",
+        True,
+        help="Devices are sent to the hub they belong to when hubs come or go; off, only operators send them.",
+        parse=boolean,
+    )
+    moves_per_s: float = _seconds(
+        "FLEETWIRE_HUB_MOVES_PER_S", 50.0, "Devices sent on per second when hubs come or go.", 0.1, 10_000.0
+    )
+    move_wave_s: float = _seconds(
+        "FLEETWIRE_HUB_MOVE_WAVE_S", 1.0, "Devices are sent on in waves this long.", 0.05, 60.0
+    )
+    linger_s: float = _seconds(
+        "FLEETWIRE_HUB_LINGER_S", 8.0, "A device that was told to go may stay for this long.", 0.1, 10.0
+    )
     drain_rate: float = _seconds("FLEETWIRE_HUB_DRAIN_RATE", 50.0, "Devices sent away per second at least.", 0.1, 1e6)
     drain_s: float = _seconds("FLEETWIRE_HUB_DRAIN_S", 20.0, "All devices are sent away within this.")
     flush_s: float = _seconds("FLEETWIRE_HUB_FLUSH_S", 5.0, "Acks left at shutdown are tried for this long.")
@@ -121,6 +156,17 @@ class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySetti
             )
         if self.ack_every > self.window_events:
             problems.append("FLEETWIRE_HUB_ACK_EVERY must not be above FLEETWIRE_HUB_WINDOW_EVENTS")
+        if self.silence_s < 2 * self.member_s:
+            problems.append("FLEETWIRE_HUB_SILENCE_S must be at least twice FLEETWIRE_HUB_MEMBER_S")
         if self.sweep_doubt_s > self.sweep_s:
             problems.append("FLEETWIRE_HUB_SWEEP_DOUBT_S must not be above FLEETWIRE_HUB_SWEEP_S")
         return problems
+
+    def reach_ops_at(self, port: int) -> str:
+        """Where the operations port is, for commands on this machine or, where it is open to others, on theirs."""
+        if self.ops_url is not None:
+            return self.ops_url
+        host = self.ops_host
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            host = (urlsplit(self.url).hostname if self.url else None) or "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"

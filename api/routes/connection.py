@@ -6,13 +6,14 @@ from typing import Final
 from starlette.responses import Response
 
 from api.answers import json_answer
-from api.assignment import Mode, assign, socket_url
+from api.assignment import Mode, assign
 from api.gathering import Gathering
 from api.hub_view import HubView
 from api.known_device import of_known_device
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.clock import iso, wall
+from shared.hub_urls import socket_url
 from shared.store import heads
 from shared.store.heads import Place
 from shared.store.hubs import HubRow
@@ -75,4 +76,4 @@ class Connection:
         )
 
     def _place(self, hub: HubRow) -> dict[str, str]:
-        return {"hub": hub.name, "url": socket_url(hub, self._proxy_url)}
+        return {"hub": hub.name, "url": socket_url(hub.name, hub.url, self._proxy_url)}

@@ -1,4 +1,4 @@
-"""Which hubs there are: a row each, kept alive by a heartbeat, read by whoever assigns devices."""
+"""Which hubs there are: a row each, kept alive by a heartbeat, read by whoever assigns or moves devices."""
 
 from typing import Final, NamedTuple
 
@@ -15,8 +15,8 @@ SILENCE_S: Final = 15.0
 class HubRow(NamedTuple):
     """One hub: `instance` tells two runs of one name apart, `url` is its public ws:// address without path.
 
-    `draining` says that nobody should be sent there now, whatever the reason; `leaving` that it is being drained.
-    `ops_url` is None for a hub of an older release.
+    `draining`: nobody should be sent there now, whatever the reason. `leaving`: it is going for good, and its devices
+    are being sent away. `ops_url` is its operations port, None for a hub that does not say.
     """
 
     name: str
@@ -29,9 +29,9 @@ class HubRow(NamedTuple):
     leaving: bool = False
 
 
-async def heartbeat(pool: Pool, hub: HubRow) -> None:
-    """Say that the hub lives, with its present load."""
-    await pool.fetch(_SQL["heartbeat"], *hub)
+async def heartbeat(pool: Pool, hub: HubRow, *, silence_s: float = SILENCE_S) -> list[HubRow]:
+    """Say that the hub lives, with its present load. Returns all that live, this one included, by name."""
+    return [HubRow(*row) for row in await pool.fetch(_SQL["heartbeat"], *hub, silence_s)]
 
 
 async def leave(pool: Pool, name: str, instance: str) -> None:

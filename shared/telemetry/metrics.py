@@ -81,7 +81,10 @@ HUB_GREETING_SECONDS = _histogram("hub_greeting_seconds", "Handshake to welcome.
 HUB_HANDSHAKES_REFUSED = _counter("hub_handshakes_refused_total", "Handshakes refused.", "status", "reason")
 HUB_LOG_READ_SECONDS = _histogram("hub_log_read_seconds", "Gathered log reads.")
 HUB_NOTICES = _counter("hub_notices_total", "Notices written to a device (sent) and not (behind, full).", "result")
+HUB_MOVES = _counter("hub_moves_total", "Devices sent to another hub, by why and what came of it.", "reason", "outcome")
+HUB_MOVES_LEFT = _gauge("hub_moves_left", "Devices that are still to be sent to another hub.")
 HUB_RESETS = _counter("hub_resets_total", "Resets said to devices.", "reason")
+HUB_STRANGERS = _gauge("hub_strangers", "Connected devices that belong to another hub.")
 HUB_SWEEP_SECONDS = _histogram("hub_sweep_seconds", "Duration of a sweep.")
 
 # api
