@@ -187,7 +187,6 @@ class _Parts:
             deadline_s=settings.redis_deadline_s,
         )
         self.canary = Canary(
-            settings.redis_url,
             hub=settings.name,
             publisher=self._publisher,
             reader=self._reader,
@@ -224,7 +223,7 @@ class _Parts:
             pool,
             watch,
             connections=lambda: list(registry.connections),
-            in_doubt=lambda: self.canary.state is not BusState.OK,
+            doubtful=self.canary.doubtful,
             interval_s=settings.sweep_s,
             doubt_interval_s=settings.sweep_doubt_s,
             rand=rand,

@@ -220,7 +220,7 @@ class Endpoint:
         self._reader.acquire(slot)
         welcomed = False
         try:
-            await self._reader.wait_confirmed(slot, self._settings.subscribe_s if self._reader.connected else 0.0)
+            await self._reader.wait_confirmed(slot, self._settings.subscribe_s if self._reader.reaches(slot) else 0.0)
             outcome = await self._welcome(socket, upgraded, admitted, waiting)
             welcomed = outcome is None
             return outcome

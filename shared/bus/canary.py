@@ -1,25 +1,36 @@
-"""Runs the judgement of `canary_judge`: sends canaries by the hub's own publisher, hears them by its own reader.
+"""Runs the judgement of `canary_judge` for every node of the bus: sends canaries by the hub's own publisher, hears
+them by its own reader.
 
-Both ends are the ones that events take, so whatever stops events stops canaries. The owner is told of every change of
-state: in doubt it reads the log often, and once more when all is well again.
+Both ends are the ones that events take, so whatever stops events stops canaries. There is one judge per connection,
+because one node of three may be deaf; only the slots that it serves are in doubt then, but the hub as a whole is what
+its worst node is. The owner is told of every change: in doubt it reads the log often, and once more when all is well.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from random import Random, SystemRandom
 from typing import Final
 
 import structlog
 
-from shared.bus import resp
-from shared.bus.canary_judge import Action, BusState, CanaryJudge, Probe, Reconnect, Send
-from shared.bus.client import Endpoint
+from shared.bus import probe
+from shared.bus.canary_judge import Action, BusState, CanaryJudge, Probe, Reconnect, Send, worst
 from shared.bus.message import CANARY, Message
 from shared.bus.names import canary_channel
 from shared.bus.publisher import Publisher
-from shared.bus.reader import SlotReader
+from shared.bus.reader import Shard, SlotReader
+from shared.bus.slot_map import Address
 from shared.clock import monotonic
-from shared.telemetry.metrics import BUS_CANARIES_LATE, BUS_CANARY_SECONDS, BUS_STATE, LOOP_STALL_SECONDS
+from shared.telemetry.metrics import (
+    BUS_CANARIES_LATE,
+    BUS_CANARY_SECONDS,
+    BUS_RECOVERIES,
+    BUS_STATE,
+    BUS_TROUBLE_SECONDS,
+    LOOP_STALL_SECONDS,
+)
 
 __all__ = ["BusState", "Canary"]
 
@@ -28,12 +39,19 @@ _STALL_WORTH_COUNTING_S: Final = 0.05
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Watched:
+    shard: Shard
+    judge: CanaryJudge
+    probe: asyncio.Task[None] | None = None
+
+
 class Canary:
-    """Watches one reader and one publisher. `run()` until cancelled; `state` and `on_state` say what it finds."""
+    """Watches one reader and one publisher. `run()` until cancelled; `state`, `doubtful` and `on_state` say what it
+    finds."""
 
     def __init__(
         self,
-        url: str,
         *,
         hub: str,
         publisher: Publisher,
@@ -46,27 +64,40 @@ class Canary:
     ) -> None:
         """Make it before `reader.run()` is started."""
         random = rand or SystemRandom()
-        self._endpoint = Endpoint.from_url(url)
-        self._channel = canary_channel(hub)
         self._publisher = publisher
         self._reader = reader
         self._on_state = on_state
+        self._interval_s = interval_s
         self._tick_s = interval_s / 4
         self._probe_deadline_s = probe_deadline_s
         self._random = random
         self._clock = clock
-        self._judge = CanaryJudge(
-            interval_s=interval_s, late_s=interval_s, tick_s=self._tick_s, reconnect_every_s=interval_s * 5
-        )
         # Another hub of the same name, or an earlier run of this one, must not answer for us.
         self._run_id = random.randbytes(8)
-        self._probe: asyncio.Task[None] | None = None
+        seed = reader.first_seed
+        self._watched = {Address(seed.host, seed.port): _Watched(Shard(seed, canary_channel(hub)), self._judge())}
         self.state = BusState.DOUBT
+        self._since = clock()
+        self._worst = BusState.DOUBT
         BUS_STATE.labels(self.state.value).set(1)
-        reader.listen_for_canaries(self._channel, self._on_canary, self._on_connection)
+        reader.listen_for_canaries(partial(canary_channel, hub), self)
 
     def __repr__(self) -> str:
-        return f"Canary({self._judge!r})"
+        return f"Canary({', '.join(f'{address.port}: {one.judge!r}' for address, one in self._watched.items())})"
+
+    def states(self) -> Mapping[Address, BusState]:
+        """What is believed of each node."""
+        return {address: one.judge.state for address, one in self._watched.items()}
+
+    def in_doubt(self, slot: int) -> bool:
+        """Whether messages of this slot may be missed now."""
+        address = self._reader.shard_of(slot)
+        watched = self._watched.get(address) if address is not None else None
+        return watched is None or watched.judge.state is not BusState.OK or not self._reader.is_confirmed(slot)
+
+    def doubtful(self) -> Callable[[int], bool] | None:
+        """`in_doubt`, or None when that is true of no slot."""
+        return None if self.state is BusState.OK and self._reader.all_confirmed else self.in_doubt
 
     async def run(self) -> None:
         """Send, judge and act until cancelled."""
@@ -74,63 +105,96 @@ class Canary:
             await asyncio.sleep(self._random.uniform(0, self._tick_s))
             while True:
                 began = self._clock()
-                late_before = self._judge.late
-                for action in self._judge.on_tick(began):
-                    self._act(action)
-                BUS_CANARIES_LATE.inc(max(0, self._judge.late - late_before))
+                for address, one in list(self._watched.items()):
+                    self._tick(address, one, began)
                 self._tell()
                 await asyncio.sleep(self._tick_s)
                 if (stall := self._clock() - began - self._tick_s) > _STALL_WORTH_COUNTING_S:
                     LOOP_STALL_SECONDS.observe(stall)
         finally:
-            if self._probe is not None:
-                self._probe.cancel()
+            for one in self._watched.values():
+                if one.probe is not None:
+                    one.probe.cancel()
 
-    def _act(self, action: Action) -> None:
-        match action:
-            case Send(number):
-                self._publisher.offer_to(self._channel, Message(CANARY, "canary", 0, number, self._run_id))
-            case Probe():
-                self._probe = asyncio.create_task(self._ask_redis(), name="canary-probe")
-            case Reconnect():
-                self._reader.reconnect("canaries do not return")
-
-    async def _ask_redis(self) -> None:
-        answered = False
-        try:
-            # The greeting is the question: it needs the server's own loop to run.
-            connection = await resp.connect(
-                self._endpoint,
-                deadline_s=self._probe_deadline_s,
-                name="probe",
-                on_reply=lambda reply: None,
-                on_lost=lambda: None,
-            )
-            connection.abort()
-            answered = True
-        except (OSError, resp.RedisRefused):
-            pass
-        self._judge.on_probed(answered)
+    def on_shards(self, shards: Mapping[Address, Shard]) -> None:
+        """The reader reads from these nodes now. Of a new one nothing is believed yet."""
+        before = self._watched
+        self._watched = {
+            address: before[address]
+            if address in before and before[address].shard == shard
+            else _Watched(shard, self._judge())
+            for address, shard in shards.items()
+        }
+        for address, one in before.items():
+            if one is not self._watched.get(address) and one.probe is not None:
+                one.probe.cancel()
+        for address in self._watched.keys() & before.keys():
+            # Another channel at the same node: the connection is there already.
+            if self._watched[address] is not before[address] and before[address].judge.is_connected:
+                self._watched[address].judge.on_connection(True)
         self._tell()
 
-    def _on_canary(self, number: int, run_id: bytes) -> None:
-        if run_id != self._run_id:
+    def on_canary(self, address: Address, number: int, run_id: bytes) -> None:
+        """One came back."""
+        watched = self._watched.get(address)
+        if run_id != self._run_id or watched is None:
             return
-        round_trip = self._judge.on_returned(number, self._clock())
+        round_trip = watched.judge.on_returned(number, self._clock())
         if round_trip is not None:
             BUS_CANARY_SECONDS.observe(round_trip)
         self._tell()
 
-    def _on_connection(self, is_up: bool) -> None:
-        self._judge.on_connection(is_up)
+    def on_connection(self, address: Address, is_up: bool) -> None:
+        """The reader's connection to a node came or went."""
+        watched = self._watched.get(address)
+        if watched is not None:
+            watched.judge.on_connection(is_up)
+            self._tell()
+
+    def _judge(self) -> CanaryJudge:
+        return CanaryJudge(
+            interval_s=self._interval_s,
+            late_s=self._interval_s,
+            tick_s=self._tick_s,
+            reconnect_every_s=self._interval_s * 5,
+        )
+
+    def _tick(self, address: Address, one: _Watched, now: float) -> None:
+        late_before = one.judge.late
+        for action in one.judge.on_tick(now):
+            self._act(action, address, one)
+        if one.judge.late > late_before:
+            BUS_CANARIES_LATE.inc(one.judge.late - late_before)
+            self._reader.suspect(address)
+
+    def _act(self, action: Action, address: Address, one: _Watched) -> None:
+        match action:
+            case Send(number):
+                self._publisher.offer_to(one.shard.channel, Message(CANARY, "canary", 0, number, self._run_id))
+            case Probe():
+                one.probe = asyncio.create_task(self._ask(one), name="canary-probe")
+            case Reconnect():
+                self._reader.reconnect(address, "canaries do not return")
+
+    async def _ask(self, one: _Watched) -> None:
+        shard = one.shard
+        one.judge.on_probed(await probe.serves(shard.endpoint, shard.channel, deadline_s=self._probe_deadline_s))
         self._tell()
 
     def _tell(self) -> None:
-        state = self._judge.state
+        state = worst(one.judge.state for one in self._watched.values())
         if state is self.state:
             return
+        now = self._clock()
         before, self.state = self.state, state
         BUS_STATE.labels(before.value).set(0)
         BUS_STATE.labels(state.value).set(1)
-        _log.log(20 if state is BusState.OK else 30, "bus state changed", state=state.value, before=before.value)
+        if before is not BusState.OK:
+            BUS_TROUBLE_SECONDS.labels(before.value).observe(now - self._since)
+        if state is BusState.OK:
+            BUS_RECOVERIES.labels(self._worst.value).inc()
+        self._worst = worst((state, self._worst)) if before is not BusState.OK else state
+        self._since = now
+        level = 20 if state is BusState.OK else 30
+        _log.log(level, "bus state changed", state=state.value, before=before.value, nodes=repr(self))
         self._on_state(state)

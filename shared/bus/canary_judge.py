@@ -2,15 +2,16 @@
 
 A socket that looks healthy proves nothing: subscriptions get lost on failover and buffers overflow in silence. So a
 canary goes through the real publish path every 400 ms. One late, or the connection lost: `doubt`. Two late: if Redis
-answers nobody it is a shared fault (`degraded`), if it answers others it is ours (`deaf`). Time in which this process
+serves nobody it is a shared fault (`degraded`), if it serves others it is ours (`deaf`). Time in which this process
 itself did not run counts for nobody.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Action", "BusState", "CanaryJudge", "Probe", "Reconnect", "Send"]
+__all__ = ["Action", "BusState", "CanaryJudge", "Probe", "Reconnect", "Send", "worst"]
 
 _OUTSTANDING_MAX: Final = 64
 
@@ -20,8 +21,17 @@ class BusState(Enum):
 
     OK = "ok"  # what is published arrives
     DOUBT = "doubt"  # it may not: sweep the log often
-    DEGRADED = "degraded"  # Redis answers nobody: deliver from the log, stay ready
-    DEAF = "deaf"  # Redis answers, but not here: not ready, reconnect
+    DEGRADED = "degraded"  # Redis serves nobody: deliver from the log, stay ready
+    DEAF = "deaf"  # Redis serves others: not ready, reconnect
+
+
+# Deaf outweighs degraded: the part that is our own fault is the one that a hub can do something about.
+_BY_WEIGHT: Final = (BusState.DEAF, BusState.DEGRADED, BusState.DOUBT, BusState.OK)
+
+
+def worst(states: Iterable[BusState]) -> BusState:
+    """What a bus of several nodes is, given what each is. Without a node nothing is known."""
+    return min(states, key=_BY_WEIGHT.index, default=BusState.DOUBT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask Redis for an answer on a separate connection and report it by `on_probed`."""
+    """See whether Redis serves a separate connection and report it by `on_probed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class CanaryJudge:
         self._proven_after: int | None = 0
         self._probing = False
         self._next_probe = 0.0
-        self._answers: bool | None = None
+        self._serves: bool | None = None
         self._reconnect_at = 0.0
 
     def __repr__(self) -> str:
@@ -81,11 +91,16 @@ class CanaryJudge:
     @property
     def state(self) -> BusState:
         """The judgement now."""
-        if self._late >= 2 and self._answers is not None:
-            return BusState.DEAF if self._answers else BusState.DEGRADED
+        if self._late >= 2 and self._serves is not None:
+            return BusState.DEAF if self._serves else BusState.DEGRADED
         if self._late or self._is_slow or not self._is_connected or self._proven_after is not None:
             return BusState.DOUBT
         return BusState.OK
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the reader's connection is up."""
+        return self._is_connected
 
     @property
     def late(self) -> int:
@@ -135,16 +150,16 @@ class CanaryJudge:
         # One that comes late shows that something arrives, not that it arrives in time.
         self._late = 0
         self._is_slow = not in_time
-        self._answers = None
+        self._serves = None
         if in_time and self._proven_after is not None and number > self._proven_after and self._is_connected:
             self._proven_after = None
         return now - sent.at
 
-    def on_probed(self, answered: bool) -> None:
-        """Redis did or did not answer on a separate connection."""
+    def on_probed(self, serves: bool) -> None:
+        """Redis did or did not serve a separate connection."""
         self._probing = False
         if self._late:
-            self._answers = answered
+            self._serves = serves
 
     def _send(self, now: float) -> Send:
         self._number += 1

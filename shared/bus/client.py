@@ -6,9 +6,9 @@ in Redis is a hint and waiting for it is worse than going on without.
 """
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
@@ -30,7 +30,7 @@ def client_name(name: str) -> str:
 
 def redis_url(raw: str) -> str:
     """A setting's parser: redis://, rediss:// or unix://, with host or path."""
-    Endpoint.from_url(raw)
+    Endpoint.several(raw)
     return raw
 
 
@@ -40,7 +40,10 @@ class RedisSettings:
 
     redis_url: str = setting(
         "FLEETWIRE_REDIS_URL",
-        help="Redis >= 7 or Valkey >= 8: redis://user:password@host:port/0, rediss:// with TLS, or unix:///path.",
+        help=(
+            "Redis >= 7 or Valkey >= 8: redis://user:password@host:port/0, rediss:// with TLS, or unix:///path. "
+            "Nodes of a cluster: redis://user:password@host:port,host:port."
+        ),
         parse=redis_url,
         secret=True,
     )
@@ -88,6 +91,17 @@ class Endpoint:
             tls_verify=str(parsed.get("ssl_cert_reqs", "required"))
             not in ("none", "CERT_NONE", "VerifyMode.CERT_NONE"),
         )
+
+    @classmethod
+    def several(cls, url: str) -> "tuple[Endpoint, ...]":
+        """All addresses in a URL such as `redis://:password@a:6379,b:6379/0`, in their order. Raises as `from_url`."""
+        parts = urlsplit(url)
+        user, at, hosts = parts.netloc.rpartition("@")
+        return tuple(cls.from_url(urlunsplit(parts._replace(netloc=f"{user}{at}{host}"))) for host in hosts.split(","))
+
+    def at(self, host: str, port: int) -> "Endpoint":
+        """The same credentials at another address."""
+        return replace(self, host=host, port=port)
 
     def __str__(self) -> str:
         if self.path is not None:

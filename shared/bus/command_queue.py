@@ -1,15 +1,14 @@
-"""A bounded queue of commands for Redis that nobody waits for.
+"""What waits for one node of Redis, and the connection it goes by.
 
-`offer()` never awaits: it takes the command or says that the queue is full. What waits is written in pipelines, one
-outstanding at a time, so order is kept and a burst costs one write. A pipeline that is not answered in time ends the
-connection; its commands are sent again on the next one, unless they are older than `max_age_s`: by then the log has
-done what the hint was for.
+What waits is written in pipelines, one outstanding at a time, so order is kept and a burst costs one write. A pipeline
+that is not answered in time ends the connection; its commands are sent again on the next one, unless they are older
+than `max_age_s`: by then the log has done what the hint was for. `routed_queue` puts one of these before each node.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -19,27 +18,21 @@ import structlog
 from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
-from shared.clock import monotonic
-from shared.telemetry.metrics import BUS_CONNECTED, BUS_DROPPED, BUS_PUBLISHED, BUS_QUEUED, BUS_RECONNECTS
+from shared.telemetry.metrics import BUS_DELIVERIES, BUS_DROPPED, BUS_PUBLISHED, BUS_RECONNECTS
 
-__all__ = ["CommandQueue", "Limits", "Offer"]
+__all__ = ["Budget", "CommandQueue", "Counters", "Item", "Limits"]
 
 # A timer that fires late because this process was stopped must not judge Redis before its answers are read.
 _SECOND_LOOK_S: Final = 0.02
+# A server that is no primary any more takes what is published and brings it to nobody.
+_ROLE_CHECK_S: Final = 1.0
+_NO_SLOT: Final = -1
 
 _log = structlog.get_logger(__name__)
 
 
-class Offer(Enum):
-    """What became of an offered command."""
-
-    OFFERED = "offered"
-    FULL = "full"
-    CLOSED = "closed"
-
-
 class Limits(NamedTuple):
-    """Bounds of a queue. A pipeline is at most `batch` commands and, beyond its first, `batch_bytes`."""
+    """Bounds of all that waits. A pipeline is at most `batch` commands and, beyond its first, `batch_bytes`."""
 
     commands: int = 10_000
     size_bytes: int = 16 * 1024 * 1024
@@ -50,52 +43,98 @@ class Limits(NamedTuple):
     flush_s: float = 1.0
 
 
-class _Waiting(NamedTuple):
+class Item(NamedTuple):
+    """A command that waits. `is_counted` is false for what measures the bus instead of using it."""
+
     command: bytes
     until: float
+    key_slot: int
+    is_counted: bool = True
+    is_resent: bool = False
+
+
+class Budget:
+    """What all nodes' queues hold together."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.commands = 0
+        self.size_bytes = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether one more command of this size is within the bounds."""
+        return self.commands < self._limits.commands and self.size_bytes + size <= self._limits.size_bytes
+
+    def take(self, command: bytes) -> None:
+        """One more is held."""
+        self.commands += 1
+        self.size_bytes += len(command)
+
+    def give(self, command: bytes) -> None:
+        """One less is held."""
+        self.commands -= 1
+        self.size_bytes -= len(command)
+
+
+class Counters:
+    """Metrics of one role, looked up once."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.published = BUS_PUBLISHED.labels(role)
+        self.uncounted = BUS_PUBLISHED.labels("canary")
+        self.deliveries = BUS_DELIVERIES.labels(role)
+        self.reconnects = BUS_RECONNECTS.labels(role)
+        self.dropped = {
+            reason: BUS_DROPPED.labels(role, reason) for reason in ("full", "expired", "refused", "closing")
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What a queue tells of itself. `refused` answers whether it took the command over."""
+
+    refused: Callable[["CommandQueue", Item, str], bool]
+    idle: Callable[["CommandQueue"], None]
+    trouble: Callable[[Endpoint], None]
 
 
 class CommandQueue:
-    """One connection and what waits for it. `run()` keeps the connection; `close()` flushes and ends `run()`."""
+    """One node. `run()` keeps the connection until `close()`."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         *,
-        role: str,
         name: str,
         rand: Random,
-        limits: Limits = Limits(),  # noqa: B008 - immutable
-        clock: Callable[[], float] = monotonic,
+        limits: Limits,
+        budget: Budget,
+        counters: Counters,
+        clock: Callable[[], float],
+        events: Events,
     ) -> None:
-        """`role` labels the metrics, `name` is shown by CLIENT LIST."""
-        self._endpoint = endpoint
-        self._role = role
+        """`name` is shown by CLIENT LIST. What is pushed is in the budget already."""
+        self.endpoint = endpoint
         self._name = name
         self._limits = limits
+        self._budget = budget
+        self._counters = counters
         self._clock = clock
+        self._events = events
         self._backoff = Backoff(rand, base=0.05, cap=0.5)
-        self._waiting: deque[_Waiting] = deque()
-        self._in_flight: deque[_Waiting] = deque()
-        self._bytes = 0
+        self._waiting: deque[Item] = deque()
+        self._in_flight: deque[Item] = deque()
         self._connection: resp.Connection | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._scheduled = False
-        self._closing = False
+        self._received = 0
         self._lost = asyncio.Event()
-        self._drained = asyncio.Event()
         self._closed = asyncio.Event()
-        self._published = BUS_PUBLISHED.labels(role)
-        BUS_QUEUED.labels(role).set_function(lambda: self.held)
-        self._connected = BUS_CONNECTED.labels(role)
-        self._dropped = {
-            reason: BUS_DROPPED.labels(role, reason) for reason in ("full", "expired", "refused", "closing")
-        }
 
     def __repr__(self) -> str:
         state = "connected" if self._connection else "not connected"
-        held = f"{len(self._waiting)} waiting, {len(self._in_flight)} in flight, {self._bytes} bytes"
-        return f"CommandQueue({self._role}, {state}, {held})"
+        return f"CommandQueue({self.endpoint}, {state}, {len(self._waiting)} waiting, {len(self._in_flight)} in flight)"
 
     @property
     def connected(self) -> bool:
@@ -103,28 +142,44 @@ class CommandQueue:
         return self._connection is not None
 
     @property
-    def held(self) -> int:
-        """Commands that wait or were not answered yet."""
-        return len(self._waiting) + len(self._in_flight)
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self._in_flight
 
-    def offer(self, command: bytes) -> Offer:
-        """Take an encoded command, or say at once why not. Keeps the order of calls."""
-        if self._closing:
-            self._dropped["closing"].inc()
-            return Offer.CLOSED
-        now = self._clock()
-        if self._is_full(len(command)):
-            self._expire(now)
-            if self._is_full(len(command)):
-                self._dropped["full"].inc()
-                return Offer.FULL
-        self._waiting.append(_Waiting(command, now + self._limits.max_age_s))
-        self._bytes += len(command)
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held."""
+        return not self._in_flight and not self._waiting
+
+    def push(self, item: Item) -> None:
+        """Behind everything else."""
+        self._waiting.append(item)
         if not self._scheduled and not self._in_flight and self._connection is not None:
             # Sent in the next turn of the loop, so that what is offered in this one goes in one write.
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._send)
-        return Offer.OFFERED
+
+    def take_waiting(self, belongs: Callable[[int], bool]) -> list[Item]:
+        """Take out, in order, what waits and does not belong here by its key slot. What is in flight stays."""
+        taken: list[Item] = []
+        kept: deque[Item] = deque()
+        for item in self._waiting:
+            if item.key_slot == _NO_SLOT or belongs(item.key_slot):
+                kept.append(item)
+            else:
+                taken.append(item)
+        self._waiting = kept
+        return taken
+
+    def slots_in_flight(self) -> set[int]:
+        """Key slots of commands that were written and not answered yet."""
+        return {item.key_slot for item in self._in_flight}
+
+    def expire(self, now: float) -> None:
+        """Forget what waited too long."""
+        waiting = self._waiting
+        while waiting and waiting[0].until <= now:
+            self._drop(waiting.popleft(), "expired")
 
     async def run(self) -> None:
         """Keep a connection until `close()`."""
@@ -132,76 +187,71 @@ class CommandQueue:
             while not self._closed.is_set():
                 await self._connect_once()
         finally:
-            self._closing = True
             self._disconnect()
 
-    async def close(self) -> None:
-        """Take nothing more, give Redis a moment for what waits, then end."""
-        self._closing = True
-        if self.held:
-            self._drained.clear()
-            try:
-                async with asyncio.timeout(self._limits.flush_s):
-                    await self._drained.wait()
-            except TimeoutError:
-                self._dropped["closing"].inc(self.held)
-                _log.warning("not flushed at exit", role=self._role, messages=self.held)
+    def close(self) -> None:
+        """End `run()`. What is still held is lost."""
         self._closed.set()
         self._disconnect()
+        for item in self._waiting:
+            self._drop(item, "closing")
+        self._waiting.clear()
         self._lost.set()
 
     async def _connect_once(self) -> None:
         self._lost.clear()
         try:
             connection = await resp.connect(
-                self._endpoint,
+                self.endpoint,
                 deadline_s=self._limits.deadline_s,
                 name=self._name,
                 on_reply=self._on_reply,
                 on_lost=self._on_lost,
                 on_batch_end=self._on_batch_end,
+                primary=True,
             )
         except (OSError, resp.RedisRefused) as error:
             delay = self._backoff.next()
             if self._backoff.attempt == 1:
-                _log.warning("cannot connect to Redis", role=self._role, redis=str(self._endpoint), error=repr(error))
-            await self._wait_closed(delay)
+                role = self._counters.role
+                _log.warning("cannot connect to Redis", role=role, redis=str(self.endpoint), error=repr(error))
+            self._events.trouble(self.endpoint)
+            await self._wait(self._closed, delay)
             return
         if self._closed.is_set():
             connection.abort()
             return
         self._connection = connection
-        self._connected.set(1)
         if self._backoff.attempt:
-            _log.info("connected to Redis again", role=self._role)
+            _log.info("connected to Redis again", role=self._counters.role, redis=str(self.endpoint))
         self._send()
-        await self._lost.wait()
+        while not await self._wait(self._lost, _ROLE_CHECK_S):
+            self._ask_role()
         if not self._closed.is_set():
-            BUS_RECONNECTS.labels(self._role).inc()
-            await self._wait_closed(self._backoff.next())
+            self._counters.reconnects.inc()
+            self._events.trouble(self.endpoint)
+            await self._wait(self._closed, self._backoff.next())
 
-    async def _wait_closed(self, seconds: float) -> None:
+    @staticmethod
+    async def _wait(event: asyncio.Event, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                await self._closed.wait()
+                await event.wait()
         except TimeoutError:
-            pass
+            return False
+        return True
 
-    def _is_full(self, size: int) -> bool:
-        return self.held >= self._limits.commands or self._bytes + size > self._limits.size_bytes
-
-    def _expire(self, now: float) -> None:
-        waiting = self._waiting
-        while waiting and waiting[0].until <= now:
-            self._bytes -= len(waiting.popleft().command)
-            self._dropped["expired"].inc()
+    def _ask_role(self) -> None:
+        if not self._in_flight:  # else it is being asked something already, under a deadline
+            self._budget.take(resp.ASK_ROLE)
+            self.push(Item(resp.ASK_ROLE, self._clock() + self._limits.max_age_s, _NO_SLOT))
 
     def _send(self) -> None:
         self._scheduled = False
         connection = self._connection
         if connection is None or self._in_flight:
             return
-        self._expire(self._clock())
+        self.expire(self._clock())
         limits, waiting, batch = self._limits, self._waiting, self._in_flight
         size = 0
         while (
@@ -213,7 +263,6 @@ class CommandQueue:
             size += len(item.command)
             batch.append(item)
         if not batch:
-            self._drained.set()
             return
         connection.write(b"".join([item.command for item in batch]))
         self._deadline = asyncio.get_running_loop().call_later(limits.deadline_s, self._on_deadline, connection, False)
@@ -221,20 +270,37 @@ class CommandQueue:
     def _on_reply(self, reply: Any) -> None:
         if not self._in_flight:
             return
-        self._bytes -= len(self._in_flight.popleft().command)
-        if isinstance(reply, hiredis.ReplyError):
-            self._dropped["refused"].inc()
-            _log.debug("Redis refused a command", role=self._role, error=str(reply))
+        item = self._in_flight.popleft()
+        if item.key_slot == _NO_SLOT:
+            self._budget.give(item.command)
+            if not resp.Server.from_hello(reply).is_primary and self._connection is not None:
+                _log.warning("this Redis is a replica now", redis=str(self.endpoint))
+                self._connection.abort()
+        elif isinstance(reply, hiredis.ReplyError):
+            error = str(reply)
+            if not self._events.refused(self, item, error):
+                self._drop(item, "refused")
+                _log.debug("Redis refused a command", role=self._counters.role, error=error)
         else:
-            self._published.inc()
+            self._budget.give(item.command)
+            if not item.is_counted:
+                self._counters.uncounted.inc()
+                return
+            self._counters.published.inc()
+            if type(reply) is int:
+                self._received += reply
 
     def _on_batch_end(self) -> None:
+        if self._received:
+            self._counters.deliveries.inc(self._received)
+            self._received = 0
         if self._in_flight or self._connection is None:
             return
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         self._backoff.reset()
+        self._events.idle(self)
         self._send()
 
     def _on_deadline(self, connection: resp.Connection, looked_twice: bool) -> None:
@@ -244,16 +310,17 @@ class CommandQueue:
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(_SECOND_LOOK_S, self._on_deadline, connection, True)
             return
-        _log.warning("Redis did not answer in time", role=self._role, deadline_s=self._limits.deadline_s)
+        role = self._counters.role
+        _log.warning("Redis did not answer in time", role=role, deadline_s=self._limits.deadline_s)
         connection.abort()
 
     def _on_lost(self) -> None:
         self._disconnect()
         self._lost.set()
+        self._events.idle(self)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        self._connected.set(0)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -262,3 +329,8 @@ class CommandQueue:
         self._in_flight.clear()
         if connection is not None:
             connection.abort()
+
+    def _drop(self, item: Item, reason: str) -> None:
+        self._budget.give(item.command)
+        if item.key_slot != _NO_SLOT:
+            self._counters.dropped[reason].inc()

@@ -15,9 +15,10 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from shared.bus import resp
-from shared.bus.client import SOCKET_TIMEOUT_S, Endpoint, open_redis
-from shared.bus.command_queue import CommandQueue, Limits, Offer
+from shared.bus.client import SOCKET_TIMEOUT_S, open_redis
 from shared.bus.names import job_stream
+from shared.bus.routed_queue import Limits, Offer, RoutedQueue
+from shared.bus.slot_map import key_slot
 from shared.clock import monotonic
 from shared.telemetry.metrics import BUS_MALFORMED
 
@@ -39,16 +40,14 @@ class JobHints:
         self, url: str, *, name: str = "job-hints", rand: Random | None = None, limits: Limits | None = None
     ) -> None:
         """`name` is shown by CLIENT LIST (no blanks). Opens nothing until `run()`."""
-        self._queue = CommandQueue(
-            Endpoint.from_url(url), role="job_hints", name=name, rand=rand or SystemRandom(), limits=limits or Limits()
-        )
+        self._queue = RoutedQueue(url, role="job_hints", name=name, rand=rand or SystemRandom(), limits=limits)
 
     def __repr__(self) -> str:
         return f"JobHints({self._queue!r})"
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now."""
+        """Whether there is a connection to every node now."""
         return self._queue.connected
 
     @property
@@ -58,12 +57,12 @@ class JobHints:
 
     def offer(self, queue: str, job_id: UUID) -> Offer:
         """Queue a hint for the workers of `queue`. Never waits."""
-        return self._queue.offer(
-            resp.pack(("XADD", job_stream(queue), "MAXLEN", "~", str(STREAM_MAX), "*", "job", str(job_id)))
-        )
+        stream = job_stream(queue)
+        command = resp.pack(("XADD", stream, "MAXLEN", "~", str(STREAM_MAX), "*", "job", str(job_id)))
+        return self._queue.offer(key_slot(stream.encode()), command)
 
     async def run(self) -> None:
-        """Keep a connection and drain the queue until `close()`."""
+        """Keep the connections and drain the queue until `close()`."""
         await self._queue.run()
 
     async def close(self) -> None:

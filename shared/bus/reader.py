@@ -1,44 +1,55 @@
-"""The hub's ear: one connection that reads the slots its devices are in, and says when it may have missed something.
+"""The hub's ear: reads the slots its devices are in, wherever they are served, and says when one may have been missed.
 
-May lose, repeat, delay; never reorders what one publisher sent to one slot. Every break (connection lost,
-subscription ended by Redis, refused) is a gap: `on_gap(slots)` comes when those slots are live again, and the one who
-is told reads the log. Messages reach `on_message` by a plain call from the socket's read, with no queue and no task
-between.
+May lose, repeat, delay; never reorders what one publisher sent to one slot. There is one connection per node that
+serves a slot, and each slot is subscribed at one node. Every break (connection lost, subscription ended by Redis,
+refused, moved to another node) is a gap: `on_gap(slots)` comes when those slots are live again, and the one who is
+told reads the log.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random, SystemRandom
-from typing import Any, Final
+from typing import Final, NamedTuple, Protocol
 
-import hiredis
-import structlog
-
-from shared.backoff import Backoff
-from shared.bus import resp
 from shared.bus.client import Endpoint
-from shared.bus.message import CONNECTION, InvalidMessage, decode
 from shared.bus.names import slot_channel, slot_of_channel
+from shared.bus.node_reader import Ears, NodeReader, OnMessage
+from shared.bus.slot_map import Address, Moved, SlotMap, key_slot
 from shared.bus.subscriptions import Subscriptions
+from shared.bus.topology import Topology
 from shared.clock import monotonic
-from shared.telemetry.metrics import BUS_CONNECTED, BUS_GAPS, BUS_MALFORMED, BUS_RECEIVED, BUS_RECONNECTS
+from shared.hash_slots import SLOTS
+from shared.telemetry.metrics import BUS_CONNECTED, BUS_NODES
 
-__all__ = ["SlotReader"]
+__all__ = ["CanaryListener", "Shard", "SlotReader"]
 
 _ROLE: Final = "reader"
-_TICK_S: Final = 0.25
 
-_log = structlog.get_logger(__name__)
-
-OnMessage = Callable[[int, str, int, int, bytes], None]
 OnGap = Callable[[frozenset[int]], None]
 
 
-class SlotReader:
-    """Reads slots from one Redis. `run()` is its task, `close()` ends it.
+class Shard(NamedTuple):
+    """A node that serves slots, and the channel by which it is watched."""
 
-    One Redis or one shard for now: with more, there is one reader per node and a map from slot to node before them.
-    """
+    endpoint: Endpoint
+    channel: bytes
+
+
+class CanaryListener(Protocol):
+    """Who watches whether the nodes deliver."""
+
+    def on_shards(self, shards: Mapping[Address, Shard]) -> None:
+        """These are the nodes now."""
+
+    def on_connection(self, address: Address, is_up: bool) -> None:
+        """The connection to one of them came or went."""
+
+    def on_canary(self, address: Address, number: int, run_id: bytes) -> None:
+        """A canary came by this one."""
+
+
+class SlotReader:
+    """Reads slots from one Redis or from the nodes of a cluster. `run()` is its task, `close()` ends it."""
 
     def __init__(
         self,
@@ -55,54 +66,84 @@ class SlotReader:
     ) -> None:
         """`on_message(kind, device_id, epoch, seq, body)` and `on_gap(slots)` must not block.
 
-        `on_batch_end()` comes after the last message of each read from the socket. `deadline_s` bounds connecting and
+        `on_batch_end()` comes after the last message of each read from a socket. `deadline_s` bounds connecting and
         each confirmation.
         """
-        self._endpoint = Endpoint.from_url(url)
         self._name = name
-        self._on_message = on_message
         self._on_gap = on_gap
-        self._on_messages_end = on_batch_end
+        self._linger_s = linger_s
         self._deadline_s = deadline_s
         self._clock = clock
-        self._backoff = Backoff(rand or SystemRandom(), base=0.05, cap=0.5)
-        self._subscriptions = Subscriptions(linger_s=linger_s)
-        self._connection: resp.Connection | None = None
+        self._rand = rand or SystemRandom()
+        self._topology = Topology(url, name=name, rand=self._rand, deadline_s=deadline_s, on_change=self._on_map)
+        self._nodes: dict[Address, NodeReader] = {}
+        # For channels that have no node (yet): wanted, and subscribed nowhere.
+        self._nowhere = Subscriptions(linger_s=linger_s)
+        self._homes: dict[bytes, Subscriptions] = {}
         self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
         self._channels: dict[bytes, OnMessage] = {}
-        self._on_connection: Callable[[bool], None] = lambda is_up: None
-        self._received = 0
-        self._is_changed = False
-        self._overdue_ticks = 0
-        self._lost = asyncio.Event()
-        self._closed = asyncio.Event()
+        self._canaries: CanaryListener | None = None
+        self._canary_channel: Callable[[int], bytes] | None = None
+        self._shards: dict[Address, Shard] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._ears = Ears(
+            message=on_message,
+            messages_end=on_batch_end,
+            channels=self._channels,
+            confirmed=self._wake,
+            gaps=self._on_gaps,
+            moved=self._on_moved,
+            trouble=self._topology.trouble,
+            connection=self._on_connection,
+        )
+        BUS_CONNECTED.labels(_ROLE).set_function(lambda: self.connected)
+        BUS_NODES.labels(_ROLE).set_function(lambda: len(self._nodes))
 
     def __repr__(self) -> str:
-        state = "connected" if self._connection else "not connected"
-        return f"SlotReader({state}, {self._subscriptions!r})"
+        return f"SlotReader({list(self._nodes.values()) or self._nowhere!r})"
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now. That it delivers is for the canary to show."""
-        return self._connection is not None
+        """Whether there is a connection to every node now. That they deliver is for the canaries to show."""
+        return bool(self._nodes) and all(node.connected for node in self._nodes.values())
+
+    @property
+    def all_confirmed(self) -> bool:
+        """Whether everything wanted is subscribed."""
+        return self._nowhere.all_confirmed and all(node.subscriptions.all_confirmed for node in self._nodes.values())
+
+    @property
+    def first_seed(self) -> Endpoint:
+        """Where Redis is as long as its nodes are not known."""
+        return self._topology.seeds[0]
+
+    def shard_of(self, slot: int) -> Address | None:
+        """Which node serves a slot; None when nobody is known to."""
+        return self._topology.owner(key_slot(slot_channel(slot)))
+
+    def reaches(self, slot: int) -> bool:
+        """Whether there is a connection to the node that serves the slot."""
+        address = self.shard_of(slot)
+        node = self._nodes.get(address) if address is not None else None
+        return node is not None and node.connected
 
     def acquire(self, slot: int) -> None:
         """One more device of this slot is here. Then `await wait_confirmed(slot)`, then read the log."""
-        self._subscriptions.acquire(slot_channel(slot), self._clock())
-        self._write_commands()
+        self._acquire(slot_channel(slot))
 
     def release(self, slot: int) -> None:
         """One device less. The slot stays subscribed for a while."""
-        self._subscriptions.release(slot_channel(slot), self._clock())
+        channel = slot_channel(slot)
+        self._homes[channel].release(channel, self._clock())
 
     def is_confirmed(self, slot: int) -> bool:
         """Whether the slot is subscribed, as far as Redis said."""
-        return self._subscriptions.is_confirmed(slot_channel(slot))
+        return self._is_confirmed(slot_channel(slot))
 
     async def wait_confirmed(self, slot: int, deadline_s: float) -> bool:
         """True once the slot is subscribed; False after `deadline_s`, and then `on_gap` comes when it is."""
         channel = slot_channel(slot)
-        if self._subscriptions.is_confirmed(channel):
+        if self._is_confirmed(channel):
             return True
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(channel, []).append(confirmed)
@@ -110,7 +151,8 @@ class SlotReader:
             async with asyncio.timeout(deadline_s):
                 await confirmed
         except TimeoutError:
-            self._subscriptions.owe(channel)
+            if (home := self._homes.get(channel)) is not None:
+                home.owe(channel)
             return False
         finally:
             self._forget_waiter(channel, confirmed)
@@ -125,159 +167,145 @@ class SlotReader:
         if channel in self._channels:
             raise AssertionError(f"{channel!r} is read already")
         self._channels[channel] = on_message
-        self._subscriptions.acquire(channel, self._clock())
-        self._write_commands()
+        self._acquire(channel)
 
     def release_channel(self, channel: bytes) -> None:
         """Read it no more."""
         del self._channels[channel]
-        self._subscriptions.release(channel, self._clock())
+        self._homes[channel].release(channel, self._clock())
 
-    def listen_for_canaries(
-        self, channel: bytes, on_canary: Callable[[int, bytes], None], on_connection: Callable[[bool], None]
-    ) -> None:
-        """Also read the hub's own canary channel, on this very connection. Called once, before `run()`."""
-        self._on_connection = on_connection
-        self.acquire_channel(channel, lambda kind, device_id, epoch, seq, body: on_canary(seq, body))
+    def listen_for_canaries(self, channel_of: Callable[[int], bytes], listener: CanaryListener) -> None:
+        """Also read a canary channel at every node, on the very connection that slots are read by.
 
-    def reconnect(self, reason: str) -> None:
-        """Give this connection up and make another: it looks alive and does not deliver."""
-        if self._connection is not None:
-            _log.warning("bus connection given up", reason=reason)
-            self._connection.abort()
+        `channel_of(slot)` is the channel that lies at the node of that slot. Called once, before `run()`.
+        """
+        self._canary_channel, self._canaries = channel_of, listener
+
+    def reconnect(self, address: Address, reason: str) -> None:
+        """Give up the connection to a node and make another: it looks alive and does not deliver."""
+        node = self._nodes.get(address)
+        if node is not None:
+            node.reconnect(reason)
+            self._topology.trouble(node.endpoint)
+
+    def suspect(self, address: Address) -> None:
+        """A node is late: perhaps another serves its slots by now."""
+        node = self._nodes.get(address)
+        if node is not None:
+            self._topology.trouble(node.endpoint)
 
     async def run(self) -> None:
-        """Keep a connection until `close()`."""
+        """Keep the connections until `close()`."""
         try:
-            while not self._closed.is_set():
-                await self._connect_once()
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await self._topology.run()
         finally:
-            self._disconnect()
+            self._tasks = None
+            self._end()
 
     async def close(self) -> None:
         """Read nothing more and end `run()`."""
-        self._closed.set()
-        self._lost.set()
-        self._disconnect()
+        self._end()
 
-    async def _connect_once(self) -> None:
-        self._lost.clear()
-        try:
-            connection = await resp.connect(
-                self._endpoint,
-                deadline_s=self._deadline_s,
-                name=self._name,
-                on_reply=self._on_reply,
-                on_push=self._on_push,
-                on_batch_end=self._on_batch_end,
-                on_lost=self._on_lost,
-            )
-        except (OSError, resp.RedisRefused) as error:
-            delay = self._backoff.next()
-            if self._backoff.attempt == 1:
-                _log.warning("cannot connect to Redis", role=_ROLE, redis=str(self._endpoint), error=repr(error))
-            await self._wait(self._closed, delay)
-            return
-        if self._closed.is_set():
-            connection.abort()
-            return
-        self._connection = connection
-        self._overdue_ticks = 0
-        BUS_CONNECTED.labels(_ROLE).set(1)
-        if self._backoff.attempt:
-            _log.info("connected to Redis again", role=_ROLE)
-        self._subscriptions.on_connected(self._clock())
+    def _end(self) -> None:
+        self._topology.close()
+        for node in self._nodes.values():
+            node.close()
+
+    def _acquire(self, channel: bytes) -> None:
+        home = self._homes.get(channel)
+        if home is None:
+            home = self._homes[channel] = self._home(channel)
+        home.acquire(channel, self._clock())
         self._write_commands()
-        self._on_connection(True)
-        while not await self._wait(self._lost, _TICK_S):
-            self._tick()
-        if not self._closed.is_set():
-            BUS_RECONNECTS.labels(_ROLE).inc()
-            await self._wait(self._closed, self._backoff.next())
 
-    @staticmethod
-    async def _wait(event: asyncio.Event, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
+    def _home(self, channel: bytes) -> Subscriptions:
+        owner = self._topology.owner(key_slot(channel))
+        node = self._nodes.get(owner) if owner is not None else None
+        return node.subscriptions if node is not None else self._nowhere
 
-    def _tick(self) -> None:
-        now = self._clock()
-        self._subscriptions.on_tick(now)
-        self._write_commands()
-        asked_at = self._subscriptions.oldest_question()
-        overdue = asked_at is not None and now - asked_at > self._deadline_s
-        # Twice in a row: after a stall of this process the answers lie unread in the socket at the first tick.
-        self._overdue_ticks = self._overdue_ticks + 1 if overdue else 0
-        if self._overdue_ticks >= 2:
-            self.reconnect("a subscription was not confirmed in time")
+    def _is_confirmed(self, channel: bytes) -> bool:
+        home = self._homes.get(channel)
+        return home is not None and home.is_confirmed(channel)
 
     def _write_commands(self) -> None:
-        commands = self._subscriptions.take_commands()
-        if commands and self._connection is not None:
-            self._connection.write(b"".join([resp.pack(tuple(command)) for command in commands]))
+        for node in self._nodes.values():
+            node.write_commands()
 
-    def _on_push(self, push: list[Any]) -> None:
-        kind = push[0]
-        if kind == b"smessage":
-            try:
-                message_kind, device_id, epoch, seq, body = decode(push[2])
-            except InvalidMessage:
-                BUS_MALFORMED.inc()
-                return
-            if message_kind > CONNECTION and self._on_channel(push[1], (message_kind, device_id, epoch, seq, body)):
-                return
-            self._received += 1
-            try:
-                self._on_message(message_kind, device_id, epoch, seq, body)
-            except Exception:  # noqa: BLE001 - one message must not cost the others their connection
-                _log.exception("a message could not be handled", device_id=device_id, seq=seq)
-        elif kind == b"ssubscribe":
-            self._is_changed = True
-            if self._subscriptions.on_subscribed(push[1]):
-                self._wake(push[1])
-        elif kind == b"sunsubscribe":
-            self._is_changed = True
-            if self._subscriptions.on_unsubscribed(push[1], self._clock()):
-                BUS_GAPS.labels("unsubscribed").inc()
-                _log.warning("Redis ended a subscription", channel=push[1])
-
-    def _on_channel(self, channel: bytes, message: tuple[int, str, int, int, bytes]) -> bool:
-        """Whether the channel has a taker of its own. Looked up for rare kinds only: events never pay for it."""
-        on_message = self._channels.get(channel)
-        if on_message is None:
-            return False
-        try:
-            on_message(*message)
-        except Exception:  # noqa: BLE001 - one message must not cost the others their connection
-            _log.exception("a message could not be handled", channel=channel)
-        return True
-
-    def _on_reply(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.ReplyError):
-            self._is_changed = True
-            channel = self._subscriptions.on_refused(self._clock())
-            BUS_GAPS.labels("refused").inc()
-            _log.warning("Redis refused a subscription", channel=channel, error=str(reply))
-
-    def _on_batch_end(self) -> None:
-        if self._received:
-            BUS_RECEIVED.inc(self._received)
-            self._received = 0
-            if self._on_messages_end is not None:
-                self._on_messages_end()
-        if not self._is_changed:
-            return
-        self._is_changed = False
+    def _on_map(self, slots: SlotMap) -> None:
+        for address in sorted(slots.owners - self._nodes.keys()):
+            self._nodes[address] = self._start(self._topology.endpoint(address))
+        now = self._clock()
+        for channel, home in list(self._homes.items()):
+            new_home = self._home(channel)
+            if new_home is home:
+                continue
+            held = home.take_out(channel, now)
+            if held is None:
+                del self._homes[channel]
+            else:
+                self._homes[channel] = new_home
+                new_home.adopt(channel, held, now)
+        self._watch_shards(slots, now)
         self._write_commands()
-        gaps = frozenset(slot for c in self._subscriptions.take_gaps() if (slot := slot_of_channel(c)) is not None)
-        if gaps:
-            self._on_gap(gaps)
-        if self._subscriptions.all_confirmed:
-            self._backoff.reset()
+        for address in self._nodes.keys() - slots.owners:
+            self._nodes.pop(address).close()
+
+    def _start(self, endpoint: Endpoint) -> NodeReader:
+        node = NodeReader(
+            endpoint,
+            self._ears,
+            name=self._name,
+            rand=self._rand,
+            linger_s=self._linger_s,
+            deadline_s=self._deadline_s,
+            clock=self._clock,
+        )
+        assert self._tasks is not None, "maps come while run() runs"
+        self._tasks.create_task(node.run(), name=f"{self._name} {endpoint}")
+        return node
+
+    def _watch_shards(self, slots: SlotMap, now: float) -> None:
+        """One canary channel at each node, kept where it is for as long as it lies there."""
+        if self._canaries is None or self._canary_channel is None:
+            return
+        for address, shard in list(self._shards.items()):
+            if slots.owner(key_slot(shard.channel)) != address:
+                del self._shards[address]
+                self._channels.pop(shard.channel, None)
+                self._nodes[address].subscriptions.take_out(shard.channel, now)
+        for slot in range(SLOTS):
+            owner = slots.owner(key_slot(slot_channel(slot)))
+            if owner is None or owner in self._shards:
+                continue
+            node = self._nodes[owner]
+            shard = self._shards[owner] = Shard(node.endpoint, self._canary_channel(slot))
+            self._channels[shard.channel] = self._canary_taker(owner)
+            node.subscriptions.acquire(shard.channel, now)
+            if len(self._shards) == len(slots.owners):
+                break
+        self._canaries.on_shards(dict(self._shards))
+
+    def _canary_taker(self, address: Address) -> OnMessage:
+        def take(kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
+            if self._canaries is not None:
+                self._canaries.on_canary(address, seq, body)
+
+        return take
+
+    def _on_connection(self, node: NodeReader, is_up: bool) -> None:
+        address = next((address for address, one in self._nodes.items() if one is node), None)
+        if self._canaries is not None and address is not None:
+            self._canaries.on_connection(address, is_up)
+
+    def _on_moved(self, moved: Moved) -> None:
+        self._topology.moved(moved.key_slot, moved.address)
+
+    def _on_gaps(self, channels: frozenset[bytes]) -> None:
+        slots = frozenset(slot for channel in channels if (slot := slot_of_channel(channel)) is not None)
+        if slots:
+            self._on_gap(slots)
 
     def _wake(self, channel: bytes) -> None:
         for waiter in self._waiters.pop(channel, ()):
@@ -290,18 +318,3 @@ class SlotReader:
             waiters.remove(waiter)
             if not waiters:
                 del self._waiters[channel]
-
-    def _on_lost(self) -> None:
-        if not self._closed.is_set():
-            BUS_GAPS.labels("connection").inc()
-        self._disconnect()
-        self._lost.set()
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        BUS_CONNECTED.labels(_ROLE).set(0)
-        self._subscriptions.on_disconnected()
-        if connection is not None:
-            connection.abort()
-            if not self._closed.is_set():  # what we end ourselves puts nothing in doubt
-                self._on_connection(False)

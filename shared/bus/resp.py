@@ -8,22 +8,38 @@ the connection.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import hiredis
 
 from shared.bus.client import Endpoint, client_name
 
-__all__ = ["Connection", "RedisRefused", "connect", "pack"]
+__all__ = ["ASK_ROLE", "Connection", "RedisRefused", "Server", "connect", "pack"]
 
 INPUT_MAX_BYTES: Final = 8 * 1024 * 1024
 _NOT_ENOUGH: Final = object()
 
 pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
+# The greeting once more, on a connection that is greeted already: a server tells its role to everybody that way.
+ASK_ROLE: Final = pack(("HELLO", "3"))
+
 
 class RedisRefused(Exception):
     """Redis answered the greeting with an error, for example a wrong password."""
+
+
+class Server(NamedTuple):
+    """What a server says of itself when it is greeted."""
+
+    is_cluster: bool = False
+    is_primary: bool = True
+
+    @classmethod
+    def from_hello(cls, reply: Any) -> "Server":
+        """From the answer to HELLO."""
+        said = reply if isinstance(reply, dict) else {}
+        return cls(said.get(b"mode") == b"cluster", said.get(b"role") not in (b"replica", b"slave"))
 
 
 class Connection(asyncio.Protocol):
@@ -45,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._unparsed = 0
         self._greeting: asyncio.Future[Any] | None = None
         self._established = False
+        self.server = Server()
 
     @property
     def is_open(self) -> bool:
@@ -100,19 +117,20 @@ class Connection(asyncio.Protocol):
         hello: tuple[Any, ...] = ("HELLO", "3")
         if endpoint.password is not None:
             hello += ("AUTH", endpoint.username or "default", endpoint.password)
-        await self._ask(pack((*hello, "SETNAME", client_name(name))))
+        self.server = Server.from_hello(await self._ask(pack((*hello, "SETNAME", client_name(name)))))
         if endpoint.database:
             await self._ask(pack(("SELECT", str(endpoint.database))))
         if not self.is_open:
             raise ConnectionResetError("Redis closed the connection")
         self._established = True
 
-    async def _ask(self, command: bytes) -> None:
+    async def _ask(self, command: bytes) -> Any:
         self._greeting = asyncio.get_running_loop().create_future()
         try:
             self.write(command)
             if isinstance(reply := await self._greeting, hiredis.ReplyError):
                 raise RedisRefused(str(reply))
+            return reply
         finally:
             self._greeting = None
 
@@ -130,10 +148,12 @@ async def connect(
     on_lost: Callable[[], None],
     on_push: Callable[[list[Any]], None] = lambda push: None,
     on_batch_end: Callable[[], None] | None = None,
+    primary: bool = False,
 ) -> Connection:
     """A greeted connection within `deadline_s`. Raises OSError (TimeoutError among them), RedisRefused.
 
-    `on_batch_end` is called after the last reply of each read from the socket.
+    `on_batch_end` is called after the last reply of each read from the socket. `primary` refuses a replica: what is
+    published at its primary reaches it only for as long as it is attached, and nothing would tell when it is not.
     """
     loop = asyncio.get_running_loop()
     connection = Connection(on_push, on_reply, on_batch_end, on_lost)
@@ -146,6 +166,8 @@ async def connect(
                 await loop.create_connection(lambda: connection, endpoint.host, endpoint.port, ssl=context)
                 _keep_alive(connection)
             await connection.greet(endpoint, name)
+            if primary and not connection.server.is_primary:
+                raise RedisRefused("this server is a replica")
     except BaseException:
         connection.abort()
         raise

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-__all__ = ["Command", "Subscriptions"]
+__all__ = ["Command", "Held", "Subscriptions"]
 
 SUBSCRIBE: Final = b"SSUBSCRIBE"
 UNSUBSCRIBE: Final = b"SUNSUBSCRIBE"
@@ -22,6 +22,13 @@ class Command(NamedTuple):
 
     verb: bytes
     channel: bytes
+
+
+class Held(NamedTuple):
+    """What moves with a channel from one node to another. `owed`: a gap is to be told when it is live there."""
+
+    holders: int
+    owed: bool
 
 
 @dataclass(slots=True)
@@ -94,6 +101,25 @@ class Subscriptions:
         if state is not None and not state.confirmed:
             state.owed = True
 
+    def take_out(self, channel: bytes, now: float) -> Held | None:
+        """The channel is served by another node now: let go of it here at once. None when nobody holds it."""
+        state = self._channels.get(channel)
+        if state is None:
+            return None
+        held = Held(state.holders, state.owed or state.confirmed)
+        state.holders, state.owed = 0, False
+        self._let_go(channel, state, now)
+        return held if held.holders else None
+
+    def adopt(self, channel: bytes, held: Held, now: float) -> None:
+        """The channel is served here now."""
+        state = self._channels.setdefault(channel, _Channel())
+        state.holders += held.holders
+        state.idle_since = None
+        state.owed = state.owed or held.owed
+        if not state.confirmed and not state.is_being_subscribed():
+            self._ask(SUBSCRIBE, channel, state, now)
+
     def on_connected(self, now: float) -> None:
         """A new connection: ask for everything that is held, forget what only lingered."""
         self._connected = True
@@ -146,19 +172,23 @@ class Subscriptions:
             self._ask(SUBSCRIBE, channel, state, now)
         return True
 
-    def on_refused(self, now: float) -> bytes | None:
-        """Redis answered the oldest question with an error; asked again later. Returns the channel."""
+    def on_refused(self, now: float) -> Command | None:
+        """Redis answered the oldest question with an error; asked again later. Returns the question."""
         if not self._unanswered:
             return None
         command, _ = self._unanswered.popleft()
         state = self._channels.get(command.channel)
         if state is None:
-            return None
+            return command
         state.unanswered -= 1
         if state.unanswered == 0:
-            state.confirmed = False
-            state.retry_at = now + self._retry_s
-        return command.channel
+            if state.holders == 0 and command.verb == UNSUBSCRIBE:
+                del self._channels[command.channel]  # refused, because it is not subscribed here any more
+            else:
+                state.owed = state.owed or (state.confirmed and state.holders > 0)
+                state.confirmed = False
+                state.retry_at = now + self._retry_s
+        return command
 
     def on_tick(self, now: float) -> None:
         """Ask again for what was refused, let go of what lingered long enough."""

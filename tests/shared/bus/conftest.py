@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared.bus.node_reader import NodeReader
 from shared.bus.publisher import Limits, Publisher
 from shared.bus.reader import SlotReader
 
@@ -28,6 +29,12 @@ class Ear:
             rand=Random(1),
             **options,
         )
+
+    @property
+    def node(self) -> NodeReader:
+        """The reader of the only node there is."""
+        (node,) = self.reader._nodes.values()
+        return node
 
     @property
     def seqs(self) -> list[int]:

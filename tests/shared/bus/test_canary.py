@@ -39,7 +39,6 @@ async def watching(url: str, hub: str = "hub-1") -> AsyncIterator[Watch]:
     async with publishing(url, deadline_s=0.3) as publisher:
         ear = Ear(url, deadline_s=0.3)
         canary = Canary(
-            url,
             hub=hub,
             publisher=publisher,
             reader=ear.reader,
@@ -89,15 +88,15 @@ async def test_a_hub_whose_canaries_do_not_return_though_redis_answers_is_deaf_a
 ) -> None:
     server = valkey_server()
     async with watching(server.url) as watch, redis.Redis.from_url(server.url) as admin:
-        assert watch.ear.reader._connection is not None
+        assert watch.ear.node._connection is not None
         # The subscription is gone at the server, and what would tell of it is swallowed: a connection that looks alive.
         channel = canary_channel("hub-1")
-        connection = watch.ear.reader._connection
+        connection = watch.ear.node._connection
         connection._on_push = lambda push: None
         connection.write(b"*2\r\n$12\r\nSUNSUBSCRIBE\r\n$%d\r\n%b\r\n" % (len(channel), channel))
         assert await watch.until(BusState.DEAF) <= LATE_S
         assert await watch.until(BusState.OK) <= 4.0
-        assert watch.ear.reader._connection is not connection
+        assert watch.ear.node._connection is not connection
         assert await admin.ping()
 
 

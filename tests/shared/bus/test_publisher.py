@@ -191,15 +191,18 @@ async def test_a_full_redis_refuses_hints_by_a_counter_and_still_passes_messages
 async def test_a_burst_goes_in_few_writes(redis_url: str) -> None:
     async with publishing(redis_url) as publisher, redis.Redis.from_url(redis_url) as admin:
         await until(lambda: publisher.connected, "the publisher is connected")
-        assert publisher._queue._connection is not None
+        only = publisher._queue._only
+        assert only is not None
+        connection = only._connection
+        assert connection is not None
         writes: list[int] = []
-        write = publisher._queue._connection.write
+        write = connection.write
 
         def counted(data: bytes) -> None:
             writes.append(len(data))
             write(data)
 
-        publisher._queue._connection.write = counted  # type: ignore[method-assign]
+        connection.write = counted  # type: ignore[method-assign]
         for seq in range(256):
             publisher.offer(event(seq))
         await until(lambda: publisher.held == 0, "the burst is answered")

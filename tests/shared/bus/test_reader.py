@@ -94,8 +94,8 @@ async def test_a_subscription_ended_by_the_server_is_a_gap_of_that_slot_only(red
     async with listening(redis_url) as ear, publishing(redis_url) as publisher:
         await _two_live_slots(ear)
         # What a slot migration looks like from here: Redis says sunsubscribe, and nobody here asked for it.
-        assert ear.reader._connection is not None
-        ear.reader._connection.write(
+        assert ear.node._connection is not None
+        ear.node._connection.write(
             b"*2\r\n$12\r\nSUNSUBSCRIBE\r\n$%d\r\n%b\r\n" % (len(slot_channel(SLOT)), slot_channel(SLOT))
         )
         await until(lambda: ear.gaps == [frozenset({SLOT})], "the gap is told")
@@ -109,8 +109,8 @@ async def test_messages_that_the_server_threw_away_because_the_reader_was_slow_a
     server = valkey_server(**{"client-output-buffer-limit": "pubsub 256kb 0 0"})
     async with listening(server.url) as ear, redis.Redis.from_url(server.url) as admin:
         await _two_live_slots(ear)
-        assert ear.reader._connection is not None
-        transport = ear.reader._connection._transport
+        assert ear.node._connection is not None
+        transport = ear.node._connection._transport
         assert transport is not None
         transport.pause_reading()
         sent = 0
@@ -197,16 +197,16 @@ async def test_bytes_that_are_no_message_are_counted_and_cost_nothing_else(redis
 
 async def test_a_handler_that_fails_does_not_cost_the_connection(redis_url: str) -> None:
     async with listening(redis_url) as ear, publishing(redis_url) as publisher:
-        take = ear.reader._on_message
+        ear.reader.acquire(SLOT)
+        assert await ear.reader.wait_confirmed(SLOT, 5)
+        take = ear.node._on_message
 
         def fail_on_two(kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
             if seq == 2:
                 raise RuntimeError("a bug")
             take(kind, device_id, epoch, seq, body)
 
-        ear.reader._on_message = fail_on_two
-        ear.reader.acquire(SLOT)
-        assert await ear.reader.wait_confirmed(SLOT, 5)
+        ear.node._on_message = fail_on_two
         for seq in (1, 2, 3):
             publisher.offer(event(seq))
         await until(lambda: ear.seqs == [1, 3], "the others arrive")
@@ -219,7 +219,7 @@ async def test_a_channel_of_its_own_goes_to_its_own_taker_until_released(redis_u
         ear.reader.acquire(SLOT)
         ear.reader.acquire_channel(channel, lambda *message: taken.append(message))
         assert await ear.reader.wait_confirmed(SLOT, 5)
-        await until(lambda: ear.reader._subscriptions.is_confirmed(channel), "the channel is subscribed")
+        await until(lambda: ear.reader._is_confirmed(channel), "the channel is subscribed")
         publisher.offer_to(channel, Message(CANARY, "all", 0, 1, b"to all"))
         publisher.offer_to(slot_channel(SLOT), Message(CANARY, DEVICE, 0, 2, b"to the slot"))
         await until(lambda: bool(taken) and bool(ear.messages), "both arrive")
@@ -240,7 +240,7 @@ async def test_a_taker_that_fails_does_not_cost_the_connection(redis_url: str) -
 
     async with listening(redis_url) as ear, publishing(redis_url) as publisher:
         ear.reader.acquire_channel(channel, take)
-        await until(lambda: ear.reader._subscriptions.is_confirmed(channel), "the channel is subscribed")
+        await until(lambda: ear.reader._is_confirmed(channel), "the channel is subscribed")
         for seq in (1, 2):
             publisher.offer_to(channel, Message(CANARY, "all", 0, seq, b""))
         await until(lambda: taken == [1, 2], "both arrive")

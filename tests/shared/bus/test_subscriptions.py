@@ -116,7 +116,7 @@ def test_an_error_is_about_the_oldest_question_and_is_asked_again_later() -> Non
     subscriptions.acquire(A, 0.0)
     subscriptions.acquire(B, 0.0)
     subscriptions.take_commands()
-    assert subscriptions.on_refused(0.1) == A
+    assert subscriptions.on_refused(0.1) == Command(SUBSCRIBE, A)
     assert subscriptions.on_subscribed(B)
     subscriptions.on_tick(1.0)
     assert subscriptions.take_commands() == []
