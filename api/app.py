@@ -22,6 +22,7 @@ from api.http_protocol import bounded_http
 from api.hub_view import HubView
 from api.long_poll import LongPolls
 from api.resource import Guard, Resource
+from api.revocation_check import RevocationCheck
 from api.routes.acks import Acks
 from api.routes.connection import Connection
 from api.routes.devices import Devices
@@ -31,6 +32,7 @@ from api.routes.health import health_resources
 from api.routes.notices import Notices
 from api.routes.publish import Publish
 from api.routes.responses import Responses
+from api.routes.revocations import Revocations
 from api.settings import Settings
 from api.store_probe import StoreProbe, open_pool_when_there
 from shared import lifecycle
@@ -135,7 +137,7 @@ class _Parts:
 def _resources(parts: _Parts) -> Sequence[Resource]:
     """The route table."""
     settings, pool = parts.settings, parts.pool
-    guard = Guard(parts.keys.tokens, BodyBudget(settings.bodies_max_bytes))
+    guard = Guard(parts.keys.tokens, BodyBudget(settings.bodies_max_bytes), RevocationCheck(pool))
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)
     connection = Connection(
         pool, hubs, parts.keys.tickets, proxy_url=settings.proxy_url, ticket_lifetime_s=settings.ticket_s
@@ -151,6 +153,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
+        Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
     ]
 
 

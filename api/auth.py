@@ -1,6 +1,7 @@
 """Who is asking, and may they: bearer tokens, scopes, and the one device that a device token stands for.
 
-Everything is in the token and the key ring, so any instance can answer and nothing is remembered. A device token
+Everything is in the token and the key ring, so any instance can answer and nothing is remembered; whether a token was
+revoked is asked of Postgres (`RevocationCheck`). A device token
 reaches its own device only; another's is refused alike whether or not that device exists.
 """
 
@@ -9,7 +10,7 @@ from shared.protocol.ids import device_class_problem
 from shared.telemetry.metrics import API_TOKENS_REFUSED
 from shared.tokens import Claims, InvalidToken, KeyRing, Scope
 
-__all__ = ["authenticate", "require", "require_own"]
+__all__ = ["authenticate", "refused", "require", "require_own"]
 
 
 def authenticate(keys: KeyRing, token: str, *, now: float) -> Claims:
@@ -19,12 +20,15 @@ def authenticate(keys: KeyRing, token: str, *, now: float) -> Claims:
         if claims.device_class is not None and (problem := device_class_problem(claims.device_class)):
             raise InvalidToken("bad_claims", problem)
     except InvalidToken as error:
-        API_TOKENS_REFUSED.labels(error.reason).inc()
-        challenge = "Bearer" if error.reason == "missing" else 'Bearer error="invalid_token"'
-        raise Problem(
-            "unauthorized", str(error), headers={"WWW-Authenticate": challenge}, reason=error.reason
-        ) from None
+        raise refused(error.reason, str(error)) from None
     return claims
+
+
+def refused(reason: str, detail: str) -> Problem:
+    """The Problem (401) for a token that is not accepted."""
+    API_TOKENS_REFUSED.labels(reason).inc()
+    challenge = "Bearer" if reason == "missing" else 'Bearer error="invalid_token"'
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge}, reason=reason)
 
 
 def require(claims: Claims, scopes: frozenset[Scope]) -> None:

@@ -7,7 +7,7 @@ device, body type, size, time. So a handler sees only a checked `Call`, and none
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from starlette.responses import Response
@@ -16,13 +16,16 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from api import bodies
-from api.auth import authenticate, require, require_own
+from api.auth import authenticate, refused, require, require_own
 from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of
 from api.problems import Problem
+from api.revocation_check import RevocationCheck
 from shared.clock import wall
 from shared.tokens import Claims, KeyRing, Scope
 
 __all__ = ["Call", "Guard", "Operation", "Resource", "Trace", "headers_of"]
+
+T = TypeVar("T")
 
 NOBODY: Final = Claims(subject="", scopes=frozenset(), device_class=None, expires_at=0.0, key_id="")
 
@@ -40,7 +43,10 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that was checked. `body` is the converted body of operations that have one."""
+    """A request that was checked. `body` is the converted body of operations that have one.
+
+    An operation that waited asks `still_allowed()` before it gives anything out; it raises Problem (401).
+    """
 
     trace: Trace
     claims: Claims
@@ -48,6 +54,7 @@ class Call:
     query: Query
     body: Any
     receive: Receive = field(repr=False)
+    still_allowed: Callable[[], Awaitable[None]] = field(repr=False)
 
     @property
     def device_id(self) -> str:
@@ -82,6 +89,7 @@ class Guard:
 
     keys: KeyRing
     budget: bodies.BodyBudget
+    revocations: RevocationCheck
 
 
 class Resource:
@@ -112,15 +120,23 @@ class Resource:
         headers = headers_of(scope)
         path: dict[str, str] = scope.get("path_params", {})
         claims = self._admit(operation, headers, path, trace)
+
+        async def still_allowed() -> None:
+            await self._check_revocation(claims)
+
+        if operation.scopes:
+            await _within(operation, still_allowed())
         query = Query(scope["query_string"])
         if operation.body is None:
-            return await _within(operation, Call(trace, claims, path, query, None, receive))
+            call = Call(trace, claims, path, query, None, receive, still_allowed)
+            return await _within(operation, operation.handle(call))
         check_json_content(headers)
         limit = operation.body_max_bytes
         with self._guard.budget.reserve(bodies.expected_length(headers, limit=limit)):
             raw = await bodies.read_body(receive, headers, limit=limit, deadline_s=operation.body_deadline_s)
             body = bodies.convert_body(bodies.decode_body(raw), operation.body) if operation.decode else raw
-            return await _within(operation, Call(trace, claims, path, query, body, receive))
+            call = Call(trace, claims, path, query, body, receive, still_allowed)
+            return await _within(operation, operation.handle(call))
 
     def _admit(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:
         if not operation.scopes:
@@ -134,11 +150,15 @@ class Resource:
             require_own(claims, trace.device_id, operation.scopes)
         return claims
 
+    async def _check_revocation(self, claims: Claims) -> None:
+        if await self._guard.revocations.is_revoked(claims):
+            raise refused("revoked", "the token was revoked")
 
-async def _within(operation: Operation, call: Call) -> Response:
+
+async def _within(operation: Operation, work: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(operation.deadline_s):
-            return await operation.handle(call)
+            return await work
     except TimeoutError:
         raise Problem("unavailable", f"no answer within {operation.deadline_s:g} s") from None
 

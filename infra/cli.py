@@ -197,6 +197,18 @@ def notice(
 
 
 @app.command()
+def revoke(
+    device: Annotated[str, typer.Option(help="The device whose tokens are not to be good any more.")],
+    token_id: Annotated[str | None, typer.Option(help="Only the token with this id (its jti).")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "revoked by an operator",
+) -> None:
+    """Revoke what a device was given until now, or one of its tokens; connections that use it are closed."""
+    from infra.commands.revoke import run
+
+    _exit(_reported(lambda: run(os.environ, device, token_id=token_id, reason=reason)))
+
+
+@app.command()
 def demo(
     timeout: Annotated[int, typer.Option(min=1, max=600, help="Seconds until it gives up.")] = 60,
 ) -> None:

@@ -15,7 +15,17 @@ import jwt
 
 from shared.protocol.ids import device_id_problem
 
-__all__ = ["API_AUDIENCE", "HUB_AUDIENCE", "Claims", "InvalidToken", "KeyRing", "Refused", "Scope", "Ticket"]
+__all__ = [
+    "API_AUDIENCE",
+    "HUB_AUDIENCE",
+    "TOKEN_ID_MAX_LENGTH",
+    "Claims",
+    "InvalidToken",
+    "KeyRing",
+    "Refused",
+    "Scope",
+    "Ticket",
+]
 
 API_AUDIENCE: Final = "fleetwire"
 HUB_AUDIENCE: Final = "hub"

@@ -61,6 +61,7 @@ class Events:
         if not page.events and wait_s > 0:
             later = await self._wait(call, after, limit, wait_s)
             if later is not None:
+                await call.still_allowed()
                 page = later
                 after = await self._judge(call, after, page)
         position = Position(after.epoch, page.events[-1].seq) if page.events else after

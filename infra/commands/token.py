@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from uuid import uuid4
 
 from infra.command_settings import CommandSettings
 from infra.commands.errors import CommandFailed
@@ -46,6 +47,7 @@ def run(
             now=wall(),
             lifetime_s=lifetime_s,
             device_class=device_class if device is not None else None,
+            token_id=uuid4().hex,
         )
     )
     return 0

@@ -17,6 +17,7 @@ __all__ = [
     "HEADER_BYTES",
     "MESSAGE_MAX_BYTES",
     "NOTICE",
+    "REVOCATION",
     "InvalidMessage",
     "Message",
     "connection_body",
@@ -24,6 +25,7 @@ __all__ = [
     "decode",
     "notice_body",
     "notice_message",
+    "revocation_message",
 ]
 # Room is left for kind 5 (moved).
 
@@ -33,6 +35,7 @@ CONNECTION: Final = (
 )
 CANARY: Final = 3  # a hub's message to itself: seq is its number; body is the sender's run
 NOTICE: Final = 4  # for many devices, so no device id; body is the class it is for or nothing, NUL, the encoded frame
+REVOCATION: Final = 6  # tokens of the device were revoked: epoch and seq 0, no body; which ones, Postgres knows
 
 HEADER_BYTES: Final = 14
 MESSAGE_MAX_BYTES: Final = HEADER_BYTES + 64 + 256 * 1024
@@ -41,7 +44,7 @@ _VERSION: Final = 1
 _HEADER: Final = Struct(">BBIQ")
 _pack: Final = _HEADER.pack
 _unpack: Final = _HEADER.unpack_from
-_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE)}
+_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE, REVOCATION)}
 
 
 class InvalidMessage(ValueError):
@@ -86,6 +89,14 @@ def decode(payload: bytes) -> tuple[int, str, int, int, bytes]:
 def connection_message(device_id: str, conn_term: int, instance: str, hub: str) -> Message:
     """Tells the hub that holds an older connection of the device that `instance` now has one at `hub`."""
     return Message(CONNECTION, device_id, 0, conn_term, b"%b\x00%b" % (instance.encode(), hub.encode()))
+
+
+def revocation_message(device_id: str) -> Message:
+    """Tells the hub that holds the device to ask at once whether its credential still is good.
+
+    It names no token, lest a message that anybody on the bus can make could shut a device out for good.
+    """
+    return Message(REVOCATION, device_id, 0, 0, b"")
 
 
 def connection_body(body: bytes) -> tuple[str, str]:

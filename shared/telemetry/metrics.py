@@ -99,6 +99,7 @@ API_REQUEST_SECONDS = _histogram("api_request_seconds", "Duration of a request, 
 API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by REST, by result.", "result")
 API_LONG_POLLS = _gauge("api_long_polls", "Long-polls that wait.")
 API_NOTICES = _counter("api_notices_total", "Notices by what became of them at the API.", "result")
+API_REVOCATIONS = _counter("api_revocations_total", "Revocations taken, of one token or of a device.", "of")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
 # watcher
@@ -113,7 +114,7 @@ WATCHER_WAITING = _gauge("watcher_files_waiting", "Files of devices that do not 
 
 # worker
 RETENTION_EVENTS = _counter("retention_events_total", "Events that retention deleted.")
-RETENTION_KEYS = _counter("retention_keys_total", "Dedupe keys and used tickets that retention deleted.")
+RETENTION_KEYS = _counter("retention_keys_total", "Dedupe keys, used tickets and revocations that retention deleted.")
 WORKER_CLAIMED = _counter("worker_claimed_total", "Jobs claimed.", "queue")
 WORKER_FINISHED = _counter("worker_finished_total", "Jobs finished, by outcome.", "queue", "kind", "outcome")
 WORKER_HANDLER_SECONDS = _histogram("worker_handler_seconds", "Duration of a handler.", "kind", buckets=_SLOW)
