@@ -164,7 +164,15 @@ class Connection:
 
     def on_event(self, epoch: int, seq: int, body: bytes) -> None:
         """An event of this device."""
-        actions = self.session.on_bus(epoch, seq, body)
+        session = self.session
+        if session.passes(epoch, seq, len(body)):
+            self._counts.sent += 1
+            if len(body) < self._deflate_from:
+                self.socket.write(event_bytes(seq, body))
+            else:
+                self._send_event(seq, body)
+            return
+        actions = session.on_bus(epoch, seq, body)
         if actions:
             self.perform(actions)
 
@@ -230,7 +238,11 @@ class Connection:
     def on_ack(self, seq: int) -> None:
         """An ack frame."""
         self._counts.acks += 1
-        actions = self.session.on_ack(seq)
+        session = self.session
+        if session.ack_passes(seq):
+            self._note_ack(self.device_id, session.epoch, seq)
+            return
+        actions = session.on_ack(seq)
         if actions:
             self.perform(actions)
 
@@ -327,8 +339,7 @@ class Connection:
             if isinstance(action, SendEvents):
                 events = action.events
                 for seq, body in events:
-                    frame = self._hub.deflater.event(seq, body) if len(body) >= self._deflate_from else None
-                    self.socket.write(frame or event_bytes(seq, body))
+                    self._send_event(seq, body)
                 self._counts.sent += len(events)
             elif isinstance(action, RecordAck):
                 self._note_ack(self.device_id, self.session.epoch, action.seq)
@@ -340,6 +351,10 @@ class Connection:
                 self._say(action.frame)
             elif isinstance(action, End):
                 self.socket.close(action.code, action.reason)
+
+    def _send_event(self, seq: int, body: bytes) -> None:
+        frame = self._hub.deflater.event(seq, body) if len(body) >= self._deflate_from else None
+        self.socket.write(frame or event_bytes(seq, body))
 
     def _say(self, frame: HubFrame) -> None:
         if isinstance(frame, ErrorFrame):

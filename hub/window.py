@@ -5,7 +5,6 @@ shown it can carry and a good one soon has a megabyte in flight. An empty window
 large event would never leave.
 """
 
-from collections import deque
 from dataclasses import dataclass
 
 __all__ = ["Window", "WindowLimits"]
@@ -23,26 +22,28 @@ class WindowLimits:
 class Window:
     """What one session has sent and not had acked."""
 
-    __slots__ = ("_limits", "_sent", "budget", "used_bytes")
+    __slots__ = ("_first", "_limits", "_sizes", "budget", "used_bytes")
 
     def __init__(self, limits: WindowLimits) -> None:
         self._limits = limits
-        self._sent: deque[tuple[int, int]] = deque()
+        # Of events without a hole, from `_first` on: a gap is never sent over, and an ack beyond it empties the window.
+        self._sizes: list[int] = []
+        self._first = 0
         self.used_bytes = 0
         self.budget = limits.first_bytes
 
     def __repr__(self) -> str:
-        return f"Window({len(self._sent)} of {self._limits.events} events, {self.used_bytes} of {self.budget} bytes)"
+        return f"Window({len(self._sizes)} of {self._limits.events} events, {self.used_bytes} of {self.budget} bytes)"
 
     @property
     def used_events(self) -> int:
         """Events sent and not acked."""
-        return len(self._sent)
+        return len(self._sizes)
 
     @property
     def room_events(self) -> int:
         """Events that may still be sent."""
-        return self._limits.events - len(self._sent)
+        return self._limits.events - len(self._sizes)
 
     @property
     def room_bytes(self) -> int:
@@ -52,25 +53,33 @@ class Window:
     @property
     def is_roomy(self) -> bool:
         """Whether at least half of it is free: less is not worth a read of the log."""
-        return 2 * len(self._sent) <= self._limits.events and 2 * self.used_bytes <= self.budget
+        return 2 * len(self._sizes) <= self._limits.events and 2 * self.used_bytes <= self.budget
 
-    def admits(self, size: int) -> bool:
-        """Whether an event of `size` bytes may be sent now."""
-        sent = self._sent
-        return not sent or (len(sent) < self._limits.events and self.used_bytes + size <= self.budget)
-
-    def add(self, seq: int, size: int) -> None:
-        """Event `seq` was sent; seqs only rise."""
-        self._sent.append((seq, size))
-        self.used_bytes += size
+    def take(self, seq: int, size: int) -> bool:
+        """Whether event `seq` of `size` bytes may be sent now; then it counts as sent. Seqs rise by one."""
+        sizes = self._sizes
+        used = self.used_bytes + size
+        if not sizes:
+            self._first = seq
+        elif used > self.budget or len(sizes) >= self._limits.events:
+            return False
+        sizes.append(size)
+        self.used_bytes = used
+        return True
 
     def release(self, seq: int) -> None:
         """Everything up to `seq` is acked: it leaves the window and widens the budget."""
-        sent = self._sent
-        released = 0
-        while sent and sent[0][0] <= seq:
-            released += sent.popleft()[1]
-        if released:
-            self.used_bytes -= released
-            if self.budget < self._limits.max_bytes:
-                self.budget = min(self._limits.max_bytes, self.budget + released)
+        sizes = self._sizes
+        count = seq - self._first + 1
+        if count <= 0 or not sizes:
+            return
+        if count >= len(sizes):
+            released = self.used_bytes
+            sizes.clear()
+        else:
+            self._first = seq + 1
+            released = sum(sizes[:count])
+            del sizes[:count]
+        self.used_bytes -= released
+        if self.budget < self._limits.max_bytes:
+            self.budget = min(self._limits.max_bytes, self.budget + released)

@@ -12,7 +12,7 @@ __all__ = ["EVENT_END", "SHORT_MAX", "ack_of", "compressed_head", "event_bytes",
 
 SHORT_MAX: Final = 125
 EVENT_END: Final = b"}"
-_MEDIUM: Final = Struct("!BBH")
+_pack_medium: Final = Struct("!BBH").pack
 _LONG: Final = Struct("!BBQ")
 _FIN_TEXT: Final = 0x81
 _FIN_TEXT_COMPRESSED: Final = 0xC1
@@ -28,7 +28,9 @@ def text_bytes(payload: bytes) -> bytes:
 def event_bytes(seq: int, body: bytes) -> bytes:
     """The text frame of `event_frame(seq, body)`, with the body copied once."""
     prefix = b'{"type":"event","seq":%d,"event":' % seq
-    return b"%b%b%b}" % (_head(len(prefix) + len(body) + 1), prefix, body)
+    length = len(prefix) + len(body) + 1
+    head = _pack_medium(_FIN_TEXT, 126, length) if SHORT_MAX < length < 65536 else _head(length)
+    return b"%b%b%b}" % (head, prefix, body)
 
 
 def event_prefix(seq: int) -> bytes:
@@ -51,5 +53,5 @@ def _head(length: int, first: int = _FIN_TEXT) -> bytes:
     if length <= SHORT_MAX:
         return bytes((first, length))
     if length < 65536:
-        return _MEDIUM.pack(first, 126, length)
+        return _pack_medium(first, 126, length)
     return _LONG.pack(first, 127, length)

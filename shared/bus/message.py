@@ -6,6 +6,7 @@ bus, so it is counted and dropped.
 """
 
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - it is an exception
 from typing import Final, NamedTuple
 
 from shared.hash_slots import slot_of
@@ -73,17 +74,16 @@ class Message(NamedTuple):
 
 def decode(payload: bytes) -> tuple[int, str, int, int, bytes]:
     """(kind, device_id, epoch, seq, body), a plain tuple since it is made for every message. Raises InvalidMessage."""
-    if len(payload) < HEADER_BYTES:
-        raise InvalidMessage("message is shorter than its header")
-    tag, id_length, epoch, seq = _unpack(payload)
-    kind = _KINDS.get(tag)
-    end = HEADER_BYTES + id_length
-    if kind is None or len(payload) < end:
-        raise InvalidMessage("message is of another version or cut short")
     try:
-        return kind, payload[HEADER_BYTES:end].decode("ascii"), epoch, seq, payload[end:]
+        tag, id_length, epoch, seq = _unpack(payload)
+        end = HEADER_BYTES + id_length
+        if len(payload) >= end:
+            return _KINDS[tag], payload[HEADER_BYTES:end].decode("ascii"), epoch, seq, payload[end:]
     except UnicodeDecodeError:
         raise InvalidMessage("message has a device id that is not ASCII") from None
+    except (KeyError, StructError):
+        pass
+    raise InvalidMessage("message is of another version or cut short")
 
 
 def connection_message(device_id: str, conn_term: int, instance: str, hub: str) -> Message:

@@ -18,6 +18,7 @@ __all__ = ["ASK_ROLE", "Connection", "RedisRefused", "Server", "connect", "pack"
 
 INPUT_MAX_BYTES: Final = 8 * 1024 * 1024
 _NOT_ENOUGH: Final = object()
+_Push: Final = hiredis.PushNotification
 
 pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
@@ -91,7 +92,7 @@ class Connection(asyncio.Protocol):
         try:
             while (reply := gets()) is not _NOT_ENOUGH:
                 self._unparsed = 0
-                if type(reply) is hiredis.PushNotification:
+                if type(reply) is _Push:
                     on_push(reply)
                 elif self._greeting is not None:
                     self._greet(reply)

@@ -2,7 +2,7 @@
 epochs.
 """
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -373,3 +373,23 @@ def test_a_slow_device_that_still_moves_is_never_cut() -> None:
         assert one.on_tick(float(now), alive_at=now - 50.0, bytes_wait=True, patience_s=60.0) == ()
     assert one.on_tick(1000.0, alive_at=0.0, bytes_wait=False, patience_s=60.0) == ()
     assert one.on_tick(1001.0, alive_at=0.0, bytes_wait=True, patience_s=60.0) == ()
+
+
+@given(acks=st.lists(st.integers(0, 12), max_size=12), heard=st.lists(st.integers(1, 12), max_size=12))
+def test_an_event_or_an_ack_passes_only_where_the_long_way_would_say_the_same(
+    acks: list[int], heard: list[int]
+) -> None:
+    """What passes is the next event or a rising ack, and nothing waits, is read or is behind."""
+    one = session()
+    for seq in heard:
+        before = one.sent
+        if one.passes(1, seq, 1):
+            assert (before + 1, seq) == (seq, one.sent)
+        else:
+            one.on_bus(1, seq, b"x")
+    for seq in acks:
+        acked, head = one.acked, one.head
+        if one.ack_passes(seq):
+            assert acked < seq <= head
+            assert one.acked == seq
+            assert one.window.used_events == max(0, one.sent - seq)

@@ -9,28 +9,42 @@ from hub.window import Window, WindowLimits
 def test_it_ends_at_its_events_and_its_bytes() -> None:
     window = Window(WindowLimits(events=3, first_bytes=100, max_bytes=400))
     for seq in (1, 2, 3):
-        assert window.admits(10)
-        window.add(seq, 10)
-    assert not window.admits(1)
+        assert window.take(seq, 10)
+    assert not window.take(4, 1)
     window.release(1)
-    assert window.admits(80)
-    assert not window.admits(91)
+    assert not window.take(4, 181)
+    assert window.take(4, 80)
+    assert (window.used_events, window.used_bytes) == (3, 100)
+
+
+def test_an_event_that_it_refuses_does_not_count() -> None:
+    window = Window(WindowLimits(events=3, first_bytes=100, max_bytes=400))
+    assert window.take(1, 60)
+    assert not window.take(2, 60)
+    assert (window.used_events, window.used_bytes) == (1, 60)
+
+
+def test_an_ack_below_it_or_of_nothing_changes_nothing() -> None:
+    window = Window(WindowLimits(events=3, first_bytes=100, max_bytes=400))
+    window.release(7)
+    assert window.take(8, 60)
+    window.release(7)
+    assert (window.used_events, window.budget) == (1, 100)
 
 
 def test_an_empty_window_admits_an_event_of_any_size() -> None:
     window = Window(WindowLimits(events=3, first_bytes=100, max_bytes=400))
-    assert window.admits(10_000)
-    window.add(1, 10_000)
-    assert not window.admits(1)
+    assert window.take(1, 10_000)
+    assert not window.take(2, 1)
     assert window.room_bytes == 0
 
 
 def test_the_budget_grows_with_what_is_acked_up_to_its_limit() -> None:
     window = Window(WindowLimits(events=10, first_bytes=100, max_bytes=250))
-    window.add(1, 100)
+    assert window.take(1, 100)
     window.release(1)
     assert window.budget == 200
-    window.add(2, 200)
+    assert window.take(2, 200)
     window.release(2)
     assert window.budget == 250
 
@@ -45,9 +59,8 @@ def test_it_never_holds_more_than_it_admits(steps: list[tuple[int, bool]]) -> No
         if ack and unacked:
             window.release(unacked[len(unacked) // 2][0])
             unacked = [one for one in unacked if one[0] > unacked[len(unacked) // 2][0]]
-        elif window.admits(size):
+        elif window.take(seq + 1, size):
             seq += 1
-            window.add(seq, size)
             unacked.append((seq, size))
         assert window.used_events == len(unacked) <= limits.events
         assert window.used_bytes == sum(size for _, size in unacked)
