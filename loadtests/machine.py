@@ -37,9 +37,10 @@ _PACKAGES: Final = ("api", "files", "hub", "watcher", "worker")
 class Machine:
     """Fleetwire on one machine, running. Names are hub-1, hub-2, watcher-1, worker-1, api, files, postgres, valkey."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], hubs: int) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str], hubs: int, *options: str) -> None:
+        """`options` are more of those of `fleetwire up`."""
         self.folder = folder
-        home = Home(folder / "home")
+        home = self.home = Home(folder / "home")
         self._postgres = EmbeddedPostgres(home, port=free_port())
         self._valkey = EmbeddedValkey(home, port=free_port())
         environment = {
@@ -51,7 +52,7 @@ class Machine:
             "FLEETWIRE_LOG_LEVEL": "info",
             **settings,
         }
-        command = [str(Path(sys.executable).with_name("fleetwire")), "up", "--hubs", str(hubs)]
+        command = [str(Path(sys.executable).with_name("fleetwire")), "up", "--hubs", str(hubs), *options]
         self._log = (folder / "up.log").open("wb")
         self.process = subprocess.Popen(
             launch_arguments(command),
@@ -185,13 +186,13 @@ class Machine:
 
 
 @contextmanager
-def running_machine(*, hubs: int = 2, keep: bool = False, **settings: str) -> Iterator[Machine]:
+def running_machine(*options: str, hubs: int = 2, keep: bool = False, **settings: str) -> Iterator[Machine]:
     """A machine for the length of a block. Its folder is removed, unless `keep` or the block failed."""
     folder = Path(tempfile.mkdtemp(prefix="fleetwire-run-"))
     folder.chmod(0o755)
     machine = None
     try:
-        machine = Machine(folder, settings, hubs)
+        machine = Machine(folder, settings, hubs, *options)
         yield machine
     except BaseException:
         keep = True

@@ -29,6 +29,7 @@ __all__ = ["Device", "Fleet", "FleetOptions"]
 _SENT = b'"sent_ns":'
 _ID = b'"id":"'
 HANDSHAKE_DEADLINE_S = 15.0
+LEAVE_S = 0.1  # for the last ack to be taken
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Device:
         self._ack_timer: asyncio.TimerHandle | None = None
         self._connections: dict[int, Connection] = {}
         self._newest: Connection | None = None  # of the welcomed ones
+        self._left = False
         self._instance = UUID(int=fleet.rand.getrandbits(128), version=4)
 
     @property
@@ -209,6 +211,8 @@ class Device:
         # Begun lower than it was asked to, it repeats, and is to be seen to.
         connection.seq = max(int(seq), connection.after[1]) if connection.after[0] == int(epoch) else int(seq)
         connection.welcomed = True
+        if self._left:
+            connection.cut()
         self.hub = str(frame["hub"])
         self._failures = 0
         self._elsewhere = []
@@ -225,6 +229,8 @@ class Device:
 
     def _on_moved(self, connection: Connection, frame: dict[str, object]) -> None:
         self.fleet.totals.moves_told += 1
+        if self.fleet.on_moved is not None:
+            self.fleet.on_moved(self, frame)
         if connection is not self._newest or self._move_to is not None:
             return
         self._move_to = str(frame["url"])
@@ -233,7 +239,7 @@ class Device:
     def _move(self) -> None:
         if self._move_to is None:
             return
-        if self._newest is None or self.fleet.stopping:
+        if self._newest is None or self.fleet.stopping or self._left:
             self._move_to = None  # it comes back by itself
         else:
             self.fleet.start(self)
@@ -255,9 +261,15 @@ class Device:
         for connection in tuple(self._connections.values()):
             connection.cut()
 
+    def leave(self) -> None:
+        """Ack what was shown, and go for good."""
+        self._left = True
+        self.ack()
+        self.fleet.loop.call_later(LEAVE_S, self.cut)
+
     def _come_back(self) -> None:
         """Unless a socket is open or on its way."""
-        if self.fleet.stopping or self._connections or self._dialing:
+        if self.fleet.stopping or self._left or self._connections or self._dialing:
             return
         if self._elsewhere:  # the assignment named another hub
             self.fleet.start(self)
@@ -293,6 +305,7 @@ class Fleet:
         self.totals = Totals()
         self.stopping = False
         self.on_event: Callable[[str, bytes], None] | None = None
+        self.on_moved: Callable[[Device, dict[str, object]], None] | None = None
         self.devices = [Device(self, device_id) for device_id in device_ids]
         self._tasks: set[asyncio.Task[None]] = set()
         self._connects = 0

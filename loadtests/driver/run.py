@@ -21,7 +21,7 @@ from loadtests.driver.publications import Publications, PublishRefused, read_ans
 from loadtests.process import cpu_seconds
 from shared.tokens import KeyRing
 
-__all__ = ["Figures", "Load", "Show", "Target", "drive"]
+__all__ = ["Figures", "Load", "Show", "Target", "drive", "post_batch"]
 
 PUBLISH_DEADLINE_S: Final = 60.0
 REQUEST_DEADLINE_S: Final = 10.0
@@ -177,7 +177,7 @@ async def _publish(
             batch = publications.due(names, now=now, sent_ns=time.monotonic_ns())
             if batch:
                 asked = time.monotonic()
-                publications.answered(batch, await _post(client, batch, publications))
+                publications.answered(batch, await post_batch(client, batch, publications))
                 answered.add((time.monotonic() - asked) * 1000)
             else:
                 await asyncio.sleep(_STEP_S)
@@ -186,10 +186,10 @@ async def _publish(
     return round(publications.recorded / (now - begun), 1)
 
 
-async def _post(
+async def post_batch(
     client: httpx.AsyncClient, batch: Sequence[dict[str, Any]], publications: Publications
 ) -> list[dict[str, Any]]:
-    """One batch, repeated under the same ids while the API cannot say what became of it."""
+    """One batch, repeated under the same ids while the API cannot say what became of it. Raises PublishRefused."""
     end = time.monotonic() + PUBLISH_DEADLINE_S
     while True:
         try:
@@ -200,7 +200,7 @@ async def _post(
         except httpx.HTTPError as error:
             trouble = repr(error)
         if time.monotonic() > end:
-            raise _Failed(f"nothing could be published for {PUBLISH_DEADLINE_S:.0f} s: {trouble}")
+            raise PublishRefused(f"nothing could be published for {PUBLISH_DEADLINE_S:.0f} s: {trouble}")
         publications.repeated_requests += 1
         await asyncio.sleep(0.1)
 
