@@ -90,9 +90,9 @@ class Ramp:
         driving = asyncio.create_task(self._drive())
         try:
             await asyncio.wait({*tasks, driving}, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    await task
+            for unending in tasks:
+                if unending.done():
+                    await unending
             top = await driving
         finally:
             for task in (*tasks, driving):
