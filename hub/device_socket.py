@@ -302,6 +302,8 @@ class DeviceSocket(asyncio.Protocol):
         if not self._requested and self._protocol.handshake_exc is not None:
             self._answer_garbage()
         self._take_writes()
+        # First, so that what a message before the close asks for is not written behind our own close frame.
+        self._note_closing()
         for event in events:
             if isinstance(event, Request):
                 self._requested = True
@@ -320,6 +322,9 @@ class DeviceSocket(asyncio.Protocol):
             and not protocol.eof_sent
             and protocol.state is not State.CONNECTING
         )
+        self._note_closing()
+
+    def _note_closing(self) -> None:
         if self._open and self._protocol.state is not State.OPEN:
             self._open = False
             sent = self._protocol.close_sent
