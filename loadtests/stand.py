@@ -65,6 +65,15 @@ class Stand:
         finally:
             await connection.close()
 
+    async def pretend_heads(self, head: int) -> None:
+        """Say that every log is so long and nothing of it is acked, where events go to the bus only."""
+        connection = await asyncpg.connect(self.postgres.url)
+        try:
+            await connection.execute("UPDATE cursors SET acked_seq = 0")
+            await connection.execute("UPDATE devices SET head_seq = $1", head)
+        finally:
+            await connection.close()
+
     @contextmanager
     def hub(self, *, capacity: int, **settings: str) -> Iterator["Hub"]:
         """A hub for the length of a block, with room for `capacity` devices that may all come at once."""
@@ -124,7 +133,7 @@ def running_stand(*, durable: bool = True, postgres_settings: Mapping[str, str] 
         for server in (postgres, valkey):
             server.prepare()
             process = stack.enter_context(
-                child(server.launch_arguments(), folder / f"{server.name}.log", **server.environment())
+                child(server.launch_arguments(), folder / f"{server.name}.log", server.environment())
             )
             stand.pids[server.name] = process.pid
 
@@ -138,10 +147,12 @@ def running_stand(*, durable: bool = True, postgres_settings: Mapping[str, str] 
 
 
 @contextmanager
-def child(arguments: Sequence[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+def child(
+    arguments: Sequence[str], log: Path, environment: Mapping[str, str], *, folder: Path | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A program for the length of a block, its words in `log`."""
     with log.open("ab") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, cwd="/", env=environment or None)
+        process = subprocess.Popen(arguments, stdout=output, stderr=output, cwd=folder or "/", env=environment)
     try:
         yield process
     finally:

@@ -1,8 +1,8 @@
 """Publishes numbered messages straight to the bus, at a rate, in a process of its own.
 
 Orders come as one JSON line: devices, seconds, rate, mode (`unicast`: each message to the next device; `all`: to every
-device, `rate` times a second), payload bytes and the seq to begin with. Prints one JSON line with what was sent and
-how late it ran.
+device, `rate` times a second), payload bytes, the seq to begin with, and how the server is spoken to (`speaks`, ours
+unless said otherwise). Prints one JSON line with what was sent and how late it ran.
 """
 
 import json
@@ -14,8 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from shared.bus import names
-from shared.bus.message import EVENT, Message
+from loadtests.bench.peers.publications import PUBLISHERS
 
 TURN_S = 0.001
 
@@ -32,17 +31,20 @@ def run(orders: dict[str, object]) -> dict[str, object]:
         connection.sendall(hiredis.pack_command(("AUTH", unquote(url.password))))  # type: ignore[arg-type]
     replies = hiredis.Reader()
     seqs: dict[str, int] = defaultdict(lambda: int(str(orders["first_seq"])) - 1)
-    channels = {device: names.slot_channel(Message(EVENT, device, 1, 1, b"").slot) for device in devices}
+    speaks = str(orders.get("speaks", "fleetwire"))
+    publication = PUBLISHERS[speaks]
+    # Peers have one message for all, we have one for each device's log.
+    to_all: list[str | None] = [*devices] if speaks == "fleetwire" else [None]
 
-    def command(device: str) -> bytes:
+    def command(to: str | None) -> bytes:
+        device = to or "all"
         seqs[device] += 1
         sent = time.monotonic_ns()
         body = (
             f'{{"specversion":"1.0","type":"Bench","id":"{device}-{seqs[device]}","source":"/bench",'
             f'"data":{{"sent_ns":{sent},"filler":"{filler}"}}}}'
         )
-        message = Message(EVENT, device, 1, seqs[device], body.encode()).encode()
-        return bytes(hiredis.pack_command((b"SPUBLISH", channels[device], message)))  # type: ignore[arg-type]
+        return bytes(hiredis.pack_command(publication(to, seqs[device], body)))  # type: ignore[arg-type]
 
     sent, position, behind_s = 0, 0, 0.0
     start = time.monotonic()
@@ -53,7 +55,7 @@ def run(orders: dict[str, object]) -> dict[str, object]:
         count = due - sent
         if everyone:
             for _ in range(min(count, 1)):
-                batch.extend(command(device) for device in devices)
+                batch.extend(command(to) for to in to_all)
                 sent += 1
         else:
             left = min(count, 200) if elapsed < seconds else min(200, -sent % len(devices))

@@ -6,6 +6,7 @@ nothing; that each server delivers them shows that they are right.
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -23,12 +24,16 @@ Publication = tuple[bytes, bytes, bytes]
 """Command, channel, payload."""
 
 
+@cache
+def _channel(device: str) -> bytes:
+    return names.slot_channel(slot_of(device))
+
+
 def fleetwire(device: str | None, seq: int, event: str) -> Publication:
     """A message on the device's slot. There is none for all: each device has a log of its own."""
     if device is None:
         raise ValueError("events are published to a device")
-    channel = names.slot_channel(slot_of(device))
-    return b"SPUBLISH", channel, Message(EVENT, device, 1, seq, event.encode()).encode()
+    return b"SPUBLISH", _channel(device), Message(EVENT, device, 1, seq, event.encode()).encode()
 
 
 def python_socketio(device: str | None, seq: int, event: str) -> Publication:

@@ -1,0 +1,117 @@
+"""The servers of a comparison, each started for the length of a block: the relay, the hub and the peers.
+
+All of them are single processes on the same Valkey; what each is given beyond its defaults is said here.
+"""
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from infra.onebox.spawn import launch_arguments
+from loadtests.bench.peers.environment import NotInstalled, install_node, install_python
+from loadtests.ports import free_port
+from loadtests.stand import Stand, child, wait_listening
+
+__all__ = ["SERVERS", "Environments", "Running", "build", "start"]
+
+SERVERS: Final = ("relay", "hub", "socket.io", "python-socketio", "channels")
+DIALECTS: Final = {"relay": "fleetwire", "hub": "fleetwire", "python-socketio": "socket.io"}
+"""How a server's devices speak; by default by the server's own name."""
+
+_SOURCES: Final = Path(__file__).parents[1]
+_PROGRAMS: Final = Path(__file__).parent / "servers"
+
+
+class Running:
+    """A server that listens."""
+
+    def __init__(self, name: str, pid: int, port: int) -> None:
+        self.name = name
+        self.pid = pid
+        self.port = port
+
+    @property
+    def dialect(self) -> str:
+        """How its devices speak."""
+        return DIALECTS.get(self.name, self.name)
+
+
+class Environments:
+    """Where the peers are installed, each environment made when it is first needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, Path] = {}
+
+    @property
+    def python(self) -> Path:
+        """The Python that has the peers in Python. Raises NotInstalled."""
+        if "python" not in self._made:
+            self._made["python"] = install_python(self._folder / "python")
+        return self._made["python"]
+
+    @property
+    def node(self) -> Path:
+        """The folder with Socket.IO. Raises NotInstalled."""
+        if "node" not in self._made:
+            self._made["node"] = install_node(self._folder / "node")
+        return self._made["node"]
+
+
+def build(name: str, folder: Path) -> Path:
+    """One of the benchmark's C programs. Raises NotInstalled without a compiler."""
+    binary = folder / name
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise NotInstalled("no C compiler: the bare relay and the devices are built with one (such as gcc)")
+    if not binary.exists():
+        subprocess.run([compiler, "-O2", "-o", str(binary), str(_SOURCES / f"{name}.c"), "-lm"], check=True)
+    return binary
+
+
+@contextmanager
+def start(name: str, stand: Stand, environments: Environments, devices: int) -> Iterator[Running]:
+    """Start one with room for `devices`. Raises NotInstalled."""
+    if name == "hub":
+        # The sweep would find that what is only published is not in the log.
+        with stand.hub(capacity=devices + 10, FLEETWIRE_HUB_SWEEP_S="3600") as hub:
+            yield Running(name, hub.pid, hub.port)
+        return
+    port = free_port()
+    command = launch_arguments(_command(name, stand, environments, port))
+    folder = environments.node if name == "socket.io" else None
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "PEER_REDIS_URL": stand.valkey.url}
+    log = stand.folder / f"{name}.log"
+    with _raised_open_files(), child(command, log, environment, folder=folder) as process:
+        wait_listening(port)
+        yield Running(name, process.pid, port)
+
+
+def _command(name: str, stand: Stand, environments: Environments, port: int) -> Sequence[str]:
+    match name:
+        case "relay":
+            password = stand.valkey.home.password("valkey-password")
+            return [str(build("relay", stand.folder)), str(port), str(stand.valkey.port), password]
+        case "socket.io":
+            return [str(shutil.which("node")), str(_PROGRAMS / "socketio_node.mjs"), str(port)]
+        case "python-socketio":
+            return [str(environments.python), str(_PROGRAMS / "python_socketio.py"), str(port)]
+        case "channels":
+            return [str(environments.python), str(_PROGRAMS / "django_channels.py"), str(port)]
+    raise ValueError(f"{name}: there are {', '.join(SERVERS)}")
+
+
+@contextmanager
+def _raised_open_files() -> Iterator[None]:
+    """Children may open as many files as they are allowed to; the hub sees to that itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
