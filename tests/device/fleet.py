@@ -5,6 +5,8 @@ It emulates the hub and the API from the outside only: resume table, window, res
 
 import asyncio
 import json
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +34,11 @@ def make_event(number: int, *, event_id: str | None = None, data: dict[str, Any]
         "time": "2026-11-22T00:00:00Z",
         "data": data or {"n": number},
     }
+
+
+def jwt_like(**claims: Any) -> str:
+    """What a device can read of a token; nobody could verify it."""
+    return ".".join(urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({}, claims, "s"))
 
 
 def problem(status: int, **members: Any) -> tuple[int, dict[str, str], bytes]:
@@ -66,6 +73,12 @@ class Fleet:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     renewed: int = 0
     move_to: str | None = None
+    supersede: bool = False  # older sockets hear 4002 before the newer one hears its welcome
+    welcome_after: asyncio.Event | None = None  # no welcome before this
+    token_frames: list[str] = field(default_factory=list)
+    token_answers: list[dict[str, Any]] = field(default_factory=list)  # for the next token frames, instead of token_ok
+    token_expires_at: str = "2099-01-01T00:00:00Z"
+    ticket_session_s: float | None = None  # tickets say that a connection lives this long
     assigned: list[str] = field(default_factory=list)  # the urls of the next assignments, instead of the right one
 
     def __post_init__(self) -> None:
@@ -137,8 +150,12 @@ class Fleet:
         after = tuple(int(part) for part in query["after"][0].split(":")) if "after" in query else None
         epoch = self.epoch
         start, reason = self.resume(after)  # type: ignore[arg-type]
+        if self.supersede:
+            await self.close_sockets(4002, "superseded")
         self.sockets.add(socket)
         try:
+            if self.welcome_after is not None:
+                await self.welcome_after.wait()
             if not self.welcome:
                 await socket.wait_closed()
                 return
@@ -163,6 +180,9 @@ class Fleet:
                         if first:
                             self.first_frames.append(frame)
                             first = False
+                        if frame["type"] == "token":
+                            await self._on_token(socket, frame["token"])
+                            continue
                         await self._on_ack(frame["seq"], epoch, link)
                 finally:
                     sender.cancel()
@@ -185,6 +205,21 @@ class Fleet:
             assert seq <= self.head, f"ack {seq} above head {self.head}"
             self.acked = max(self.acked, seq)
         await self._notify()
+
+    async def _on_token(self, socket: ServerConnection, token: str) -> None:
+        self.token_frames.append(token)
+        answer = self.token_answers.pop(0) if self.token_answers else None
+        await self._say(socket, **(answer or {"type": "token_ok", "expires_at": self.token_expires_at}))
+        await self._notify()
+
+    async def move(self, url: str, after_ms: int = 0) -> None:
+        """Tell every open socket to move."""
+        await self.say(type="moved", url=url, after_ms=after_ms, reason="rebalance")
+
+    async def say(self, **frame: Any) -> None:
+        """Say this on every open socket."""
+        for socket in list(self.sockets):
+            await self._say(socket, **frame)
 
     @staticmethod
     async def _say(socket: ServerConnection, **frame: Any) -> None:
@@ -234,6 +269,8 @@ class Fleet:
             case "connection":
                 self._ticket_number += 1
                 ticket = f"ticket-{self._ticket_number}"
+                if self.ticket_session_s is not None:
+                    ticket = jwt_like(jti=ticket, session_exp=time.time() + self.ticket_session_s)
                 self._tickets.add(ticket)
                 urls = self.assigned or [self.hub_url]
                 places = [{"hub": f"hub-{number}", "url": url} for number, url in enumerate(urls, start=1)]
@@ -302,13 +339,18 @@ class Fleet:
         store_server = await asyncio.start_server(self.api, "127.0.0.1", 0)
         self.store_url = f"http://127.0.0.1:{store_server.sockets[0].getsockname()[1]}"
         self.hub_gate = Gate(next(iter(hub_server.sockets)).getsockname()[1])
+        self.other_gate = Gate(self.hub_gate.target)  # another origin that leads to the same hub
         self.api_gate = Gate(api_server.sockets[0].getsockname()[1])
         await self.hub_gate.start()
+        await self.other_gate.start()
         await self.api_gate.start()
         try:
             yield self
         finally:
+            if self.welcome_after is not None:
+                self.welcome_after.set()
             await self.hub_gate.close()
+            await self.other_gate.close()
             await self.api_gate.close()
             hub_server.close()
             await hub_server.wait_closed()
@@ -318,6 +360,10 @@ class Fleet:
     @property
     def hub_url(self) -> str:
         return f"ws://{self.hub_gate.url}/v1/socket"
+
+    @property
+    def other_url(self) -> str:
+        return f"ws://{self.other_gate.url}/v1/socket"
 
     @property
     def api_url(self) -> str:

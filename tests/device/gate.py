@@ -19,7 +19,7 @@ class Gate:
     """Listens on one port for its whole life, whatever the mode."""
 
     def __init__(self, target_port: int) -> None:
-        self._target = target_port
+        self.target = target_port
         self.mode: Mode = "refuse"
         self.port = 0
         self.connections = 0
@@ -116,7 +116,7 @@ class Gate:
             writer.close()
             await writer.wait_closed()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._open.add(far_writer)
         try:
             async with asyncio.TaskGroup() as group:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from device.actions import (
     Action,
@@ -465,6 +465,7 @@ class _Socket:
     number: int
     epoch: int
     sent: int
+    live: bool = False
     frames: deque[str] = field(default_factory=deque)
 
 
@@ -481,6 +482,8 @@ class Interleavings(RuleBasedStateMachine):
         self.acked = 0
         self.published = 0
         self.sockets: list[_Socket] = []
+        self.trying: tuple[int, Position | None] | None = None  # a try under way, and what it asked for
+        self.word: str | None = None  # what was last said of being connected
         self.number = 0
         self.pages: list[EventsPage | ResetSaid] = []
         self.session = Session()
@@ -539,6 +542,21 @@ class Interleavings(RuleBasedStateMachine):
 
     # the network
 
+    @precondition(lambda self: self.trying is None)
+    @rule()
+    def a_try_begins(self) -> None:
+        """What it asks for is soon old: other transports go on meanwhile."""
+        self.number += 1
+        self.trying = self.number, self.session.received
+        self.session.on_try(self.number)
+
+    @precondition(lambda self: self.trying is not None)
+    @rule()
+    def the_try_fails(self) -> None:
+        assert self.trying is not None
+        (number, _), self.trying = self.trying, None
+        self.perform(self.session.on_try_failed(number))
+
     @precondition(lambda self: len(self.sockets) < 3)
     @rule(
         says_old_position=st.booleans(),
@@ -548,18 +566,20 @@ class Interleavings(RuleBasedStateMachine):
     )
     def connect(self, says_old_position: bool, says_reset: bool = True, pushed: int = 0, arrived: int = 0) -> None:
         """A hub may name the position asked for, or where it starts, in its welcome; a faulty one forgets the reset."""
-        self.number += 1
-        asked = self.session.received
+        if self.trying is None:
+            self.a_try_begins()
+        assert self.trying is not None
+        (number, asked), self.trying = self.trying, None
         self.said_acked[self.epoch] = max(self.said_acked.get(self.epoch, 0), self.acked)
         start, reason = self.resume(asked)
-        socket = _Socket(self.number, self.epoch, start)
+        socket = _Socket(number, self.epoch, start)
         echoes = says_old_position and asked is not None and asked.epoch == self.epoch and reason is not None
         position = f"{self.epoch}:{start}" if not echoes else str(asked)
         socket.frames.append(welcome(position, acked=self.acked, head=len(self.log), ack_every=2))
         if reason is not None and says_reset:
             socket.frames.append(reset_frame(f"{self.epoch}:{start}", reason))
         self.sockets.append(socket)
-        self.session.on_open(self.number, self.now)
+        self.session.on_open(number, self.now)
         self.push(socket, 0, pushed)
         self.arrive(socket, arrived)
 
@@ -586,7 +606,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.perform(self.session.on_frame(socket.number, socket.frames.popleft(), self.now))
 
     @precondition(lambda self: self.sockets)
-    @rule(data=st.data(), code=st.sampled_from([1006, 4001, 4102]))
+    @rule(data=st.data(), code=st.sampled_from([1006, 4000, 4001, 4002, 4102, 4300]))
     def cut(self, data: st.DataObject, code: int) -> None:
         self.close(data.draw(st.sampled_from(self.sockets)), code)
 
@@ -628,9 +648,21 @@ class Interleavings(RuleBasedStateMachine):
         self.perform(self.session.on_tick(self.now))
 
     def perform(self, actions: list[Action]) -> None:
+        closing = {action.link for action in actions if isinstance(action, CloseLink)}
         for action in actions:
             match action:
+                case Live(number):
+                    self.word = "live"
+                    for socket in self.sockets:
+                        socket.live = socket.live or socket.number == number
+                case Gone(pending=pending):
+                    assert self.word != "gone" or not pending, "what is over does not become uncertain"
+                    others = [socket for socket in self.sockets if not socket.live and socket.number not in closing]
+                    on_the_way = self.trying is not None or bool(others)
+                    assert pending == on_the_way, "over only when nothing is on its way"
+                    self.word = "pending" if pending else "gone"
                 case SendAck(number, seq):
+                    assert number == max(link.number for link in self.sockets if link.number == number or link.live)
                     socket = next((socket for socket in self.sockets if socket.number == number), None)
                     if socket is not None:
                         self.ack(Position(socket.epoch, seq))
@@ -641,6 +673,13 @@ class Interleavings(RuleBasedStateMachine):
                 case CloseLink(number):
                     for socket in [socket for socket in self.sockets if socket.number == number]:
                         self.close(socket, 1006)
+
+    @invariant()
+    def being_connected_is_said_truly(self) -> None:
+        if self.session.live:
+            assert self.word == "live"
+        elif not self.sockets and self.trying is None:
+            assert self.word in ("gone", None), "nothing lives and nothing is on its way"
 
     # the application
 
@@ -702,7 +741,7 @@ class Interleavings(RuleBasedStateMachine):
     def device_restarts(self) -> None:
         self.sockets.clear()
         self.pages.clear()
-        self.in_hand = None
+        self.trying = self.word = self.in_hand = None
         self.session = Session(position=self.saved_position, seen=list(self.saved_seen), begun=list(self.saved_begun))
 
     @initialize()
@@ -714,6 +753,9 @@ class Interleavings(RuleBasedStateMachine):
         for socket in list(self.sockets):
             self.close(socket, 1006)
         self.pages.clear()
+        if self.trying is not None:
+            self.the_try_fails()
+        assert self.word in ("gone", None)
         self.connect(says_old_position=False)
         (socket,) = self.sockets
         socket_seen = -1
