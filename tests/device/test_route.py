@@ -114,12 +114,58 @@ def test_a_fleet_that_lost_its_hub_is_spread_over_what_the_hub_said() -> None:
 def test_retry_after_is_followed_and_bounded() -> None:
     one = route()
     one.on_failed(0.0, 5.0)
-    assert 5.0 <= one.socket_due <= 5.0 + TIMING.backoff_cap_s
+    assert 5.0 <= one.socket_due <= 1.25 * 5.0 + TIMING.backoff_base_s
     one.on_failed(0.0, 86400.0)
-    assert one.socket_due <= TIMING.retry_after_max_s + TIMING.backoff_cap_s
+    assert one.socket_due <= 1.25 * TIMING.retry_after_max_s + TIMING.backoff_cap_s
     one.on_rest_failed(0.0, 86400.0)
     assert one.rest_due is not None
-    assert one.rest_due <= TIMING.retry_after_max_s + TIMING.backoff_cap_s
+    assert one.rest_due <= 1.25 * TIMING.retry_after_max_s + TIMING.backoff_cap_s
+
+
+def test_a_fleet_that_is_refused_with_one_retry_after_does_not_come_back_together() -> None:
+    dues, rest_dues = [], []
+    for seed in range(1000):
+        one = route(seed=seed)
+        one.on_failed(0.0, 8.0)
+        one.on_rest_failed(0.0, 8.0)
+        dues.append(one.socket_due)
+        rest_dues.append(one.rest_due or 0.0)
+    for times in (dues, rest_dues):
+        assert min(times) >= 8.0, "not before the time that the server named"
+        busiest = max(sum(start <= due < start + 0.25 for due in times) for start in [8 + n * 0.125 for n in range(20)])
+        assert busiest <= 200, "spread over two seconds and more"
+
+
+def test_a_token_that_ran_out_is_no_reason_to_wait_and_a_retired_key_is_everybodys() -> None:
+    for code, bound in ((4200, TIMING.backoff_base_s), (4201, 10.0)):
+        delays = []
+        for seed in range(200):
+            one = route(seed=seed)
+            one.on_live(0.0, 10.0)
+            one.on_gone(Return.WITH_NEW_TOKEN, code, 100.0)
+            delays.append(one.socket_due - 100.0)
+        assert 0.9 * bound < max(delays) <= bound
+
+
+def test_while_a_socket_is_being_replaced_the_state_is_live_until_that_fails_or_rest_begins() -> None:
+    def replaced() -> Route:
+        one = route()
+        one.on_live(0.0, 2.0)
+        one.on_gone(Return.NOW, 4002, 50.0, replaced=True)
+        assert one.state is State.LIVE
+        assert one.rest_due is not None
+        assert one.rest_due <= 50.0 + TIMING.grace_s, "REST waits for nobody"
+        return one
+
+    one = replaced()
+    one.on_live(51.0, 2.0)
+    assert one.state is State.LIVE
+    one = replaced()
+    one.on_failed(51.0)
+    assert one.state is State.CONNECTING
+    one = replaced()
+    one.on_rest_ok(53.0)
+    assert one.state is State.REST
 
 
 def test_flapping_means_rest_now_and_the_socket_later() -> None:

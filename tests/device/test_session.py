@@ -123,6 +123,44 @@ def test_acks_are_gathered_by_count_by_bytes_and_by_time() -> None:
     assert session.finish(1.0) == [SendAck(1, 6)], "a few large events fill the window: no waiting for a count"
 
 
+def test_in_a_lull_an_ack_does_not_wait_when_more_is_there() -> None:
+    """An event that does not fit beside what is unacked comes only after the ack."""
+    session = Session()
+    opened(session, head=3)
+    session.on_frame(1, event_frame(1), 0.0)
+    assert taken(session) == [1]
+    assert session.next_tick() == 0.1, "the hub has two more"
+    assert session.on_tick(0.05) == []
+    session.on_frame(1, event_frame(2), 0.05)
+    assert taken(session, 0.05) == [2]
+    assert session.on_tick(0.1) == [], "they still flow"
+    assert session.on_tick(0.16) == [SendAck(1, 2)]
+    session.on_frame(1, event_frame(3), 1.0)
+    assert taken(session, 1.0) == [3]
+    assert session.on_tick(1.4) == [], "that was the last one known"
+    assert session.on_tick(1.5) == [SendAck(1, 3)]
+
+
+def test_in_a_lull_what_weighs_something_is_acked_soon_and_small_events_are_gathered() -> None:
+    session = Session()
+    opened(session)
+    session.on_frame(1, event_frame(1, padding=5000), 0.0)
+    assert taken(session) == [1]
+    assert session.on_tick(0.1) == [SendAck(1, 1)]
+    acks = []
+    for seq in range(2, 66):  # 20 a second, as a device in use has them
+        now = seq * 0.05
+        acks += session.on_tick(now)
+        session.on_frame(1, event_frame(seq, padding=100), now)
+        assert taken(session, now) == [seq]
+    assert len(acks) <= 8
+    session.on_frame(1, event_frame(66, padding=6000), 4.0)
+    session.on_frame(1, event_frame(67), 4.0)
+    session.take()
+    session.finish(4.0)
+    assert session.on_tick(4.2) == [], "the application is at work: no lull"
+
+
 def test_the_first_frame_is_an_ack_of_what_is_above_the_hubs() -> None:
     session = Session(position=Position(1, 8))
     assert opened(session, position="1:8", acked=5, head=8)[-1] == SendAck(1, 8)
@@ -419,6 +457,22 @@ def test_notices_are_said_once() -> None:
     notice = '{"type":"notice","id":"n1","data":{"text":"hi"}}'
     assert session.on_frame(1, notice, 0.0) == [NoticeSaid("n1", {"text": "hi"})]
     assert session.on_frame(1, notice, 0.0) == []
+
+
+def test_a_notice_is_said_once_over_all_sockets_and_its_memory_is_bounded() -> None:
+    session = Session()
+    opened(session, 1)
+    session.on_open(2, 0.0)
+    said = [session.on_frame(1, notice(number), 0.0) for number in range(300)]
+    assert all(len(actions) == 1 for actions in said)
+    session.on_frame(2, welcome(), 0.0)
+    assert session.on_frame(2, notice(299), 0.0) == []
+    assert session.on_frame(2, notice(300), 0.0) == [NoticeSaid("n300", {})]
+    assert len(session._notices) == 256
+
+
+def notice(number: int) -> str:
+    return json.dumps({"type": "notice", "id": f"n{number}", "data": {}})
 
 
 def test_moved_names_the_place_and_the_time() -> None:
