@@ -56,7 +56,7 @@ class Downloads:
             await self._store.aclose()
 
     async def fetch(self, file: ResponseFile, folder: Path) -> Path:
-        """The file's path in the folder, once it is complete. Tries go on as long as they bring bytes.
+        """The file's path in the folder, once it is complete. Tries go on as long as they get further.
 
         Raises DownloadError, or TransportError when several tries in a row brought nothing.
         """
@@ -91,8 +91,8 @@ class Downloads:
     async def _complete(self, part: "_Part", file: ResponseFile) -> None:
         backoff = Backoff(self._rand, base=self._timing.backoff_base_s, cap=self._timing.backoff_cap_s)
         resumed = part.size > 0
+        furthest, short = part.size, 0
         while True:
-            before = part.size
             try:
                 if part.size < file.size or file.size == 0:
                     await self._transfer(part, file)
@@ -103,7 +103,12 @@ class Downloads:
                     raise HashMismatch(f"{file.name}: what came does not have the announced sha256")
                 resumed = False  # what was left from an earlier run may have been the damage
             except TransportError as error:
-                if part.size > before:
+                short += isinstance(error, _Short)
+                if short >= _TRIES_WITHOUT_PROGRESS:
+                    raise HashMismatch(f"{error}, {short} times; {file.size} bytes were announced") from error
+                # Further than ever, that is: a store that begins anew each time makes no progress by beginning.
+                if part.size > furthest:
+                    furthest = part.size
                     backoff.reset()
                 elif backoff.attempt >= _TRIES_WITHOUT_PROGRESS:
                     raise
@@ -140,7 +145,7 @@ class Downloads:
                     await asyncio.to_thread(part.restart)
             case 416:
                 await asyncio.to_thread(part.restart)
-                raise Unreachable(f"{file.name}: the store has fewer bytes than the part file")
+                raise _Short(f"{file.name}: the store has fewer bytes than the part file")
             case 404 | 410:
                 raise FileGone(f"{file.name}: the store does not have it")
             case status:
@@ -154,7 +159,11 @@ class Downloads:
                 raise HashMismatch(f"{file.name}: the store sends more than the announced {file.size} bytes")
             await asyncio.to_thread(part.append, chunk)
         if part.size < file.size:
-            raise Unreachable(f"{file.name}: the transfer ended early")
+            raise _Short(f"{file.name}: the store says it is complete with {part.size} bytes")
+
+
+class _Short(Unreachable):
+    """The answer came whole and brings too few bytes. Maybe not the store's; said again and again, it is."""
 
 
 class _Part:

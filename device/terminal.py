@@ -1,6 +1,6 @@
 """A device at a terminal: prints its events, saves their files, shows how it is connected.
 
-An event counts as finished when its files are on disk, checked; so what is printed as saved is what is acked. On a
+An event counts as finished when its files are on disk, checked, or were given up with a line that says so. On a
 terminal with colours and a line that shows the state, else as plain lines. What comes from the server is shown without
 control characters.
 """
@@ -10,10 +10,10 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import SystemRandom
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 from rich.status import Status
@@ -34,6 +34,7 @@ __all__ = ["main"]
 
 _STEM_MAX_BYTES: Final = 120
 _SHOWN_MAX: Final = 300
+_ROUNDS_MAX: Final = 5  # of tries for one file, each with its own backoff, while the server can be reached
 _DOCUMENT: Final = "response.json"
 _DOCUMENT_MAX_BYTES: Final = 1024 * 1024
 _WORDS: Final = {
@@ -69,7 +70,8 @@ def main(
     Files go to `folder` (default: `./<device_id>`), one folder per response; the position is kept in `state_folder`
     (default: hidden in `folder`).
     """
-    screen = _Screen(Console(file=out or sys.stdout, highlight=False, soft_wrap=True))
+    timing = timing or Timing()
+    screen = _Screen(Console(file=out or sys.stdout, highlight=False, soft_wrap=True), timing)
     folder = folder or Path(device_id)
     try:
         client = Client(
@@ -80,6 +82,7 @@ def main(
             folder=state_folder or folder / ".fleetwire",
             on_state=screen.state,
             on_reset=screen.reset,
+            on_notice=screen.notice,
             timing=timing,
         )
     except ConfigurationError as error:
@@ -138,23 +141,31 @@ async def _save(client: Client, screen: "_Screen", event: Event, folder: Path) -
     place = folder / _folder_name(event)
     for file in files:
         try:
-            path = await _fetch(client, file, place)
+            path = await _fetch(client, screen, file, place)
         except DownloadError as error:
-            screen.line("  not saved", f"{file.name}: {error}", "red")
+            screen.line("  not saved", f"{file.name}: {error}; going on without it", "red")
         else:
             screen.line("  saved", f"{path} ({file.size} bytes, checked)", "green")
             if file.name == _DOCUMENT and file.size <= _DOCUMENT_MAX_BYTES:
                 screen.outcome(await asyncio.to_thread(path.read_bytes))
 
 
-async def _fetch(client: Client, file: ResponseFile, place: Path) -> Path:
-    """As long as it is only the network, for as long as it takes: the event is not finished without its files."""
-    backoff = Backoff(SystemRandom(), base=1.0, cap=30.0)
+async def _fetch(client: Client, screen: "_Screen", file: ResponseFile, place: Path) -> Path:
+    """As long as there is no network, for as long as it takes: the event is not finished without its files. With a way
+    to the server it is the store that fails, and waiting has an end: later events must not wait for one bad file."""
+    base, cap = screen.timing.backoff_base_s, screen.timing.backoff_cap_s
+    backoff = Backoff(SystemRandom(), base=2 * base, cap=1.5 * cap)
+    rounds = 0
     while True:
         try:
             return await client.download(file, place)
-        except TransportError:
-            await asyncio.sleep(backoff.next())
+        except TransportError as error:
+            rounds += client.state.state in (State.LIVE, State.REST)
+            if rounds >= _ROUNDS_MAX:
+                raise DownloadError(f"given up after {rounds} rounds of tries ({error})") from error
+            delay = backoff.next()
+            screen.line("  not yet", f"{file.name}: {error}; trying again in {delay:.0f} s", "yellow")
+            await asyncio.sleep(delay)
 
 
 def _folder_name(event: Event) -> str:
@@ -174,9 +185,10 @@ def _folder_name(event: Event) -> str:
 
 
 class _Screen:
-    """Where lines go."""
+    """Where lines go, and how patient the run is."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, timing: Timing) -> None:
+        self.timing = timing
         self._console = console
         self._status: Status | None = None
 
@@ -229,6 +241,9 @@ class _Screen:
         # A live socket needs no reason; the others say what was last in the way.
         detail = "" if change.state is State.LIVE else change.detail
         self.line(_WORDS[change.state], detail, _STYLES[change.state])
+
+    def notice(self, data: Mapping[str, Any]) -> None:
+        self.line("notice", json.dumps(dict(data), ensure_ascii=False, separators=(",", ":")), "magenta")
 
     def reset(self, reset: Reset) -> None:
         text = f"events before {reset.position} are gone ({reset.reason}); going on from there"

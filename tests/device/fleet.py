@@ -66,6 +66,7 @@ class Fleet:
     files: dict[str, bytes] = field(default_factory=dict)
     file_location: str | None = None
     store_answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)  # before the right ones
+    broken: set[str] = field(default_factory=set)  # files that the store cannot give
     file_headers: list[dict[str, str]] = field(default_factory=list)
     acks: list[tuple[str, int]] = field(default_factory=list)  # in order of arrival: "socket" or "rest", seq
     handshakes: list[dict[str, str]] = field(default_factory=list)
@@ -312,6 +313,8 @@ class Fleet:
         self.file_headers.append(headers)
         if self.store_answers:
             return self.store_answers.pop(0)
+        if path.removeprefix("/store/") in self.broken:
+            return 500, {}, b""
         content = self.files.get(path.removeprefix("/store/"))
         if content is None:
             return 404, {"Content-Type": "text/plain"}, b"gone"

@@ -289,3 +289,27 @@ def test_what_the_event_says_of_a_file_is_checked(changes: dict[str, Any], compl
     entry = {"file_id": "f", "name": "n", "size": 1, "sha256": "0" * 64, "url": "/api/v1/files/f", **changes}
     with pytest.raises(DownloadError, match=re.escape(complaint)):
         ResponseFile.from_data(entry)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_a_store_that_holds_too_few_bytes_is_believed_after_some_tries(
+    fleet: Fleet, downloads: Downloads, tmp_path: Path, ranges: bool
+) -> None:
+    """Each answer is whole, so the network is not to blame; without ranges each try begins anew."""
+    file = said(fleet)
+    fleet.files[file.file_id] = CONTENT[:500_000]
+    if not ranges:
+        fleet.store_answers = [(200, {}, CONTENT[:500_000])] * 99
+    with pytest.raises(HashMismatch, match="700000 bytes were announced"):
+        await downloads.fetch(file, tmp_path)
+    assert len(fleet.file_headers) <= 14
+    assert not (tmp_path / "photo.jpg").exists()
+
+
+async def test_a_store_that_is_cut_at_the_same_byte_each_time_is_given_up(
+    fleet: Fleet, downloads: Downloads, tmp_path: Path
+) -> None:
+    fleet.store_answers = [cut_after(300_000)] * 99  # it takes no ranges
+    with pytest.raises(TransportError):
+        await downloads.fetch(said(fleet), tmp_path)
+    assert 6 <= len(fleet.file_headers) <= 16

@@ -538,6 +538,7 @@ class Interleavings(RuleBasedStateMachine):
         self.sockets: list[_Socket] = []
         self.trying: tuple[int, Position | None] | None = None  # a try under way, and what it asked for
         self.word: str | None = None  # what was last said of being connected
+        self.closing: set[int] = set()  # what the session has given up
         self.number = 0
         self.pages: list[EventsPage | ResetSaid] = []
         self.session = Session()
@@ -702,16 +703,16 @@ class Interleavings(RuleBasedStateMachine):
         self.perform(self.session.on_tick(self.now))
 
     def perform(self, actions: list[Action]) -> None:
-        closing = {action.link for action in actions if isinstance(action, CloseLink)}
+        self.closing |= {action.link for action in actions if isinstance(action, CloseLink)}
         for action in actions:
             match action:
                 case Live(number):
                     self.word = "live"
-                    for socket in self.sockets:
-                        socket.live = socket.live or socket.number == number
+                    for one in self.sockets:
+                        one.live = one.live or one.number == number
                 case Gone(pending=pending):
                     assert self.word != "gone" or not pending, "what is over does not become uncertain"
-                    others = [socket for socket in self.sockets if not socket.live and socket.number not in closing]
+                    others = [one for one in self.sockets if not one.live and one.number not in self.closing]
                     on_the_way = self.trying is not None or bool(others)
                     assert pending == on_the_way, "over only when nothing is on its way"
                     self.word = "pending" if pending else "gone"

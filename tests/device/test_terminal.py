@@ -83,6 +83,35 @@ async def test_a_file_that_the_network_keeps_back_is_waited_for(fleet: Fleet, tm
     assert (tmp_path / "load.job-1" / "summary.json").exists()
 
 
+async def test_a_file_that_the_store_cannot_give_is_said_and_the_next_event_comes(fleet: Fleet, tmp_path: Path) -> None:
+    short = fleet.file("short.bin", b"x" * 1000, file_id="f-short")
+    fleet.files["f-short"] = b"x" * 900
+    broken = fleet.file("broken.bin", b"y" * 1000, file_id="f-broken")
+    fleet.broken = {"f-broken"}
+    await fleet.publish(1, data=ready(fleet, files=[short, broken]))
+    await fleet.publish(1, data=ready(fleet, job_id="job-2"))
+    code, out = await run(fleet, tmp_path, count=2, timing=Timing().faster(200))
+    assert code == 0
+    assert "not saved  short.bin" in out
+    assert "not saved  broken.bin: given up after 5 rounds of tries" in out
+    assert out.count("not yet  broken.bin") == 4
+    assert (tmp_path / "load.job-2" / "summary.json").exists()
+    assert fleet.acked == 2
+
+
+async def test_a_notice_is_printed_once(fleet: Fleet, tmp_path: Path) -> None:
+    running = asyncio.create_task(run(fleet, tmp_path, count=1))
+    async with asyncio.timeout(20):
+        while not fleet.sockets:
+            await asyncio.sleep(0.01)
+    for _ in range(2):
+        await fleet.say(type="notice", id="n-1", data={"text": "maintenance at 6\x1b[2J"})
+    await fleet.publish(1)
+    _, out = await running
+    assert out.count('notice  {"text":"maintenance at 6') == 1
+    assert "\x1b" not in out
+
+
 async def test_arguments_and_endings_have_their_codes(fleet: Fleet, tmp_path: Path) -> None:
     code, out = await run(fleet, tmp_path, device_id="Truck 7")
     assert code == 2
