@@ -24,6 +24,7 @@ from infra.onebox.home import Home
 from infra.onebox.postgres import EmbeddedPostgres
 from infra.onebox.valkey import EmbeddedValkey
 from loadtests.ports import free_port
+from loadtests.valkey_cluster import ValkeyCluster, running_cluster
 from tests.servers import ServerProcess, run_apart
 
 
@@ -204,6 +205,19 @@ def valkey_server(home: Home) -> Iterator[ServerFactory]:
     yield make
     for process in started:
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def _shared_cluster() -> Iterator[ValkeyCluster]:
+    with running_cluster(node_timeout_ms=600) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def valkey_cluster(_shared_cluster: ValkeyCluster) -> ValkeyCluster:
+    """Three primaries with a replica each, whole when the test begins and free to be broken by it."""
+    _shared_cluster.heal()
+    return _shared_cluster
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ from typing import Final, TypeVar
 from uuid import uuid4
 
 import structlog
-from redis.asyncio import Redis
 
 from shared import clock, lifecycle
 from shared.asgi_server import PortBusy
 from shared.backoff import Backoff
-from shared.bus.client import open_redis
 from shared.bus.job_hints import JobHints
 from shared.bus.lease_lock import LeaseLocks
 from shared.bus.publisher import Publisher
+from shared.bus.redis_client import LazyRedis
 from shared.cloud.errors import CloudError
 from shared.cloud.threads import FileThreads
 from shared.hash_slots import PARTITIONS
@@ -60,7 +59,7 @@ class _Parts:
 
     settings: Settings
     pool: Pool
-    redis: Redis
+    redis: LazyRedis
     publisher: Publisher
     hints: JobHints
     threads: FileThreads
@@ -91,7 +90,7 @@ class _Parts:
 
 def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: Random) -> _Parts:
     partitions = {feed.feed_id: feed.partition for feed in root_feeds if feed.partition is not None}
-    redis = open_redis(settings.redis_url, deadline_s=settings.redis_deadline_s, connections=4, name="watcher-leases")
+    redis = LazyRedis(settings.redis_url, deadline_s=settings.redis_deadline_s, connections=4, name="watcher-leases")
     publisher = Publisher(settings.redis_url, name="watcher-publisher")
     hints = JobHints(settings.redis_url, name="watcher-hints")
     threads = FileThreads(settings.cloud_threads, deadline_s=settings.cloud_deadline_s)

@@ -26,6 +26,7 @@ from infra.onebox.postgres import find_binaries
 from infra.onebox.readiness import ready_status
 from infra.onebox.valkey import find_server
 from infra.shown_commands import shown, starting
+from shared.bus.redis_client import REDIS_ERRORS, LazyRedis
 from shared.settings import load
 
 __all__ = ["Finding", "examine", "run"]
@@ -195,17 +196,27 @@ async def _redis(settings: CommandSettings) -> list[Finding]:
     if url is None:
         return [Finding("note", "Redis: nothing runs here")]
     mend = "devices are served without it, later; start it, or mend FLEETWIRE_REDIS_URL"
-    async with redis.asyncio.Redis.from_url(
-        url, socket_connect_timeout=2, socket_timeout=2, decode_responses=True
-    ) as client:
-        try:
+    lazy = LazyRedis(url, deadline_s=2, ask_s=2, connections=2, name="doctor")
+    try:
+        client = await lazy.get()
+        nodes = 1
+        if isinstance(client, redis.asyncio.RedisCluster):
+            await client.initialize()
+            nodes = len(client.get_primaries())
+            info = await client.info(target_nodes=client.get_random_primary_node())
+            node = client.get_node_from_key("fw:doctor")
+            await client.execute_command("SPUBLISH", "fw:doctor", "", target_nodes=node)
+        else:
             info = await client.info()
             await client.spublish("fw:doctor", "")
-        except (OSError, redis.exceptions.RedisError) as error:
-            return [Finding("bad", f"Redis on {_shown(url)}: {error}", mend)]
+    except REDIS_ERRORS as error:
+        return [Finding("bad", f"Redis on {_shown(url)}: {error}", mend)]
+    finally:
+        await lazy.aclose()
     name = info.get("server_name") or "redis"
     version = info.get("valkey_version") or info.get("redis_version")
-    return [Finding("good", f"{name} {version}, {info.get('used_memory_human')} used")]
+    cluster = f", a cluster with {nodes} primaries" if nodes > 1 else ""
+    return [Finding("good", f"{name} {version}, {info.get('used_memory_human')} used{cluster}")]
 
 
 async def _processes(settings: CommandSettings) -> list[Finding]:
@@ -289,5 +300,4 @@ async def _examine_devices(connection: asyncpg.Connection) -> list[Finding]:
 
 def _shown(url: str) -> str:
     """An address without its password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    return urlsplit(url).netloc.rpartition("@")[2]

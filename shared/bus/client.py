@@ -95,9 +95,7 @@ class Endpoint:
     @classmethod
     def several(cls, url: str) -> "tuple[Endpoint, ...]":
         """All addresses in a URL such as `redis://:password@a:6379,b:6379/0`, in their order. Raises as `from_url`."""
-        parts = urlsplit(url)
-        user, at, hosts = parts.netloc.rpartition("@")
-        return tuple(cls.from_url(urlunsplit(parts._replace(netloc=f"{user}{at}{host}"))) for host in hosts.split(","))
+        return tuple(cls.from_url(one) for one in _each(url))
 
     def at(self, host: str, port: int) -> "Endpoint":
         """The same credentials at another address."""
@@ -119,11 +117,20 @@ class Endpoint:
         return context
 
 
+def _each(url: str) -> list[str]:
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
+
+
 def open_redis(url: str, *, deadline_s: float = 1.0, connections: int = 16, name: str = "fleetwire") -> Redis:
-    """A client whose commands fail within `deadline_s` and are not repeated. Opens nothing yet; `aclose()` ends it.
+    """A client of one Redis whose commands fail within `deadline_s` and are not repeated. Opens nothing yet; `aclose()`
+    ends it. `LazyRedis` is what processes use: it asks first whether this is a cluster. Of several addresses the first
+    is taken.
 
     Blocking reads get `SOCKET_TIMEOUT_S` instead: give them a client made with `deadline_s=SOCKET_TIMEOUT_S`.
     """
+    url = _each(url)[0]
     tcp_only: dict[str, Any] = {} if Endpoint.from_url(url).path is not None else {"socket_keepalive": True}
     client: Redis = Redis.from_url(
         url,

@@ -12,11 +12,12 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from shared.bus import resp
-from shared.bus.client import SOCKET_TIMEOUT_S, open_redis
+from shared.bus.client import SOCKET_TIMEOUT_S
 from shared.bus.names import job_stream
+from shared.bus.redis_client import REDIS_ERRORS, AnyRedis, LazyRedis
 from shared.bus.routed_queue import Limits, Offer, RoutedQueue
 from shared.bus.slot_map import key_slot
 from shared.clock import monotonic
@@ -75,7 +76,7 @@ class JobHintReader:
 
     def __init__(self, url: str, queue: str, *, consumer: str, clock: Callable[[], float] = monotonic) -> None:
         """`consumer` is the worker's name. Opens nothing until `wait()`."""
-        self._redis = open_redis(url, deadline_s=SOCKET_TIMEOUT_S, connections=2, name=f"hints-{consumer}")
+        self._redis = LazyRedis(url, deadline_s=SOCKET_TIMEOUT_S, connections=2, name=f"hints-{consumer}")
         self._stream = job_stream(queue)
         self._consumer = consumer
         self._clock = clock
@@ -94,9 +95,10 @@ class JobHintReader:
         try:
             async with asyncio.timeout(timeout_s + _GRACE_S):
                 hints = await self._read(until, count)
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             self._has_group = False
             self._say(reachable=False, error=repr(error))
+            await self._redis.failed()
             await asyncio.sleep(max(0.0, until - self._clock()))
             return []
         self._say(reachable=True)
@@ -106,27 +108,28 @@ class JobHintReader:
         """Leave the group and end the connections."""
         try:
             async with asyncio.timeout(0.5):
-                await self._redis.xgroup_delconsumer(self._stream, GROUP, self._consumer)
-        except (RedisError, OSError):
+                await (await self._redis.get()).xgroup_delconsumer(self._stream, GROUP, self._consumer)
+        except REDIS_ERRORS:
             pass
         await self._redis.aclose()
 
     async def _read(self, until: float, count: int) -> list[UUID]:
+        redis = await self._redis.get()
         if not self._has_group:
-            await self._make_group()
+            await self._make_group(redis)
         while (left := until - self._clock()) > 0:
             # Zero would mean for ever.
             block = max(1, round(min(left, _BLOCK_MAX_S) * 1000))
-            reply: Any = await self._redis.xreadgroup(
+            reply: Any = await redis.xreadgroup(
                 GROUP, self._consumer, {self._stream: ">"}, count=count, block=block, noack=True
             )
             if hints := _job_ids(reply):
                 return hints
         return []
 
-    async def _make_group(self) -> None:
+    async def _make_group(self, redis: AnyRedis) -> None:
         try:
-            await self._redis.xgroup_create(self._stream, GROUP, id="$", mkstream=True)
+            await redis.xgroup_create(self._stream, GROUP, id="$", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise

@@ -114,3 +114,17 @@ async def test_another_hub_of_the_same_name_does_not_answer_for_us(redis_url: st
         await one.canary._publisher.close()
         await one.until(BusState.DEAF)
         assert other.canary.state is BusState.OK
+
+
+async def test_a_redis_that_was_made_a_replica_is_left_though_canaries_return(valkey_server: ServerFactory) -> None:
+    # It still takes what is published and brings it to its own subscribers, so canaries alone would find it well;
+    # what others publish at its primary comes only for as long as it is attached, and nothing would tell.
+    server, primary = valkey_server(), valkey_server()
+    async with watching(server.url) as watch, redis.Redis.from_url(server.url) as admin:
+        await admin.replicaof("127.0.0.1", primary.server.port)
+        await until(lambda: not watch.ear.reader.connected, "the reader leaves it", 5.0)
+        await watch.until(BusState.DEGRADED)
+        await until(lambda: not watch.canary._publisher.connected, "the publisher leaves it", 5.0)
+        await admin.replicaof("NO", "ONE")
+        assert await watch.until(BusState.OK) <= 4.0
+        assert BusState.DEAF not in [state for _, state in watch.states]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from shared.bus.canary_judge import Action, BusState, CanaryJudge, Probe, Reconnect, Send
+from shared.bus.canary_judge import Action, BusState, CanaryJudge, Probe, Reconnect, Send, worst
 
 
 class World:
@@ -181,3 +181,13 @@ def test_a_number_that_was_not_sent_says_nothing() -> None:
     world = healthy()
     assert world.judge.on_returned(10_000, world.now) is None
     assert world.believes(BusState.OK)
+
+
+def test_a_bus_is_what_its_worst_node_is() -> None:
+    states = list(BusState)
+    for one in states:
+        assert worst([one]) is one
+        assert worst([BusState.OK, one]) is one
+    assert worst([BusState.DEGRADED, BusState.DOUBT, BusState.DEAF]) is BusState.DEAF
+    assert worst([BusState.DOUBT, BusState.DEGRADED]) is BusState.DEGRADED
+    assert worst([]) is BusState.DOUBT

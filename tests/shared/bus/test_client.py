@@ -144,3 +144,16 @@ def _self_signed(folder: Path) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return certificate_file, key_file
+
+
+def test_several_addresses_share_what_stands_around_them() -> None:
+    endpoints = Endpoint.several("redis://hub:p%2Cw@a:7000,b,[::1]:7002")
+    assert [(one.host, one.port) for one in endpoints] == [("a", 7000), ("b", 6379), ("::1", 7002)]
+    assert {(one.username, one.password) for one in endpoints} == {("hub", "p,w")}
+    assert endpoints[0].at("c", 7009) == Endpoint.from_url("redis://hub:p%2Cw@c:7009")
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@a:1,b:port", "redis://:secret@a:1,b:70000000"])
+def test_one_wrong_address_of_several_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="Redis URL"):
+        Endpoint.several(url)

@@ -4,20 +4,18 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from redis.asyncio import Redis
-
 from loadtests.ports import free_port
-from shared.bus.client import open_redis
 from shared.bus.lease_lock import Held, LeaseLocks
 from shared.bus.names import lease_lock
+from shared.bus.redis_client import LazyRedis
 from tests.conftest import ServerFactory
 
 NAMES = [f"local/{n}" for n in range(64)]
 
 
 @asynccontextmanager
-async def client(url: str, deadline_s: float = 1.0) -> AsyncIterator[Redis]:
-    redis = open_redis(url, deadline_s=deadline_s)
+async def client(url: str, deadline_s: float = 1.0) -> AsyncIterator[LazyRedis]:
+    redis = LazyRedis(url, deadline_s=deadline_s)
     try:
         yield redis
     finally:
@@ -47,16 +45,16 @@ async def test_a_lock_that_is_not_renewed_ends_and_one_that_is_does_not(redis_ur
     async with client(redis_url) as redis:
         locks = LeaseLocks(redis, owner="watcher-1", ttl_s=30.0)
         await locks.hold(["a"])
-        await redis.pexpire(lease_lock("a"), 5000)
+        await (await redis.get()).pexpire(lease_lock("a"), 5000)
         await locks.hold(["a"])
-        assert 29_000 < await redis.pttl(lease_lock("a")) <= 30_000
+        assert 29_000 < await (await redis.get()).pttl(lease_lock("a")) <= 30_000
 
 
 async def test_a_lock_that_a_flush_took_is_taken_back_by_its_owner(redis_url: str) -> None:
     async with client(redis_url) as redis:
         locks = LeaseLocks(redis, owner="watcher-1")
         await locks.hold(["a"])
-        await redis.flushall()
+        await (await redis.get()).flushall()
         assert await locks.hold(["a"]) == {"a": Held.MINE}
 
 
@@ -84,5 +82,5 @@ async def test_a_redis_that_hangs_cannot_be_asked_and_says_so_in_time(valkey_ser
 async def test_a_redis_that_is_full_cannot_be_asked(valkey_server: ServerFactory) -> None:
     server = valkey_server(**{"maxmemory-policy": "noeviction"})
     async with client(server.url) as redis:
-        await redis.config_set("maxmemory", "1")
+        await (await redis.get()).config_set("maxmemory", "1")
         assert await LeaseLocks(redis, owner="watcher-1").hold(["a"]) == {"a": Held.UNKNOWN}

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shared.bus.subscriptions import SUBSCRIBE, UNSUBSCRIBE, Command, Subscriptions
+from shared.bus.subscriptions import SUBSCRIBE, UNSUBSCRIBE, Command, Held, Subscriptions
 
 A, B = b"fw:{s1}", b"fw:{s2}"
 
@@ -206,6 +206,14 @@ class AgainstARedis(RuleBasedStateMachine):
         self.subscribed.discard(channel)
         self.to_us.append((UNSUBSCRIBE, channel))
 
+    @rule(channel=st.sampled_from([A, B]))
+    def the_map_says_elsewhere_and_here_again(self, channel: bytes) -> None:
+        held = self.subject.take_out(channel, self.now)
+        assert (held.holders if held else 0) == self.holders[channel]
+        if held is not None:
+            self.subject.adopt(channel, held, self.now)
+        self.settle()
+
     @precondition(lambda self: self.to_us)
     @rule()
     def we_read_one_answer(self) -> None:
@@ -244,3 +252,65 @@ class AgainstARedis(RuleBasedStateMachine):
 
 AgainstARedis.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestAgainstARedis = AgainstARedis.TestCase
+
+
+def test_a_channel_that_moves_to_another_node_is_subscribed_there_and_owes_a_gap() -> None:
+    here, there = connected(), connected()
+    here.acquire(A, 0.0)
+    here.acquire(A, 0.0)
+    here.on_subscribed(A)
+    here.take_commands()
+    held = here.take_out(A, 1.0)
+    assert held == Held(2, owed=True)
+    assert here.take_commands() == [Command(UNSUBSCRIBE, A)]
+    assert not here.on_unsubscribed(A, 1.0)
+    assert "0 wanted" in repr(here)
+    assert held is not None
+    there.adopt(A, held, 1.0)
+    assert there.take_commands() == [Command(SUBSCRIBE, A)]
+    assert there.on_subscribed(A)
+    assert there.take_gaps() == {A}
+
+
+def test_a_channel_that_was_never_live_moves_without_owing_anything() -> None:
+    here, there = Subscriptions(), connected()
+    here.acquire(A, 0.0)
+    held = here.take_out(A, 1.0)
+    assert held == Held(1, owed=False)
+    assert "0 wanted" in repr(here)
+    there.adopt(A, held, 1.0)
+    there.take_commands()
+    assert there.on_subscribed(A)
+    assert there.take_gaps() == set()
+
+
+def test_a_channel_that_only_lingers_does_not_move() -> None:
+    here = connected()
+    here.acquire(A, 0.0)
+    here.on_subscribed(A)
+    here.release(A, 0.0)
+    assert here.take_out(A, 1.0) is None
+    assert here.take_out(B, 1.0) is None
+
+
+def test_a_channel_that_leaves_and_comes_back_before_any_answer_is_live_again() -> None:
+    here = connected()
+    here.acquire(A, 0.0)
+    here.on_subscribed(A)
+    held = here.take_out(A, 1.0)
+    assert held is not None
+    here.adopt(A, held, 1.0)
+    here.take_commands()
+    assert not here.on_unsubscribed(A, 1.0)
+    assert here.on_subscribed(A)
+    assert here.is_confirmed(A)
+    assert here.take_gaps() == {A}
+
+
+def test_letting_go_is_over_when_the_node_that_lost_the_channel_refuses_it() -> None:
+    here = connected()
+    here.acquire(A, 0.0)
+    here.on_subscribed(A)
+    here.take_out(A, 1.0)
+    assert here.on_refused(1.0) == Command(UNSUBSCRIBE, A)
+    assert "0 wanted" in repr(here)
