@@ -36,6 +36,7 @@ from hub.settings import Settings
 from hub.store_watch import StoreWatch
 from hub.strangers import Strangers
 from hub.sweep import Sweeper
+from hub.waves import Waves
 from shared import lifecycle
 from shared.backoff import Backoff
 from shared.bus.canary import Canary
@@ -174,8 +175,9 @@ class _Parts:
             proxy_url=settings.proxy_url,
         )
         self.strangers = Strangers(settings.name, self.neighbours.view, lambda: registry.connections)
-        flusher = Flusher(asyncio.get_running_loop())
-        fan_out = FanOut(registry, flusher, on_gap=self._sweep_soon)
+        loop = asyncio.get_running_loop()
+        flusher = Flusher(loop)
+        fan_out = FanOut(registry, flusher, Waves(loop, settings.wave_s), on_gap=self._sweep_soon)
         self._publisher = Publisher(settings.redis_url, name=settings.name, rand=rand)
         self._reader = SlotReader(
             settings.redis_url,

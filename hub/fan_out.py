@@ -11,6 +11,7 @@ import structlog
 from hub.connection import Connection
 from hub.flusher import Flusher
 from hub.registry import Registry
+from hub.waves import Waves
 from shared.bus.message import CONNECTION, EVENT, InvalidMessage, connection_body
 from shared.telemetry.metrics import BUS_MALFORMED
 
@@ -22,9 +23,12 @@ _log = structlog.get_logger(__name__)
 class FanOut:
     """The reader's `on_message`, `on_batch_end` and `on_gap`."""
 
-    def __init__(self, registry: Registry[Connection], flusher: Flusher, *, on_gap: Callable[[], None]) -> None:
+    def __init__(
+        self, registry: Registry[Connection], flusher: Flusher, waves: Waves, *, on_gap: Callable[[], None]
+    ) -> None:
         self._registry = registry
         self._flusher = flusher
+        self._waves = waves
         self._on_gap = on_gap
 
     def on_message(self, kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
@@ -44,6 +48,7 @@ class FanOut:
     def on_batch_end(self) -> None:
         """The last message of one read from the bus: write what they brought."""
         self._flusher.flush()
+        self._waves.on_batch_end()
 
     def on_gap(self, slots: frozenset[int]) -> None:
         """These slots are live again and messages may have been missed: the sweep finds which devices missed one."""

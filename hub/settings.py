@@ -65,6 +65,13 @@ class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySetti
     )
     handshake_s: float = _seconds("FLEETWIRE_HUB_HANDSHAKE_S", 5.0, "A handshake may take so long.", 0.05, 5.0)
     gather_s: float = _seconds("FLEETWIRE_HUB_GATHER_S", 0.003, "Handshakes and log reads are gathered so long.")
+    wave_s: float = _seconds(
+        "FLEETWIRE_HUB_WAVE_S",
+        0.002,
+        "Under load, what comes within this is handled together; 0: nothing is.",
+        0.0,
+        0.1,
+    )
     subscribe_s: float = _seconds("FLEETWIRE_HUB_SUBSCRIBE_S", 0.5, "A slot's confirmation is awaited so long.")
     hold_s: float = _seconds("FLEETWIRE_HUB_HOLD_S", 0.02, "A gap waits so long for the bus before the log is read.")
     window_events: int = setting(
