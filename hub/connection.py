@@ -15,7 +15,8 @@ from hub.compression import NEVER, Deflater
 from hub.counts import Counts
 from hub.device_socket import DeviceSocket
 from hub.greeting import Credential, renew
-from hub.keepalive import Pulse, Signs, Verdict
+from hub.keepalive import Pulse, PulseTimes, Signs, Verdict
+from hub.link_profile import LOOK_S, CatchUp, GoodLink, in_flight_max, profile_of, settled_rtt
 from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
 from hub.session import LogPage, Session
 from hub.wire import event_bytes, text_bytes
@@ -37,7 +38,7 @@ from shared.protocol.frames import (
 )
 from shared.store.cursors import Ack as CursorAck
 from shared.store.cursors import AckResult, Known, Swept
-from shared.telemetry.metrics import HUB_FRAMES_REFUSED
+from shared.telemetry.metrics import HUB_FRAMES_REFUSED, HUB_RTT_SECONDS, HUB_WINDOW_STALLS
 from shared.tokens import KeyRing
 
 __all__ = ["Connection", "ConnectionTimes", "Services"]
@@ -62,24 +63,33 @@ class Services(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTimes:
-    """Seconds: how long a device may make no progress, and how often a waiting one is looked at."""
+    """Seconds: how long a device may make no progress, and how often a waiting one is looked at; what a good link is
+    given, and the most bytes in flight.
+    """
 
     patience_s: float
     look_s: float
+    good: GoodLink
+    window_max_bytes: int
 
 
 class Connection:
     """Made by the endpoint once the greeting is answered; ends with its socket."""
 
     __slots__ = (
+        "_catch_up",
         "_counts",
         "_credential",
         "_deflate_from",
         "_expires_due",
+        "_flaps",
+        "_heartbeat_s",
         "_hub",
         "_next_visit",
         "_note_ack",
         "_pulse",
+        "_rtt_s",
+        "_stalls",
         "_tickets",
         "_times",
         "_tokens",
@@ -100,6 +110,8 @@ class Connection:
         credential: Credential,
         device_class: str,
         pulse: Pulse,
+        rtt_s: float,
+        flaps: float,
         tokens: KeyRing,
         tickets: KeyRing,
         times: ConnectionTimes,
@@ -125,6 +137,11 @@ class Connection:
         self._deflate_from = hub.deflater.threshold if socket.deflates else NEVER
         self._next_visit = 0.0
         self._expires_due = 0.0
+        self._rtt_s = rtt_s
+        self._flaps = flaps
+        self._heartbeat_s = pulse.times.heartbeat_s
+        self._catch_up: CatchUp | None = None
+        self._stalls = 0
 
     def __repr__(self) -> str:
         return f"Connection({self.device_id}, term {self.conn_term}, {self.session!r}, {self.socket!r})"
@@ -197,6 +214,8 @@ class Connection:
         """The log answered."""
         self._counts.from_log += len(page.events)
         self.perform(self.session.on_page(page))
+        if self._catch_up is None and self.session.behind:
+            self._watch_catch_up()
 
     def on_read_failed(self) -> None:
         """The log knows no such device any more."""
@@ -269,6 +288,7 @@ class Connection:
         """The socket is gone."""
         del socket
         self.is_done = True
+        self._count_stalls()
         self.session.end(CloseCode.GOING_AWAY)
         self._hub.forget(self)
 
@@ -278,6 +298,7 @@ class Connection:
         """The wheel came by: credential, sign of life, progress."""
         if self.is_done or now < self._next_visit - 0.001:
             return
+        self._count_stalls()
         if self.session.ended:
             return
         if now >= self._expires_due and not self._still_valid(now):
@@ -286,6 +307,7 @@ class Connection:
         if stood_still:
             self._pulse.forgive(now)
         self._judge_signs(now)
+        self._judge_link(now)
         if not self.session.ended:
             self._plan_visit(now)
 
@@ -308,6 +330,38 @@ class Connection:
         patience = self._times.patience_s
         self.perform(session.on_tick(now, alive_at=self._pulse.alive_at, bytes_wait=unsent > 0, patience_s=patience))
 
+    def _judge_link(self, now: float) -> None:
+        """What pings and acks have shown since the last visit."""
+        latest_s, self.socket.rtt_s = self.socket.rtt_s, 0.0
+        if latest_s:
+            HUB_RTT_SECONDS.observe(latest_s)
+            self._rtt_s = settled_rtt(self._rtt_s, latest_s)
+            profile = profile_of(self._times.good, rtt_s=self._rtt_s, flaps=self._flaps)
+            if profile.answer_s != self._pulse.times.answer_s:
+                # The device was told one heartbeat by the welcome and takes a longer silence for a dead hub.
+                self._pulse.adapt(PulseTimes(min(profile.heartbeat_s, self._heartbeat_s), profile.answer_s))
+        if self._catch_up is None:
+            return
+        if self.session.is_live:
+            self._catch_up = None
+            return
+        rate = self._catch_up.look(now, self.session.window.acked_bytes)
+        if rate is not None:
+            most, first = self._times.window_max_bytes, self._times.good.first_bytes
+            self.session.window.limit(in_flight_max(rate, rtt_s=self._rtt_s, first_bytes=first, max_bytes=most))
+
+    def _watch_catch_up(self) -> None:
+        now = monotonic()
+        self._catch_up = CatchUp(now, self.session.window.acked_bytes)
+        if now + LOOK_S < self._next_visit:
+            self._plan_visit(now)
+
+    def _count_stalls(self) -> None:
+        stalls = self.session.stalls
+        if stalls != self._stalls:
+            HUB_WINDOW_STALLS.inc(stalls - self._stalls)
+            self._stalls = stalls
+
     def _still_valid(self, now: float) -> bool:
         self._set_expiry(now)
         return now < self._expires_due
@@ -320,6 +374,8 @@ class Connection:
         due = min(self._pulse.due, self._expires_due)
         if self.session.behind or self.socket.buffered:
             due = min(due, now + self._times.look_s)
+        if self._catch_up is not None:
+            due = min(due, now + LOOK_S)
         self._next_visit = max(due, now)
         self._hub.visit_at(self, self._next_visit)
 

@@ -24,6 +24,7 @@ from hub.flusher import Flusher
 from hub.link import LinkState, link_state
 from hub.server_protocol import DeviceServerProtocol
 from hub.wire import SHORT_MAX, ack_of
+from shared.clock import monotonic
 from shared.protocol.close_codes import CloseCode
 
 try:
@@ -80,6 +81,7 @@ class DeviceSocket(asyncio.Protocol):
         "_open",
         "_out",
         "_parts",
+        "_pinged_at",
         "_protocol",
         "_requested",
         "_shortcut",
@@ -87,6 +89,7 @@ class DeviceSocket(asyncio.Protocol):
         "close_code",
         "heard",
         "owner",
+        "rtt_s",
         "written",
     )
 
@@ -104,6 +107,7 @@ class DeviceSocket(asyncio.Protocol):
         self._on_request = on_request
         self.heard = 0
         self.written = 0
+        self.rtt_s = 0.0
         self.close_code: int | None = None
         self._flusher = flusher
         self._limits = limits
@@ -115,6 +119,7 @@ class DeviceSocket(asyncio.Protocol):
         self._requested = False
         self._shortcut = False
         self._parts: bytearray | None = None
+        self._pinged_at = 0.0
         self._deadline: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -192,6 +197,7 @@ class DeviceSocket(asyncio.Protocol):
     def ping(self) -> None:
         """Ask for a sign of life."""
         if self._open:
+            self._pinged_at = monotonic()
             self._protocol.send_ping(b"")
             self._take_writes()
 
@@ -302,6 +308,8 @@ class DeviceSocket(asyncio.Protocol):
         if not self._requested and self._protocol.handshake_exc is not None:
             self._answer_garbage()
         self._take_writes()
+        # First, so that what a message before the close asks for is not written behind our own close frame.
+        self._note_closing()
         for event in events:
             if isinstance(event, Request):
                 self._requested = True
@@ -320,6 +328,9 @@ class DeviceSocket(asyncio.Protocol):
             and not protocol.eof_sent
             and protocol.state is not State.CONNECTING
         )
+        self._note_closing()
+
+    def _note_closing(self) -> None:
         if self._open and self._protocol.state is not State.OPEN:
             self._open = False
             sent = self._protocol.close_sent
@@ -339,6 +350,10 @@ class DeviceSocket(asyncio.Protocol):
             if frame.fin:
                 text, self._parts = bytes(self._parts), None
                 self._on_message(text)
+        elif frame.opcode is Opcode.PONG:
+            if self._pinged_at:
+                self.rtt_s = monotonic() - self._pinged_at
+                self._pinged_at = 0.0
         elif frame.opcode is Opcode.BINARY:
             self.close(CloseCode.PROTOCOL_ERROR, "binary frame")
 

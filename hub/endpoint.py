@@ -8,6 +8,7 @@ from the statement's answer to the first frame nothing is awaited, so that nobod
 import asyncio
 import http
 import sys
+from dataclasses import replace
 from functools import partial
 from random import Random
 from uuid import uuid4
@@ -27,6 +28,7 @@ from hub.greeting import Admitted, Asked, Begin, admit, begin, read_request, req
 from hub.handshakes import Greeter
 from hub.hub import Hub
 from hub.keepalive import Pulse, PulseTimes
+from hub.link_profile import GoodLink, LinkProfile, profile_of
 from hub.rebalance import may_rehome
 from hub.refusals import Refusal
 from hub.registry import Waiting
@@ -107,7 +109,10 @@ class Endpoint:
         )
         self._window = WindowLimits(settings.window_events, settings.window_first_bytes, settings.window_max_bytes)
         self._pulse_times = PulseTimes(settings.heartbeat_s, settings.pong_s)
-        self._times = ConnectionTimes(settings.patience_s, settings.patience_s / 6)
+        self._good_link = GoodLink(settings.heartbeat_s, settings.pong_s, settings.window_first_bytes)
+        self._times = ConnectionTimes(
+            settings.patience_s, settings.patience_s / 6, self._good_link, settings.window_max_bytes
+        )
         self._extensions = [DeflateFactory()] if settings.compression else []
         self._nobody = _Nobody(self)
         # Twice, because a device that returns may come before its old socket has gone.
@@ -290,6 +295,8 @@ class Endpoint:
             raise NotAnswered("the log's epoch was raised meanwhile; try again")
         if self._gate.refusal is not None or not socket.is_asking:
             return self._gate.refusal or Refusal("unavailable", "the client has gone", reason="gone")
+        rtt_s = socket.link().rtt_s
+        profile = profile_of(self._good_link, rtt_s=rtt_s, flaps=greeted.flaps)
         session = Session(
             epoch=greeted.epoch,
             start=beginning.position.seq,
@@ -297,22 +304,24 @@ class Endpoint:
             acked=greeted.acked,
             conn_term=greeted.conn_term,
             instance=instance,
-            limits=self._window,
+            limits=self._window_of(profile),
             heard=waiting.heard[1] if waiting.heard[0] == greeted.epoch else 0,
         )
         connection = Connection(
             socket=socket,
             session=session,
             credential=credential,
-            device_class=sys.intern(credential.device_class or devices.DEFAULT_CLASS),
-            pulse=Pulse(self._pulse_times, monotonic(), luck=self._rand.random()),
+            device_class=sys.intern(greeted.device_class),
+            pulse=Pulse(self._pulse_times_of(profile), monotonic(), luck=self._rand.random()),
+            rtt_s=rtt_s,
+            flaps=greeted.flaps,
             tokens=self._tokens,
             tickets=self._tickets,
             times=self._times,
             hub=self._hub,
             may_rehome=may_rehome(named=asked.hub is not None, since_rehomed_s=greeted.since_rehomed_s),
         )
-        socket.accept(upgraded, self._first_frames(greeted, beginning))
+        socket.accept(upgraded, self._first_frames(greeted, beginning, profile.heartbeat_s))
         socket.owner = connection
         self._hub.welcome(connection)
         return None
@@ -353,7 +362,17 @@ class Endpoint:
             raise NotAnswered("the device is no longer in the log")
         return greeted._replace(epoch=page.epoch, floor=page.floor, head=page.head, acked=page.acked)
 
-    def _first_frames(self, greeted: Greeted, beginning: Begin) -> bytes:
+    def _window_of(self, profile: LinkProfile) -> WindowLimits:
+        # Nearly all links are good ones, and share what was made for them.
+        if profile.first_bytes == self._window.first_bytes:
+            return self._window
+        return replace(self._window, first_bytes=profile.first_bytes)
+
+    def _pulse_times_of(self, profile: LinkProfile) -> PulseTimes:
+        times = PulseTimes(profile.heartbeat_s, profile.answer_s)
+        return self._pulse_times if times == self._pulse_times else times
+
+    def _first_frames(self, greeted: Greeted, beginning: Begin, heartbeat_s: float) -> bytes:
         settings = self._settings
         welcome = Welcome(
             session=str(time_ordered_uuid(wall(), self._rand)),
@@ -361,7 +380,7 @@ class Endpoint:
             position=str(beginning.position),
             acked=greeted.acked,
             head=greeted.head,
-            heartbeat_s=settings.heartbeat_s,
+            heartbeat_s=round(heartbeat_s, 2),
             window=settings.window_events,
             ack_every=settings.ack_every,
             ack_ms=settings.ack_ms,

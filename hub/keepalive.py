@@ -69,6 +69,15 @@ class Pulse:
         """When to visit next."""
         return self._next_ping if self._answer_due is None else min(self._next_ping, self._answer_due)
 
+    @property
+    def times(self) -> PulseTimes:
+        """As they are now."""
+        return self._times
+
+    def adapt(self, times: PulseTimes) -> None:
+        """From the next ping on."""
+        self._times = times
+
     def forgive(self, now: float) -> None:
         """This process itself stood still: nobody could be heard."""
         self.alive_at = now

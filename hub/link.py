@@ -15,15 +15,20 @@ __all__ = ["LinkState", "link_state"]
 _SIOCOUTQ: Final = 0x5411
 _TCP_INFO: Final = 11
 # struct tcp_info begins with state, ca_state, retransmits, probes, backoff, options: one byte each. The first two
-# counters are of transmissions in a row that nothing answered.
+# counters are of transmissions in a row that nothing answered. The smoothed round trip in microseconds comes later.
+_INFO_BYTES: Final = 72
+_RTT_AT: Final = 68
 _UNANSWERED_MEANS_GONE: Final = 3
 
 
 class LinkState(NamedTuple):
-    """`unsent` bytes that the peer's kernel has not acknowledged; `unanswered` transmissions or probes in a row."""
+    """`unsent` bytes that the peer's kernel has not acknowledged; `unanswered` transmissions or probes in a row; the
+    round trip to the peer's kernel, 0 when it is not known. Behind a proxy the peer is the proxy.
+    """
 
     unsent: int
     unanswered: int
+    rtt_s: float = 0.0
 
     @property
     def is_gone(self) -> bool:
@@ -40,8 +45,9 @@ def link_state(sock: Any | None) -> LinkState:
     waiting = array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), _SIOCOUTQ, waiting)
-        info = sock.getsockopt(sockets.IPPROTO_TCP, _TCP_INFO, 8)
+        info = sock.getsockopt(sockets.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
     except (OSError, ValueError):
         return LinkState(0, 0)
     _, _, retransmits, probes = struct.unpack_from("BBBB", info)
-    return LinkState(waiting[0], max(retransmits, probes))
+    rtt_us = int.from_bytes(info[_RTT_AT:_INFO_BYTES], sys.byteorder) if len(info) >= _INFO_BYTES else 0
+    return LinkState(waiting[0], max(retransmits, probes), rtt_us / 1e6)

@@ -1,9 +1,11 @@
 """The hubs there are, as this one last read them with its own heartbeat, and which view of them has settled.
 
-What is known is as old as the last heartbeat that Postgres took. Devices sent to a hub since then are counted against
-its room, so that a burst does not overrun it.
+What is known is as old as the last heartbeats that Postgres took, this hub's and the others'. Devices sent to a hub
+count against its room for a period and a half more, until its own row is sure to count them: so a burst does not
+overrun it.
 """
 
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from hub.rebalance import Neighbour, Settling, View, next_best
@@ -31,6 +33,8 @@ class Neighbours:
         self._proxy_url = proxy_url
         self.on_view: Callable[[], None] = lambda: None
         self._hubs: dict[str, Neighbour] = {}
+        self._sent: deque[tuple[float, str]] = deque()
+        self._counted_s = 1.5 * period_s
         self.settling = Settling(View({name: instance}), period_s=period_s)
 
     def __repr__(self) -> str:
@@ -48,8 +52,12 @@ class Neighbours:
 
     def on_rows(self, rows: Sequence[HubRow]) -> None:
         """What the table says now."""
-        self._hubs = {row.name: _neighbour(row) for row in rows}
-        self.settling.observe(View.of(self._hubs.values()), monotonic())
+        now = monotonic()
+        while self._sent and self._sent[0][0] < now - self._counted_s:
+            self._sent.popleft()
+        on_their_way = Counter(name for _, name in self._sent)
+        self._hubs = {row.name: _neighbour(row, on_their_way[row.name]) for row in rows}
+        self.settling.observe(View.of(self._hubs.values()), now)
         self.on_view()
 
     def get(self, name: str) -> Neighbour | None:
@@ -74,7 +82,9 @@ class Neighbours:
         hub = self._hubs.get(name)
         if hub is not None:
             self._hubs[name] = hub._replace(room=hub.room - 1)
+            self._sent.append((monotonic(), name))
 
 
-def _neighbour(row: HubRow) -> Neighbour:
-    return Neighbour(row.name, row.instance, row.url, row.capacity - row.connections, row.draining, row.leaving)
+def _neighbour(row: HubRow, on_their_way: int) -> Neighbour:
+    room = row.capacity - row.connections - on_their_way
+    return Neighbour(row.name, row.instance, row.url, room, row.draining, row.leaving)

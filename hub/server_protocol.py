@@ -5,6 +5,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from websockets.extensions import ServerExtensionFactory
+from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 from websockets.typing import Subprotocol
@@ -44,3 +45,10 @@ class DeviceServerProtocol(ServerProtocol):
         self.reader: _BoundaryReader = _BoundaryReader()
         self.parser = self.parse()
         next(self.parser)
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            # A peer may close in the middle of a message (RFC 6455 forbids it nowhere); the library takes that for
+            # an error.
+            self.current_size = None
+        super().recv_frame(frame)

@@ -62,6 +62,7 @@ class Session:
         "head",
         "instance",
         "sent",
+        "stalls",
         "window",
     )
 
@@ -86,6 +87,7 @@ class Session:
         self.instance = instance
         self.window = Window(limits)
         self.behind = False
+        self.stalls = 0
         self.ended: End | None = None
         self._held = Held()
         self._holding = False
@@ -341,6 +343,7 @@ class Session:
         return [*self._send(()), *self._hold()]
 
     def _fall_behind(self) -> None:
+        self.stalls += not self.behind
         self.behind = True
         self._held.clear()
 

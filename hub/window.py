@@ -2,7 +2,7 @@
 
 The byte budget starts small and grows with what the device acks, so that a weak link is never handed more than it has
 shown it can carry and a good one soon has a megabyte in flight. An empty window admits one event of any size, or a
-large event would never leave.
+large event would never leave. Where the budget ends may change as the link shows what it carries.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class WindowLimits:
 class Window:
     """What one session has sent and not had acked."""
 
-    __slots__ = ("_first", "_limits", "_sizes", "budget", "used_bytes")
+    __slots__ = ("_first", "_limits", "_sizes", "acked_bytes", "budget", "ceiling", "used_bytes")
 
     def __init__(self, limits: WindowLimits) -> None:
         self._limits = limits
@@ -30,7 +30,9 @@ class Window:
         self._sizes: list[int] = []
         self._first = 0
         self.used_bytes = 0
+        self.acked_bytes = 0
         self.budget = limits.first_bytes
+        self.ceiling = limits.max_bytes
 
     def __repr__(self) -> str:
         return f"Window({len(self._sizes)} of {self._limits.events} events, {self.used_bytes} of {self.budget} bytes)"
@@ -81,5 +83,11 @@ class Window:
             released = sum(sizes[:count])
             del sizes[:count]
         self.used_bytes -= released
-        if self.budget < self._limits.max_bytes:
-            self.budget = min(self._limits.max_bytes, self.budget + released)
+        self.acked_bytes += released
+        if self.budget < self.ceiling:
+            self.budget = min(self.ceiling, self.budget + released)
+
+    def limit(self, ceiling: int) -> None:
+        """The budget ends here from now on, never above the limits. What is on its way already stays."""
+        self.ceiling = min(ceiling, self._limits.max_bytes)
+        self.budget = min(self.budget, self.ceiling)

@@ -142,11 +142,11 @@ class Device:
     def on_event(self, connection: Connection, seq: int, payload: bytes) -> None:
         """An event; the next one of the device, or one that its other socket has brought already."""
         fleet = self.fleet
-        if connection.seq < seq <= self.seq and seq == connection.seq + 1:
+        if connection.seq < seq <= self.seq:
             connection.seq = seq
             return
-        # Whatever else a socket repeats or skips is the hub's fault, and the history's to judge.
-        if seq != connection.seq + 1:
+        # What one socket repeats, or both skip, is the hub's fault, and the history's to judge.
+        if seq != self.seq + 1:
             fleet.totals.gaps += 1
         connection.seq = max(seq, connection.seq)
         self.seq = max(seq, self.seq)

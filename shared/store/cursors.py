@@ -64,6 +64,7 @@ class Greeted(NamedTuple):
     conn_term: int = 0
     flaps: float = 0.0
     since_rehomed_s: float | None = None
+    device_class: str = ""
 
 
 class Ack(NamedTuple):
@@ -131,8 +132,8 @@ async def greet(pool: Pool, greetings: Sequence[Greeting], *, flap_decay_s: floa
     return {
         device_id: Greeted(verdict) if verdict != "ok" else
         # The cursor was read under its lock, the log's head in the statement's snapshot, which may be a little older.
-        Greeted(verdict, epoch, floor, max(head, acked), acked, conn_term, flaps, since_rehomed_s)
-        for device_id, verdict, epoch, floor, head, acked, conn_term, flaps, since_rehomed_s in rows
+        Greeted(verdict, epoch, floor, max(head, acked), acked, conn_term, flaps, since_rehomed_s, device_class)
+        for device_id, verdict, epoch, floor, head, acked, conn_term, flaps, since_rehomed_s, device_class in rows
     }  # fmt: skip
 
 

@@ -91,7 +91,9 @@ HUB_MOVES = _counter("hub_moves_total", "Devices sent to another hub, by why and
 HUB_MOVES_LEFT = _gauge("hub_moves_left", "Devices that are still to be sent to another hub.")
 HUB_RESETS = _counter("hub_resets_total", "Resets said to devices.", "reason")
 HUB_STRANGERS = _gauge("hub_strangers", "Connected devices that belong to another hub.")
+HUB_RTT_SECONDS = _histogram("hub_rtt_seconds", "Round trip of a ping, what waits before it included.")
 HUB_SWEEP_SECONDS = _histogram("hub_sweep_seconds", "Duration of a sweep.")
+HUB_WINDOW_STALLS = _counter("hub_window_stalls_total", "Times a window was full while more events waited.")
 
 # api
 API_REQUESTS = _counter("api_requests_total", "Requests answered.", "route", "method", "status")

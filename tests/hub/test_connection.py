@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from shared.store import cursors
 from shared.store.cursors import Ack
 from shared.store.log_identity import raise_epoch
+from shared.telemetry.metrics import HUB_RTT_SECONDS
 from tests.hub.conftest import Device, Fleet, StartHub, ticket, token, until
 from tests.hub.slow_link import SlowLink
 
@@ -357,3 +358,53 @@ async def test_a_log_whose_epoch_is_raised_ends_every_connection(fleet: Fleet, s
     async with fleet.pool.acquire() as connection:
         await raise_epoch(connection, 1, "test")
     assert [await device.close_code() for device in devices] == [4102, 4102, 4102]
+
+
+async def test_a_device_that_takes_little_is_soon_given_little_at_a_time(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_WINDOW_EVENTS="4096")
+    truck = await fleet.new_device()
+    await fleet.record(truck, 120, size=2000, publish=False)
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    window = connection.session.window
+    await device.seqs(20)
+    await until(lambda: connection.session.behind)
+    seq = 0
+    async with asyncio.timeout(15):
+        while window.ceiling > 60_000:
+            seq += 1
+            await device.ack(seq)
+            await asyncio.sleep(0.2)  # the pace of the device, about 10 kB/s
+    assert window.budget <= window.ceiling
+    # It goes on from there, and what it can do when it is quick is seen as well.
+    await device.ack(20)
+    async with asyncio.timeout(15):
+        for expected in range(21, 121):
+            assert await device.seqs(1) == [expected]
+            await device.ack(expected)
+    await fleet.until_acked(truck, 120)
+
+
+async def test_the_welcome_says_the_heartbeat_of_a_device_that_flaps(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    truck = await fleet.new_device()
+    said = []
+    for _ in range(6):
+        device = await fleet.connect(hub.url, truck)
+        said.append((await device.welcome())["heartbeat_s"])
+    assert said[0] == 1.0
+    assert said == sorted(said, reverse=True)
+    assert 0.5 <= said[-1] < 0.9
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    window = connection.session.window
+    assert 16 * 1024 <= window.budget < 64 * 1024
+
+
+async def test_a_ping_measures_the_round_trip(fleet: Fleet, start_hub: StartHub) -> None:
+    _, device = await connected(fleet, start_hub)
+    before = HUB_RTT_SECONDS._sum.get()
+    assert device.socket.state.name == "OPEN"
+    await until(lambda: HUB_RTT_SECONDS._sum.get() > before)

@@ -127,6 +127,23 @@ async def test_arbitrary_bytes_never_raise(chunks: list[bytes]) -> None:
     assert not socket.is_open
 
 
+async def test_nothing_is_written_behind_the_answer_to_a_close() -> None:
+    socket, owner, transport = opened()
+
+    class Answering(Owner):
+        def on_text(self, text: bytes) -> None:
+            super().on_text(text)
+            socket.answer(b"\x81\x02no")
+
+    socket.owner = owner = Answering()
+    # Past the shortcut: a message in parts, then the close.
+    parts = masked(Opcode.TEXT, b"wh", fin=False) + masked(Opcode.CONT, b"at")
+    socket.data_received(parts + masked(Opcode.CLOSE, b"\x03\xe8"))
+    socket.flush()
+    assert owner.messages == [b"what"]
+    assert bytes(transport.data) == b"\x88\x02\x03\xe8"
+
+
 @pytest.mark.parametrize(
     ("frame", "code"),
     [

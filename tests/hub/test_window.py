@@ -66,3 +66,20 @@ def test_it_never_holds_more_than_it_admits(steps: list[tuple[int, bool]]) -> No
         assert window.used_bytes == sum(size for _, size in unacked)
         assert len(unacked) <= 1 or window.used_bytes <= limits.max_bytes
         assert limits.first_bytes <= window.budget <= limits.max_bytes
+
+
+def test_a_limit_takes_nothing_back_and_holds_until_it_is_raised() -> None:
+    window = Window(WindowLimits(events=10, first_bytes=100, max_bytes=400))
+    for seq in (1, 2, 3):
+        assert window.take(seq, 30)
+    window.limit(50)
+    assert (window.budget, window.room_bytes, window.used_bytes) == (50, 0, 90)
+    assert not window.take(4, 1)
+    window.release(2)
+    assert window.budget == 50
+    assert not window.take(4, 21)
+    assert window.take(4, 20)
+    window.limit(10_000)
+    window.release(3)
+    assert window.budget == 80
+    assert (window.ceiling, window.acked_bytes) == (400, 90)

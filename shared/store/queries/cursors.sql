@@ -41,7 +41,8 @@ WITH input AS (
     RETURNING c.device_id, c.epoch, c.acked_seq, c.conn_term, c.flaps,
               extract(epoch FROM clock_timestamp() - c.rehomed_at)::double precision AS since_rehomed_s
 )
-SELECT j.device_id, j.verdict, t.epoch, d.floor_seq, d.head_seq, t.acked_seq, t.conn_term, t.flaps, t.since_rehomed_s
+SELECT j.device_id, j.verdict, t.epoch, d.floor_seq, d.head_seq, t.acked_seq, t.conn_term, t.flaps, t.since_rehomed_s,
+       d.class
 FROM judged j
 LEFT JOIN taken t ON t.device_id = j.device_id
 LEFT JOIN devices d ON d.device_id = j.device_id

@@ -24,7 +24,9 @@ async def test_a_greeting_raises_the_term_and_tells_where_the_log_stands(pool: P
     await with_events(pool, "a", 5)
     await cursors.record_acks(pool, [Ack("a", 1, 2)])
     first = await greet_one(pool, Greeting("a", "i1", 0, "hub-1"))
-    assert first == cursors.Greeted("ok", epoch=1, floor=0, head=5, acked=2, conn_term=1, flaps=1.0)
+    assert first == cursors.Greeted(
+        "ok", epoch=1, floor=0, head=5, acked=2, conn_term=1, flaps=1.0, device_class="truck"
+    )
     second = await greet_one(pool, Greeting("a", "i2", 0, "hub-2"))
     assert second.conn_term == 2
     state = await devices.get(pool, "a")
