@@ -26,7 +26,6 @@ from shared.bus.slot_map import KEY_SLOTS
 __all__ = ["Node", "ValkeyCluster", "running_cluster"]
 
 PRIMARIES: Final = 3
-_BUS_PORT_MAX: Final = 55_000  # a node also listens on its port + 10,000
 _SETTINGS: Final = {
     "bind": "127.0.0.1",
     "daemonize": "no",
@@ -44,13 +43,20 @@ _SETTINGS: Final = {
 class Node:
     """One server of the cluster, running or not."""
 
-    def __init__(self, folder: Path, port: int, password: str, settings: dict[str, str]) -> None:
-        self.port = port
+    def __init__(self, folder: Path, ports: tuple[int, int], password: str, settings: dict[str, str]) -> None:
+        # The second is for the nodes among themselves; left alone it would be one that others may have.
+        self.port, self.bus_port = port, bus_port = ports
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         self.is_paused = False
         folder.mkdir(mode=0o700)
-        own = {"port": str(port), "dir": f'"{folder}"', "requirepass": password, "primaryauth": password}
+        own = {
+            "port": str(port),
+            "cluster-port": str(bus_port),
+            "dir": f'"{folder}"',
+            "requirepass": password,
+            "primaryauth": password,
+        }
         lines = [f"{key} {value}\n" for key, value in (_SETTINGS | settings | own).items()]
         (folder / "valkey.conf").touch(mode=0o600)
         (folder / "valkey.conf").write_text("".join(lines))
@@ -101,6 +107,8 @@ class Node:
 
     def says(self, section: str, key: str) -> str:
         """A line of INFO or CLUSTER INFO, empty when it does not answer."""
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"{self} ended: {(self.folder / 'log').read_text()[-1000:]}")
         try:
             found = self.ask("CLUSTER INFO") if section == "cluster" else self.client.info(section)
         except (OSError, redis.RedisError):
@@ -115,10 +123,10 @@ class ValkeyCluster:
         self.password = secrets.token_hex(16)
         settings |= {"cluster-node-timeout": str(node_timeout_ms)}
         ports: set[int] = set()
-        while len(ports) < 2 * PRIMARIES:
-            if (port := free_port()) < _BUS_PORT_MAX:
-                ports.add(port)
-        self.nodes = [Node(folder / str(port), port, self.password, settings) for port in sorted(ports)]
+        while len(ports) < 4 * PRIMARIES:
+            ports.add(free_port())
+        pairs = zip(sorted(ports)[: 2 * PRIMARIES], sorted(ports)[2 * PRIMARIES :], strict=True)
+        self.nodes = [Node(folder / str(pair[0]), pair, self.password, settings) for pair in pairs]
 
     @property
     def url(self) -> str:
@@ -139,7 +147,7 @@ class ValkeyCluster:
         for number, node in enumerate(self.nodes[:PRIMARIES]):
             node.ask("CLUSTER", "ADDSLOTSRANGE", number * share, min((number + 1) * share, KEY_SLOTS) - 1)
         for node in others:
-            first.ask("CLUSTER", "MEET", "127.0.0.1", node.port)
+            first.ask("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
         for replica, primary in zip(self.nodes[PRIMARIES:], self.nodes[:PRIMARIES], strict=True):
             self.replicate(replica, primary)
         self.wait_whole()
