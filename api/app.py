@@ -38,6 +38,7 @@ from api.store_probe import StoreProbe, open_pool_when_there
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
 from shared.bus.publisher import Publisher
+from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
 from shared.signed_urls import SignedUrls
@@ -105,6 +106,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         loops = {
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(polls.run(), name="long polls"),
+            asyncio.create_task(_key_watch(settings, keys, rand).run(), name="key watch"),
         }
         leaving.push_async_callback(cancelled, loops)
         leaving.push_async_callback(publisher.close)
@@ -155,6 +157,17 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
     ]
+
+
+def _key_watch(settings: Settings, keys: Keys, rand: Random) -> KeyWatch:
+    return KeyWatch(
+        [
+            WatchedKeys("FLEETWIRE_TOKEN_KEYS", settings.token_keys_file, keys.tokens),
+            WatchedKeys("FLEETWIRE_TICKET_KEYS", settings.ticket_keys_file, keys.tickets, signs=True),
+        ],
+        period_s=settings.keys_reload_s,
+        rand=rand,
+    )
 
 
 def _server(envelope: Envelope, settings: Settings) -> AsgiServer:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from shared.bus.client import RedisSettings
+from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
 from shared.settings import bounded_float, bounded_int, setting
 from shared.signed_urls import LIFETIME_MAX_S, host_of
@@ -28,7 +29,14 @@ def _socket_base_url(raw: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySettings, FilesKeySettings, OpsSettings, LogSettings
+    DatabaseSettings,
+    RedisSettings,
+    TokenKeySettings,
+    TicketKeySettings,
+    FilesKeySettings,
+    KeyWatchSettings,
+    OpsSettings,
+    LogSettings,
 ):
     """Seconds end in `_s`."""
 

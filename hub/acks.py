@@ -78,16 +78,22 @@ class AckWriter:
         self._pause_s = pause_s
         self._batch_max = batch_max
         self._gone: dict[str, int] = {}
+        self._excused: set[str] = set()
         self._devices_max = devices_max
         self._wake = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"AckWriter({len(self.book)} acks, {len(self._gone)} departures wait)"
 
-    def departed(self, device_id: str, conn_term: int) -> None:
-        """The connection has gone: write its ack at once, then that it has gone."""
+    def departed(self, device_id: str, conn_term: int, *, excused: bool = False) -> None:
+        """The connection has gone: write its ack at once, then that it has gone.
+
+        `excused`: by the hub's own doing, so that the next one is no flap.
+        """
         if len(self._gone) >= self._devices_max:
-            del self._gone[next(iter(self._gone))]
+            self._forget(next(iter(self._gone)))
+        if excused:
+            self._excused.add(device_id)
         self._gone[device_id] = max(conn_term, self._gone.get(device_id, 0))
         self._wake.set()
 
@@ -139,7 +145,11 @@ class AckWriter:
         gone = dict(list(self._gone.items())[: self._batch_max])
         if gone:
             async with self._watch.asking():
-                await cursors.mark_disconnected(self._pool, list(gone.items()))
+                await cursors.mark_disconnected(self._pool, list(gone.items()), excused=self._excused)
             for device_id, conn_term in gone.items():
                 if self._gone.get(device_id) == conn_term:
-                    del self._gone[device_id]
+                    self._forget(device_id)
+
+    def _forget(self, device_id: str) -> None:
+        del self._gone[device_id]
+        self._excused.discard(device_id)

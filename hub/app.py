@@ -44,6 +44,7 @@ from shared.bus.canary_judge import BusState
 from shared.bus.names import notice_channel
 from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
+from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
 from shared.store import cursors
@@ -249,6 +250,15 @@ class _Parts:
             gate=gate,
             rand=rand,
         )
+        self._key_watch = KeyWatch(
+            [
+                WatchedKeys("FLEETWIRE_TOKEN_KEYS", settings.token_keys_file, keys.tokens),
+                WatchedKeys("FLEETWIRE_TICKET_KEYS", settings.ticket_keys_file, keys.tickets),
+            ],
+            period_s=settings.keys_reload_s,
+            rand=rand,
+            on_change=self.hub.on_keys_changed,
+        )
         self._membership = Membership(
             pool,
             watch,
@@ -273,6 +283,8 @@ class _Parts:
             "wheel": self.hub.run_wheel(),
             "membership": self._membership.run(),
             "notices": self._notices.run(),
+            "key watch": self._key_watch.run(),
+            "renewals": self.hub.renewals.run(),
             "mover": self.mover.run(),
             **readers,
         }

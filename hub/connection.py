@@ -14,7 +14,7 @@ from hub.actions import Actions, End, Hold, ReadLog, RecordAck, Say, SendEvents
 from hub.compression import NEVER, Deflater
 from hub.counts import Counts
 from hub.device_socket import DeviceSocket
-from hub.greeting import Credential, renew
+from hub.greeting import Credential, is_signed, renew
 from hub.keepalive import Pulse, PulseTimes, Signs, Verdict
 from hub.link_profile import LOOK_S, CatchUp, GoodLink, in_flight_max, profile_of, settled_rtt
 from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
@@ -56,6 +56,7 @@ class Services(Protocol):
     @property
     def deflater(self) -> Deflater: ...
     def read_log(self, connection: "Connection", read: ReadLog) -> None: ...
+    def check_renewal(self, connection: "Connection", credential: Credential) -> None: ...
     def hold(self, connection: "Connection") -> None: ...
     def visit_at(self, connection: "Connection", due: float) -> None: ...
     def forget(self, connection: "Connection") -> None: ...
@@ -88,6 +89,7 @@ class Connection:
         "_next_visit",
         "_note_ack",
         "_pulse",
+        "_renewing",
         "_rtt_s",
         "_stalls",
         "_tickets",
@@ -100,6 +102,7 @@ class Connection:
         "session",
         "slot",
         "socket",
+        "was_sent_on",
     )
 
     def __init__(
@@ -126,6 +129,8 @@ class Connection:
         self.session = session
         self.socket = socket
         self.is_done = False
+        self.was_sent_on = False
+        self._renewing = False
         self._credential = credential
         self._pulse = pulse
         self._tokens = tokens
@@ -245,12 +250,33 @@ class Connection:
             )
         )
 
+    def on_renewal_checked(self, credential: Credential, revoked: bool | None) -> None:
+        """Whether the credential that a `token` frame brought was revoked; None when nobody could say."""
+        self._renewing = False
+        if self.is_over:
+            return
+        if revoked is not False:
+            detail = "the token was revoked" if revoked else "the token cannot be checked now; send it again"
+            self._refuse("token_refused", detail)
+            return
+        self._credential = credential
+        now = monotonic()
+        self._set_expiry(now)
+        if self._expires_due < self._next_visit:
+            self._plan_visit(now)
+        self._say(TokenOk(iso(credential.expires_at)))
+
     def on_ack_refused(self, ack: CursorAck, result: AckResult) -> None:
         """An ack of ours did not count: the epoch was raised, or the log has lost its end."""
         if result.epoch != ack.epoch:
             self.end(CloseCode.HUB_TROUBLE, "log epoch raised")
         else:
             self.end(CloseCode.HUB_TROUBLE, "the log has lost events that were acked")
+
+    def on_keys_changed(self) -> None:
+        """The key sets were read anew: what a retired key has signed is not good any more."""
+        if not is_signed(self._credential, tokens=self._tokens, tickets=self._tickets):
+            self.end(CloseCode.KEY_RETIRED)
 
     # From the socket
 
@@ -387,6 +413,7 @@ class Connection:
 
     def tell_moved(self, url: str, after_ms: int, reason: str) -> None:
         """Say where the device shall connect. Nothing else changes here until it has."""
+        self.was_sent_on = True
         self._say(Moved(url, after_ms, reason))
 
     def perform(self, actions: Actions) -> None:
@@ -424,10 +451,8 @@ class Connection:
         outcome = renew(self._credential, token, tokens=self._tokens, tickets=self._tickets, now=wall())
         if isinstance(outcome, str):
             self._refuse("token_refused", outcome)
-            return
-        self._credential = outcome
-        now = monotonic()
-        self._set_expiry(now)
-        if self._expires_due < self._next_visit:
-            self._plan_visit(now)
-        self._say(TokenOk(iso(outcome.expires_at)))
+        elif self._renewing:
+            self._refuse("token_refused", "an earlier token is still being checked; wait for its answer")
+        else:
+            self._renewing = True
+            self._hub.check_renewal(self, outcome)

@@ -24,7 +24,7 @@ from hub.connection import Connection, ConnectionTimes
 from hub.device_socket import Census, DeviceSocket, SocketLimits
 from hub.errors import Crowded, HubError, NotAnswered
 from hub.gate import Gate
-from hub.greeting import Admitted, Asked, Begin, admit, begin, read_request, request_id_of
+from hub.greeting import Admitted, Asked, Begin, admit, begin, is_signed, read_request, request_id_of
 from hub.handshakes import Greeter
 from hub.hub import Hub
 from hub.keepalive import Pulse, PulseTimes
@@ -293,6 +293,8 @@ class Endpoint:
             )
         if waiting.heard[0] > greeted.epoch:
             raise NotAnswered("the log's epoch was raised meanwhile; try again")
+        if waiting.is_doubted or not is_signed(credential, tokens=self._tokens, tickets=self._tickets):
+            raise NotAnswered("tokens of the device were revoked meanwhile; try again")
         if self._gate.refusal is not None or not socket.is_asking:
             return self._gate.refusal or Refusal("unavailable", "the client has gone", reason="gone")
         rtt_s = socket.link().rtt_s

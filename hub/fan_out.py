@@ -12,7 +12,7 @@ from hub.connection import Connection
 from hub.flusher import Flusher
 from hub.registry import Registry
 from hub.waves import Waves
-from shared.bus.message import CONNECTION, EVENT, InvalidMessage, connection_body
+from shared.bus.message import CONNECTION, EVENT, REVOCATION, InvalidMessage, connection_body
 from shared.telemetry.metrics import BUS_MALFORMED
 
 __all__ = ["FanOut"]
@@ -44,6 +44,8 @@ class FanOut:
                     waiting.on_event(epoch, seq)
         elif kind == CONNECTION:
             self._on_connection(device_id, seq, body)
+        elif kind == REVOCATION:
+            self._on_revocation(device_id)
 
     def on_batch_end(self) -> None:
         """The last message of one read from the bus: write what they brought."""
@@ -66,3 +68,10 @@ class FanOut:
             connection.on_replaced(conn_term, instance)
         for waiting in self._registry.waiting(device_id):
             waiting.on_connection(conn_term)
+
+    def _on_revocation(self, device_id: str) -> None:
+        # Which tokens, only Postgres says: the sweep asks it about all devices at once, however many were revoked.
+        if self._registry.get(device_id) is not None:
+            self._on_gap()
+        for waiting in self._registry.waiting(device_id):
+            waiting.on_revocation()

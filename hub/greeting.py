@@ -26,6 +26,7 @@ __all__ = [
     "Credential",
     "admit",
     "begin",
+    "is_signed",
     "read_request",
     "renew",
     "request_id_of",
@@ -53,8 +54,8 @@ class Asked:
 class Credential:
     """What a verified token allows on this connection, and until when (Unix seconds).
 
-    `issued_at` and `token_id` are those of the bearer token, for a ticket of the token it was made for: by them it is
-    revoked.
+    `issued_at`, `token_id` and `token_key_id` are those of the bearer token, for a ticket of the token it was made for:
+    by them it is revoked.
     """
 
     subject: str
@@ -66,6 +67,7 @@ class Credential:
     ticket_expires_at: float | None = None
     issued_at: float | None = None
     token_id: str | None = None
+    token_key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,7 @@ def of_ticket(ticket: Ticket) -> Credential:
         ticket_expires_at=ticket.admission_expires_at,
         issued_at=ticket.issued_at,
         token_id=ticket.parent,
+        token_key_id=ticket.parent_key_id,
     )
 
 
@@ -245,6 +248,15 @@ def of_claims(claims: Claims) -> Credential:
         issued_at=claims.issued_at,
         token_id=claims.token_id,
     )
+
+
+def is_signed(credential: Credential, *, tokens: KeyRing, tickets: KeyRing) -> bool:
+    """Whether the keys that signed it are still accepted: its own, and for a ticket that of its token."""
+    if credential.ticket_id is None:
+        return credential.key_id in tokens.key_ids
+    if credential.key_id not in tickets.key_ids:
+        return False
+    return credential.token_key_id is None or credential.token_key_id in tokens.key_ids
 
 
 def renew(current: Credential, token: str, *, tokens: KeyRing, tickets: KeyRing, now: float) -> Credential | str:

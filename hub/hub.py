@@ -17,8 +17,10 @@ from hub.compression import Deflater
 from hub.connection import Connection
 from hub.counts import Counts
 from hub.flusher import Flusher
+from hub.greeting import Credential
 from hub.hold_queue import HoldQueue
 from hub.registry import Registry
+from hub.renewals import Renewals
 from hub.replay import LogReader
 from hub.settings import Settings
 from hub.store_watch import StoreWatch
@@ -38,6 +40,9 @@ TICK_S: Final = 0.25
 STANDSTILL_S: Final = 2.0
 # A peer may close with any number; only these are worth a label.
 _COUNTED: Final = frozenset({*CloseCode, 1002, 1005, 1006, 1011})
+
+# Closes that are the hub's own doing: a device that comes back after one is not flapping.
+_NO_FLAP: Final = frozenset({CloseCode.MOVED, CloseCode.DRAINING, CloseCode.HUB_TROUBLE})
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +67,7 @@ class Hub:
         self.registry = registry
         self.flusher = flusher
         self.log_reader = LogReader(pool, watch, pause_s=settings.gather_s)
+        self.renewals = Renewals(pool, watch, pause_s=settings.gather_s)
         self.acks = AckWriter(
             pool,
             watch,
@@ -107,9 +113,10 @@ class Hub:
         self._sockets -= 1
         if not self._sockets:
             self.gone.set()
-        self.acks.departed(connection.device_id, connection.conn_term)
         self._reader.release(connection.slot)
         code = connection.socket.close_code or 1006
+        excused = connection.was_sent_on or code in _NO_FLAP
+        self.acks.departed(connection.device_id, connection.conn_term, excused=excused)
         HUB_CLOSES.labels(str(code) if code in _COUNTED else "other").inc()
         _log.debug("device disconnected", device_id=connection.device_id, code=code, term=connection.conn_term)
         self._on_change()
@@ -117,6 +124,15 @@ class Hub:
     def read_log(self, connection: Connection, read: ReadLog) -> None:
         """Answer by `on_page`."""
         self.log_reader.ask(connection, read)
+
+    def check_renewal(self, connection: Connection, credential: Credential) -> None:
+        """Answer by `on_renewal_checked`."""
+        self.renewals.ask(connection, credential)
+
+    def on_keys_changed(self) -> None:
+        """The key sets were read anew."""
+        for connection in list(self.registry.connections):
+            connection.on_keys_changed()
 
     def hold(self, connection: Connection) -> None:
         """Answer by `on_hold_over`."""

@@ -24,15 +24,19 @@ C = TypeVar("C", bound=Held)
 
 
 class Waiting:
-    """A handshake under way: the newest position and the newest connection that the bus told of meanwhile."""
+    """A handshake under way: the newest position and the newest connection that the bus told of meanwhile.
 
-    __slots__ = ("conn_term", "device_id", "heard", "takes_seat")
+    `is_doubted` says that tokens of the device were revoked since it began.
+    """
+
+    __slots__ = ("conn_term", "device_id", "heard", "is_doubted", "takes_seat")
 
     def __init__(self, device_id: str, *, takes_seat: bool) -> None:
         self.device_id = device_id
         self.takes_seat = takes_seat
         self.heard = (0, 0)
         self.conn_term = 0
+        self.is_doubted = False
 
     def on_event(self, epoch: int, seq: int) -> None:
         """The bus told of an event of the device."""
@@ -41,6 +45,10 @@ class Waiting:
     def on_connection(self, conn_term: int) -> None:
         """The bus told of a connection of the device."""
         self.conn_term = max(self.conn_term, conn_term)
+
+    def on_revocation(self) -> None:
+        """The bus told that tokens of the device were revoked."""
+        self.is_doubted = True
 
 
 class Registry(Generic[C]):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from shared.bus.client import RedisSettings
+from shared.key_watch import KeyWatchSettings
 from shared.keys import TicketKeySettings, TokenKeySettings
 from shared.settings import boolean, bounded_float, bounded_int, setting
 from shared.store.settings import DatabaseSettings
@@ -40,7 +41,9 @@ def _seconds(env: str, default: float, help: str, low: float = 0.001, high: floa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySettings, OpsSettings, LogSettings):
+class Settings(
+    DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySettings, KeyWatchSettings, OpsSettings, LogSettings
+):
     """Seconds end in `_s`."""
 
     name: str = setting("FLEETWIRE_HUB_NAME", help="This hub's name, unique among hubs.", parse=_name)

@@ -16,7 +16,15 @@ from typing import Final
 from shared.settings import SettingsError, path, setting
 from shared.tokens import KeyRing
 
-__all__ = ["FilesKeySettings", "TicketKeySettings", "TokenKeySettings", "read_hmac_keys", "read_key_ring"]
+__all__ = [
+    "FilesKeySettings",
+    "TicketKeySettings",
+    "TokenKeySettings",
+    "key_ring_of",
+    "read_hmac_keys",
+    "read_key_ring",
+    "read_key_text",
+]
 
 KEY_FILE_MAX_BYTES: Final = 64 * 1024
 HMAC_KEY_MIN_BYTES: Final = 32
@@ -25,6 +33,16 @@ HMAC_KEY_MIN_BYTES: Final = 32
 def read_key_ring(file: Path | None, inline: str | None, *, variable: str = "FLEETWIRE_TOKEN_KEYS") -> KeyRing:
     """The key set of `<variable>_FILE` or `<variable>`. Raises SettingsError naming the variable, never the keys."""
     text, source = _read(file, inline, variable)
+    return key_ring_of(text, source=source)
+
+
+def read_key_text(file: Path, *, variable: str) -> str:
+    """The text of a key file, of bounded size. Raises SettingsError."""
+    return _read(file, None, variable)[0]
+
+
+def key_ring_of(text: str, *, source: str) -> KeyRing:
+    """The key set as a ring. Raises SettingsError naming where it is from, never the keys."""
     try:
         return KeyRing.from_jwks(text)
     except ValueError as error:

@@ -76,8 +76,8 @@ class Ticket:
     """What a verified socket ticket says.
 
     It admits once (`token_id`), until `admission_expires_at`; the connection it opens lives to `session_expires_at`.
-    `parent` is the id of the token that it was made for, if that had one, and `issued_at` is when that token was
-    issued: revoking the token revokes the ticket.
+    `parent` is the id of the token that it was made for, if that had one, `parent_key_id` the key that signed it, and
+    `issued_at` is when that token was issued: what ends the token ends the ticket.
     """
 
     subject: str
@@ -88,14 +88,22 @@ class Ticket:
     token_id: str
     issued_at: float | None = None
     parent: str | None = None
+    parent_key_id: str | None = None
 
 
 class KeyRing:
-    """Keys by id, from a JSON Web Key Set (RFC 7517). Each key must carry `kid` and `alg`."""
+    """Keys by id, from a JSON Web Key Set (RFC 7517). Each key must carry `kid` and `alg`.
+
+    A process has one ring of a kind for as long as it runs; `adopt` gives it other keys.
+    """
 
     def __init__(self, keys: Mapping[str, jwt.PyJWK], private: frozenset[str]) -> None:
         self._keys = keys
         self._private = private
+
+    def adopt(self, other: "KeyRing") -> None:
+        """Accept and sign with the keys of `other` from now on, and no longer with those it had."""
+        self._keys, self._private = other._keys, other._private
 
     @classmethod
     def from_jwks(cls, text: str) -> "KeyRing":
@@ -165,7 +173,7 @@ class KeyRing:
         if problem := device_id_problem(subject):
             raise InvalidToken("bad_claims", f"sub: {problem}")
         jti, session_exp, device_class = payload.get("jti"), payload.get("session_exp"), payload.get("class")
-        parent = payload.get("tid")
+        parent, parent_key = payload.get("tid"), payload.get("tkid")
         if not isinstance(jti, str) or not 8 <= len(jti) <= 64:
             raise InvalidToken("bad_claims", "jti must be a string of 8 to 64 characters")
         if not isinstance(session_exp, int | float) or isinstance(session_exp, bool) or session_exp <= now:
@@ -179,6 +187,7 @@ class KeyRing:
             token_id=jti,
             issued_at=_issued_at(payload.get("tiat", payload.get("iat")), now),
             parent=parent if _is_id(parent) else None,
+            parent_key_id=parent_key if _is_id(parent_key) else None,
         )
 
     def mint(
@@ -214,10 +223,11 @@ class KeyRing:
         device_class: str | None = None,
         parent: str | None = None,
         parent_issued_at: float | None = None,
+        parent_key_id: str | None = None,
     ) -> str:
         """A ticket that opens one socket within `lifetime_s` (at most 60). Only the API makes them.
 
-        `parent` and `parent_issued_at` are of the token it is made for.
+        `parent` (its id), `parent_issued_at` and `parent_key_id` are of the token it is made for.
         """
         if not 0 < lifetime_s <= 60:
             raise ValueError("a ticket lives for at most 60 s")
@@ -227,6 +237,8 @@ class KeyRing:
             payload["class"] = device_class
         if parent is not None:
             payload["tid"] = parent
+        if parent_key_id is not None:
+            payload["tkid"] = parent_key_id
         # Null, too, says something: the token was one that counts as older than any revocation.
         payload["tiat"] = parent_issued_at
         return self._encode(payload)

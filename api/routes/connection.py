@@ -63,6 +63,7 @@ class Connection:
             device_class=place.device_class,
             parent=call.claims.token_id,
             parent_issued_at=call.claims.issued_at,
+            parent_key_id=call.claims.key_id,
         )
         mode: Mode = "direct" if self._proxy_url is None else "proxy"
         return json_answer(

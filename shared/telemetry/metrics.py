@@ -41,6 +41,10 @@ def _histogram(name: str, help: str, *labels: str, buckets: tuple[float, ...] = 
 
 
 # Every process
+KEYS_READ_ANEW = _counter("keys_read_anew_total", "Times a changed key set was taken from its file.", "set")
+KEYS_UNREADABLE = _gauge(
+    "keys_unreadable", "1 while the file of a key set cannot be used and the old set goes on.", "set"
+)
 LOOP_STALL_SECONDS = _histogram("loop_stall_seconds", "How long the event loop could not run.")
 PROCESS_READY = _gauge("process_ready", "1 while the process is ready, else 0.")
 STAGE_LAG_SECONDS = _histogram("stage_lag_seconds", "Time from one stage of an event's life to the next.", "stage")
