@@ -48,7 +48,7 @@ def run(orders: dict[str, object]) -> dict[str, object]:
 
     sent, position, behind_s = 0, 0, 0.0
     start = time.monotonic()
-    # Unicast ends with a whole round, so that the next run finds every device at the same number.
+    # Unicast ends with a whole round, at the same rate, so that the next run finds every device at the same number.
     while (elapsed := time.monotonic() - start) < seconds or (not everyone and sent % len(devices)):
         due = int(elapsed * rate)
         batch: list[bytes] = []
@@ -58,7 +58,7 @@ def run(orders: dict[str, object]) -> dict[str, object]:
                 batch.extend(command(to) for to in to_all)
                 sent += 1
         else:
-            left = min(count, 200) if elapsed < seconds else min(200, -sent % len(devices))
+            left = min(count, 200 if elapsed < seconds else -sent % len(devices))
             for _ in range(left):
                 batch.append(command(devices[position % len(devices)]))
                 position += 1

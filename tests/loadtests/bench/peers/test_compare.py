@@ -18,3 +18,10 @@ def test_a_rate_that_a_core_cannot_carry_by_far_is_not_tried() -> None:
     assert beyond(found, to_all) is None
     found.points[first.name] = PointFigures(first.name, 50.0, 1, 0, 0.0, {})
     assert beyond(found, fast) is None
+
+
+def test_after_a_point_whose_events_did_not_all_come_nothing_more_is_measured() -> None:
+    first, fast, to_all = loads(500)
+    found = Figures("peer", 500, points={first.name: PointFigures(first.name, 10.0, 1, 1, 0.0, {})})
+    assert beyond(found, fast)
+    assert beyond(found, to_all)
