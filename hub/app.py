@@ -175,7 +175,12 @@ class _Parts:
             period_s=settings.member_s,
             proxy_url=settings.proxy_url,
         )
-        self.strangers = Strangers(settings.name, self.neighbours.view, lambda: registry.connections)
+        self.strangers = Strangers(
+            settings.name,
+            self.neighbours.view,
+            lambda: registry.connections,
+            stay_s=settings.silence_s + 2 * settings.member_s,
+        )
         loop = asyncio.get_running_loop()
         flusher = Flusher(loop)
         fan_out = FanOut(registry, flusher, Waves(loop, settings.wave_s), on_gap=self._sweep_soon)
@@ -296,7 +301,8 @@ class _Parts:
         self.mover.close()
         connections = list(self.hub.registry.connections)
         _log.info("hub leaves", connections=len(connections))
-        self._membership.changed()
+        # Before the first device is told to go, so that no hub sends one back here.
+        await self._membership.say_now()
         await send_away(
             connections,
             self._rand,

@@ -65,6 +65,13 @@ class Membership:
                 rows = await hubs.heartbeat(self._pool, self._row(), silence_s=self._silence_s)
         self._on_rows(rows)
 
+    async def say_now(self) -> None:
+        """Write the row if Postgres takes it; the loop tries again if it does not."""
+        try:
+            await self.say()
+        except StoreError:
+            self._changed.set()
+
     async def run(self) -> None:
         """Keep the row until cancelled."""
         backoff = self._watch.backoff()

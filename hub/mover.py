@@ -132,7 +132,7 @@ class Mover:
 
     def _rehome(self, view: View) -> None:
         chosen = []
-        for device_id, slot in self._strangers.rehomable():
+        for device_id, slot in self._strangers.rehomable(monotonic()):
             home = self._neighbours.get(view.owner(slot) or "")
             if home is not None and home.accepts:
                 self._strangers.tried(device_id)

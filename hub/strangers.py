@@ -1,13 +1,15 @@
 """Which of the devices here belong to another hub: counted always, sent home when the rule allows.
 
 A hub serves any device, so this changes nothing for them. They are judged when they come and again when the view
-settles, which is rare.
+settles, which is rare. None is sent home before it has been here for so long that its own hub, had it died or begun to
+leave, would be known to have gone: it would be sent to where nobody is.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from hub.rebalance import View
+from shared.clock import monotonic
 from shared.telemetry.metrics import HUB_STRANGERS
 
 __all__ = ["Strangers"]
@@ -27,12 +29,14 @@ class Guest(Protocol):
 class Strangers:
     """`came()` and `went()` for every connection; `judge_all()` when ownership has changed."""
 
-    def __init__(self, me: str, view: View, connections: Callable[[], Iterable[Guest]]) -> None:
+    def __init__(self, me: str, view: View, connections: Callable[[], Iterable[Guest]], *, stay_s: float) -> None:
+        """`stay_s`: how long one is here at least before it is sent home."""
         self._me = me
+        self._stay_s = stay_s
         self._view = view
         self._connections = connections
         self._here: dict[str, Guest] = {}
-        self._rehomable: dict[str, int] = {}
+        self._rehomable: dict[str, tuple[int, float]] = {}
         HUB_STRANGERS.set_function(lambda: len(self._here))
 
     def __len__(self) -> int:
@@ -45,7 +49,7 @@ class Strangers:
             return
         self._here[guest.device_id] = guest
         if guest.may_rehome:
-            self._rehomable[guest.device_id] = guest.slot
+            self._rehomable[guest.device_id] = (guest.slot, monotonic() + self._stay_s)
         else:
             self._rehomable.pop(guest.device_id, None)
 
@@ -62,9 +66,9 @@ class Strangers:
         for guest in self._connections():
             self.came(guest)
 
-    def rehomable(self) -> list[tuple[str, int]]:
-        """Those that may be sent home, with their slots."""
-        return list(self._rehomable.items())
+    def rehomable(self, now: float) -> list[tuple[str, int]]:
+        """Those that may be sent home now, with their slots."""
+        return [(device_id, slot) for device_id, (slot, due) in self._rehomable.items() if due <= now]
 
     def tried(self, device_id: str) -> None:
         """It is being sent home; once is enough."""

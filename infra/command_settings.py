@@ -26,6 +26,9 @@ class CommandSettings(TokenKeySettings):
     database_url: str | None = setting("FLEETWIRE_DATABASE_URL", None, help="Postgres.", secret=True)
     redis_url: str | None = setting("FLEETWIRE_REDIS_URL", None, help="Redis.", secret=True)
     api_url: str | None = setting("FLEETWIRE_API_URL", None, help="Address of the API.")
+    ops_token: str | None = setting(
+        "FLEETWIRE_OPS_TOKEN", None, help="Token of the operations ports, if they have one.", secret=True
+    )
     token: str | None = setting("FLEETWIRE_TOKEN", None, help="A token that was given out.", secret=True)
 
     @property

@@ -172,7 +172,7 @@ async def test_a_device_that_came_to_another_hubs_place_is_sent_home_once(fleet:
     assert (moved["type"], moved["url"], moved["reason"]) == ("moved", second.url, "rehome")
     again = await fleet.connect(first.url, truck)
     await again.welcome()
-    assert list(first.running.mover._strangers.rehomable()) == []
+    assert list(first.running.mover._strangers.rehomable(float("inf"))) == []
     await fleet.record(named)
     await fleet.record(truck)
     assert await sent.seqs(1) == await again.seqs(1) == [1]
