@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -93,6 +94,7 @@ class Carrier:
             retry_base_s=timing.renew_again_s,
             retry_cap_s=20 * timing.renew_again_s,
         )
+        self._wished, self._renewable = asyncio.Event(), asyncio.Event()
         self._offered: str | None = None  # the token that a hub was last sent
         self._refused: str | None = None  # the token that a hub refused while the old one lives
         self._changes = Changes(self.changed, tick_max_s=self.timing.tick_max_s)
@@ -153,13 +155,14 @@ class Carrier:
                     self._on_gone(gone)
                 case MoveTo(number, url, after_s):
                     self._moves.plan(number, url, after_s, monotonic())
+                    self._wished.set()
                 case NoticeSaid() as notice:
                     self.on_notice(notice)
                 case TokenHeld(number, expires_at):
                     if number == self.session.newest:
-                        self._renewal.on_credential(instant(expires_at), wall())
+                        self._on_credential(instant(expires_at))
                 case Said(_, code, detail):
-                    _log.warning("the hub refused a frame: %s: %s", code, detail)
+                    _log.warning("the hub refused a frame: %.100s: %.300s", code, detail)
                     if code == "token_refused":
                         self._refused = self._offered
         self.notify()
@@ -196,7 +199,12 @@ class Carrier:
         """A second socket beside the one that told us to move; the session closes the old one when the new one is
         live."""
         while True:
-            await self._changes.until(lambda: None if self._settling else self._moves.due)
+            # Not by the common signal, which every event gives: moves and renewals are rare.
+            await self._wished.wait()
+            self._wished.clear()
+            await self._changes.until(lambda: float("-inf") if self._moves.due is None else self._moves.due)
+            if self._settling:
+                return
             if move := self._moves.take(self.session.newest, monotonic()):
                 await self._try_socket(move.url)
 
@@ -252,6 +260,10 @@ class Carrier:
                 # The place we were sent to does not want us. The socket that sent us may live, and else we ask again.
                 raise Unreachable(f"moved, and refused there: {error}") from error
             raise
+        if self._settling:
+            link.abort()
+            self.do(self.session.on_try_failed(number))
+            raise Unreachable("the client is closing")
         wire = self._wires[number] = Wire(number, link, self.ledger, bearer=target.bearer, is_ticket=target.is_ticket)
         self.session.on_open(number, monotonic())
         link.tell_bytes(lambda: self.session.on_bytes(number, monotonic()))
@@ -289,7 +301,11 @@ class Carrier:
         self.trouble = ""
         if wire := self._wires.get(number):
             wire.decided(live=True)
-            self._renewal.on_credential(connection_expiry(wire.bearer), wall())
+            self._on_credential(connection_expiry(wire.bearer))
+
+    def _on_credential(self, expires_at: float | None) -> None:
+        self._renewal.on_credential(expires_at, wall())
+        self._renewable.set()
 
     def _on_gone(self, gone: Gone) -> None:
         if self._settling:
@@ -307,7 +323,14 @@ class Carrier:
     async def _keep_credential(self) -> None:
         """Renew the live socket's credential in band, before it ends."""
         while True:
-            await self._changes.until(self._renewal_due)
+            due = self._renewal.due(monotonic(), wall()) if self.session.live else None
+            wait_s = float("inf") if due is None else due - monotonic()
+            if wait_s > 0:
+                with suppress(TimeoutError):
+                    # No timer is trusted for long; being some seconds late after a suspend costs a reconnect at most.
+                    await asyncio.wait_for(self._renewable.wait(), min(wait_s, 30 * self.timing.tick_max_s))
+                self._renewable.clear()
+                continue
             self._renewal.on_failed(monotonic())  # until the hub says that it holds
             wire, ends_at = self._wires.get(self.session.newest or 0), self._renewal.expires_at
             if wire is None or ends_at is None:
@@ -321,9 +344,6 @@ class Carrier:
             except DeviceError as error:
                 # The old credential goes on; when it is over, the hub's close says what to do.
                 _log.info("the socket's token cannot be renewed yet: %s", type(error).__name__)
-
-    def _renewal_due(self) -> float | None:
-        return self._renewal.due(monotonic(), wall()) if self.session.live and not self._settling else None
 
     # -- time
 

@@ -62,17 +62,20 @@ class Credential:
         """A token that holds longer than `than` (Unix seconds) and is not the refused one: the one in use, or what the
         callback brings; None when there is none yet. Raises Unreachable when the callback fails."""
         token = await self.token()
-        if token == refused or not self._outlives(token, than):
-            token = await self.renewed(token)
-        return token if token != refused and self._outlives(token, than) else None
-
-    @staticmethod
-    def _outlives(token: str, than: float) -> bool:
-        expiry = connection_expiry(token)
-        return expiry is not None and expiry > than + 1.0
+        if token != refused and _outlives(token, than):
+            return token
+        brought = await self.renewed(token)
+        # One that does not say until when it holds is worth a try when it is another one.
+        newer = _outlives(brought, than) or (connection_expiry(brought) is None and brought != token)
+        return brought if newer and brought != refused else None
 
     def __repr__(self) -> str:
         return f"Credential({'fixed' if isinstance(self._source, str) else 'callback'})"
+
+
+def _outlives(token: str, than: float) -> bool:
+    expiry = connection_expiry(token)
+    return expiry is not None and expiry > than + 1.0
 
 
 def check_token(token: object) -> str:
