@@ -205,22 +205,31 @@ class Carrier:
             await self._changes.until(lambda: float("-inf") if self._moves.due is None else self._moves.due)
             if self._settling:
                 return
-            if move := self._moves.take(self.session.newest, monotonic()):
-                await self._try_socket(move.url)
+            move = self._moves.take(self.session.newest, monotonic())
+            if move is None:
+                continue
+            refused = await self._try_socket(move.url)
+            if self.session.newest == move.link and (refused is None or refused.status == 503):
+                wish_s = (refused.retry_after or 0.0) if refused is not None else 0.0
+                base_s = max(wish_s, self.timing.backoff_base_s)
+                self._moves.failed(move, monotonic(), base_s * self.rand.uniform(1.0, 2.0))
+                self._wished.set()
 
-    async def _try_socket(self, moved_to: str | None = None) -> None:
+    async def _try_socket(self, moved_to: str | None = None) -> Refused | None:
+        """What refused, if it was a refusal."""
         async with self._dialing:
             if moved_to is None and self.session.live:
-                return
+                return None
             refused = await self._try_targets(moved_to)
             if self.session.live:
-                return
+                return refused
             now = monotonic()
             if refused is not None and refused.problem == FLAPPING and refused.status == 429:
                 self.route.on_flapping(now, refused.retry_after)
             else:
                 self.route.on_failed(now, refused.retry_after if refused is not None else None)
             self.notify()
+            return refused
 
     async def _try_targets(self, moved_to: str | None) -> Refused | None:
         """Try one after the other until one is live. What refused, if it was a refusal."""

@@ -1,13 +1,17 @@
 """Where a hub has asked this device to go, and when: the newest wish counts, and none is followed in a circle. Pure.
 
 A wish is the wish of one socket: when that is gone or another one is live, it is over, and whoever comes back asks the
-API. Two hubs that send a device to and fro are obeyed at a bounded pace.
+API. Two hubs that send a device to and fro are obeyed at a bounded pace. A place that does not answer yet, such as a
+hub that is just starting, is tried a few times more while the old socket lives.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 __all__ = ["Move", "Moves"]
+
+
+_TRIES_MAX: Final = 4  # with the pauses between them about as long as a hub waits for its wish
 
 
 class Move(NamedTuple):
@@ -16,6 +20,7 @@ class Move(NamedTuple):
     link: int
     url: str
     due: float
+    tries: int = 0
 
 
 @dataclass(slots=True)
@@ -43,4 +48,10 @@ class Moves:
         if move is None or move.link != newest:
             return None
         self._not_before = now + self.pace_s
-        return move
+        return move._replace(tries=move.tries + 1)
+
+    def failed(self, move: Move, now: float, wait_s: float) -> None:
+        """It came to nothing. Tried again after `wait_s` and longer each time, unless it was tried often or another
+        wish has come meanwhile."""
+        if self._planned is None and move.tries < _TRIES_MAX:
+            self._planned = move._replace(due=now + wait_s * 2.0 ** (move.tries - 1))

@@ -59,12 +59,29 @@ def test_the_newest_wish_counts_and_only_while_its_socket_is_the_newest() -> Non
     assert moves.due is None
     moves.plan(1, "ws://a", 10.0, 100.0)
     moves.plan(1, "ws://b", 2.0, 101.0)
-    assert moves.take(1, 103.0) == Move(1, "ws://b", 103.0)
+    assert moves.take(1, 103.0) == Move(1, "ws://b", 103.0, tries=1)
     assert moves.take(1, 104.0) is None
     moves.plan(1, "ws://c", 0.0, 104.0)
     assert moves.take(2, 109.0) is None, "another socket is live by now"
     moves.plan(2, "ws://d", 0.0, 110.0)
     assert moves.take(None, 110.0) is None, "none is live: whoever comes back asks the API"
+
+
+def test_a_place_that_does_not_answer_is_tried_again_a_few_times_and_a_newer_wish_goes_first() -> None:
+    moves, now, dues = Moves(pace_s=5.0, after_max_s=60.0), 0.0, []
+    moves.plan(1, "ws://a", 0.0, 0.0)
+    while moves.due is not None:
+        dues.append(now := moves.due)
+        move = moves.take(1, now)
+        assert move is not None
+        moves.failed(move, now, 1.0)
+    assert dues == [0.0, 1.0, 3.0, 7.0]
+    moves.plan(1, "ws://a", 0.0, 20.0)
+    move = moves.take(1, 20.0)
+    assert move is not None
+    moves.plan(1, "ws://b", 0.0, 20.0)
+    moves.failed(move, 20.0, 1.0)
+    assert moves.take(1, 30.0) == Move(1, "ws://b", 25.0, tries=1)
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(-10, 1e9)), min_size=1, max_size=20))
@@ -131,25 +148,40 @@ async def test_while_the_new_socket_waits_for_its_welcome_the_old_one_delivers_a
 
 
 @pytest.mark.parametrize(
-    "refusal", [problem(503), problem(403), problem(400, type="urn:fleetwire:problem:invalid-parameter")]
+    "refusal", [problem(503), problem(409), problem(403), problem(400, type="urn:fleetwire:problem:invalid-parameter")]
 )
 async def test_a_refused_move_leaves_the_old_socket_alone(
     fleet: Fleet, refusal: tuple[int, dict[str, str], bytes]
 ) -> None:
     async with client_of(fleet) as client:
         await live(client)
-        fleet.refusals = [refusal]
+        fleet.refusals = [refusal] * 9
         await fleet.move(fleet.other_url)
         await until(lambda: len(fleet.handshakes) == 2)
         await fleet.publish(2)
         assert await take(client, 2) == [1, 2]
-        assert len(fleet.handshakes) == 2
+        assert client.state.state is State.LIVE
+        fleet.refusals.clear()
         # The old one gives up waiting: back by the assignment.
         await fleet.close_sockets(4000, "moved")
         await fleet.publish(1)
         assert await take(client, 1) == [3]
         await live(client)
-    assert len([path for _, path, _ in fleet.requests if path.endswith("/connection")]) == 3
+    assert fleet.handshakes[-1]["authorization"].startswith("Bearer ticket-")
+
+
+async def test_a_hub_that_is_just_starting_is_moved_to_when_it_is_up(fleet: Fleet) -> None:
+    states: list[State] = []
+    await fleet.other_gate.set("refuse")
+    async with client_of(fleet, on_state=lambda change: states.append(change.state)) as client:
+        await live(client)
+        await fleet.move(fleet.other_url)
+        await until(lambda: len([path for _, path, _ in fleet.requests if path.endswith("/connection")]) == 3)
+        await fleet.other_gate.set("forward")
+        await until(lambda: fleet.other_gate.connections == 1)
+        await fleet.publish(1)
+        assert await take(client, 1) == [1]
+    assert states == [State.CONNECTING, State.LIVE, State.CLOSED]
 
 
 async def test_a_move_that_hangs_leaves_the_old_socket_alone(fleet: Fleet) -> None:
