@@ -8,10 +8,12 @@ application), for each socket (`socket welcomed`, from the first byte to the hub
 import json
 import secrets
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar, Final
 
+import gevent
 from locust import FastHttpUser, task
 from locust.exception import StopUser
 
@@ -26,6 +28,9 @@ __all__ = ["DeviceUser", "LoadRun"]
 
 TOKEN_LIFETIME_S: Final = 24 * 3600.0
 REQUEST_DEADLINE_S: Final = 10.0
+GO_DEADLINE_S: Final = 15.0
+LINGER_S: Final = 1.0  # what was published in the moment of its going is recorded
+_STEP_S: Final = 0.02
 
 
 @dataclass
@@ -38,7 +43,29 @@ class LoadRun:
     latencies: Latencies = field(default_factory=Latencies)
     devices: list[GeventDevice] = field(default_factory=list)
     connected: dict[str, None] = field(default_factory=dict)  # ids, in the order of their first welcome
+    gone: set[str] = field(default_factory=set)  # ids of those that were taken away, or are about to go
+    sent: Counter[str] = field(default_factory=Counter)  # recorded for a device
+    seen: Counter[str] = field(default_factory=Counter)  # shown to its application
     shown: int = 0
+
+    @property
+    def there(self) -> list[str]:
+        """Devices that events are published to."""
+        return [device_id for device_id in self.connected if device_id not in self.gone]
+
+    @property
+    def live(self) -> int:
+        """How many of them have a welcomed socket."""
+        return sum(device.live for device in self.devices if device.device_id not in self.gone)
+
+    def take_away(self, device: GeventDevice) -> None:
+        """Publish no more to it, wait until it has been shown what it was sent, let it ack and go."""
+        self.gone.add(device.device_id)
+        end = time.monotonic() + GO_DEADLINE_S
+        gevent.sleep(LINGER_S)
+        while self.seen[device.device_id] < self.sent[device.device_id] and time.monotonic() < end:
+            gevent.sleep(_STEP_S)
+        device.stop()
 
     def token(self, subject: str, scope: str) -> str:
         """A bearer token."""
@@ -51,6 +78,13 @@ class DeviceUser(FastHttpUser):
     run_of_all: ClassVar[LoadRun | None] = None  # set before users are made
     network_timeout = REQUEST_DEADLINE_S
     connection_timeout = REQUEST_DEADLINE_S
+    _device: GeventDevice | None = None
+
+    def stop(self, force: bool = False) -> bool:
+        """Taken away while the run goes on: the device goes in order, in the time that the runner gives it."""
+        if not force and self.run_of_all is not None and self._device is not None:
+            gevent.spawn(self.run_of_all.take_away, self._device)
+        return bool(super().stop(force))
 
     @task
     def be_a_device(self) -> None:
@@ -66,6 +100,7 @@ class DeviceUser(FastHttpUser):
             run.history.shown(device_id, delivery.event["id"])
             run.latencies.add(latency_ms)
             run.shown += 1
+            run.seen[device_id] += 1
             self._sample("event delivered", latency_ms)
 
         def on_try(seconds: float, error: Exception | None) -> None:
@@ -77,6 +112,7 @@ class DeviceUser(FastHttpUser):
             device_id, lambda: self._place(device_id, authorization), on_event, Random(device_id), on_try
         )
         run.devices.append(device)
+        self._device = device
         try:
             device.run()
         except DeviceEnded as ended:

@@ -108,6 +108,11 @@ class GeventDevice:
             self._close(number, CloseCode.NORMAL, "done")
         self._changed.set()
 
+    def cut(self) -> None:
+        """Break its sockets, as a lost link does."""
+        for link in list(self._links.values()):
+            link.break_off()
+
     # -- one socket
 
     def _try(self, moved_to: str | None) -> None:

@@ -108,6 +108,11 @@ class GeventLink:
         self._over = True
         self._socket.close()
 
+    def break_off(self) -> None:
+        """Let whoever receives find the end of the stream, as when the other side is gone."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def shake_hands(self) -> None:
         """Send the request and read the answer; the caller has the deadline. Raises OSError, InvalidHandshake."""
         self._flush()

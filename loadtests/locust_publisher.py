@@ -54,10 +54,10 @@ class Publisher:
 
     def _publish(self) -> None:
         while not self._stopping:
-            connected = list(self._run.connected)
-            batch = self.publications.due(connected, now=time.monotonic(), sent_ns=time.monotonic_ns())
+            batch = self.publications.due(self._run.there, now=time.monotonic(), sent_ns=time.monotonic_ns())
             if batch:
                 self.publications.answered(batch, self._post(batch))
+                self._run.sent.update(item["device_id"] for item in batch)
             else:
                 gevent.sleep(_STEP_S)
 

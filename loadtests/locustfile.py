@@ -3,7 +3,8 @@
 Where Fleetwire runs is found as the `fleetwire` command finds it (FLEETWIRE_HOME, FLEETWIRE_API_URL,
 FLEETWIRE_TOKEN_KEYS_FILE); `--host` is the address of its API. Each user is one device; `--event-rate` events a second
 go to those that are connected, in turn. At the end the last event is awaited and the run is judged: exit code 1 unless
-lost, repeated and out of order are all 0. A user that is taken away during a run misses what comes later, which counts.
+lost, repeated and out of order are all 0. `--shape` says what the run looks like over its time, `-u` the most devices and
+`-t` how long; see `shapes`. A device that is taken away gets no more events and goes when it was shown what it was sent.
 """
 # mypy: allow-untyped-calls, allow-untyped-decorators
 # Locust's hooks have no types.
@@ -13,7 +14,7 @@ import logging
 import os
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,9 @@ from locust.env import Environment
 from locust.runners import LocalRunner
 
 from infra.command_settings import CommandSettings
+from loadtests import shapes
 from loadtests.device_user import DeviceUser, LoadRun
+from loadtests.disturbances import Disturbance, hubs_to_watch
 from loadtests.locust_publisher import Publisher
 from shared.settings import SettingsError, load
 from shared.tokens import KeyRing
@@ -34,6 +37,8 @@ __all__ = ["DeviceUser"]
 RESULTS: Final = Path(__file__).parent / "results"
 QUIET_S: Final = 0.5  # after the last event, so that one shown twice is seen
 LEAVE_S: Final = 5.0
+STOP_S: Final = 20.0  # for devices that are taken away
+SPAWN_RATE: Final = 100.0
 _STEP_S: Final = 0.02
 
 _log = logging.getLogger("fleetwire.load")
@@ -42,10 +47,13 @@ _log = logging.getLogger("fleetwire.load")
 class Scenario:
     """All runs of one Locust: each begins with fresh devices and ends with a verdict."""
 
-    def __init__(self, environment: Environment, options: Namespace, keys: KeyRing) -> None:
+    def __init__(self, environment: Environment, options: Namespace, keys: KeyRing, ops: Mapping[str, int]) -> None:
+        """`ops` are the operations ports that the shape asks."""
         self._environment = environment
         self._options = options
         self._keys = keys
+        self._ops = ops
+        self._disturbance: Disturbance | None = None
         self._run: LoadRun | None = None
         self._publisher: Publisher | None = None
         self.passed = True
@@ -57,12 +65,23 @@ class Scenario:
             self._environment, run, api=str(self._environment.host), rate=self._options.event_rate
         )
         self._publisher.start()
+        options = self._options
+        self._disturbance = Disturbance(
+            shapes.Shape(options.shape),
+            run,
+            seconds=float(options.run_time or 0),
+            ops=self._ops,
+            token=os.environ.get("FLEETWIRE_OPS_TOKEN"),
+        )
+        self._disturbance.start()
 
     def settle(self) -> None:
         """While the users still live: publish no more, wait for the last event, let the devices ack and leave."""
         run, publisher = self._run, self._publisher
         if run is None or publisher is None:
             return
+        if self._disturbance is not None:
+            self._disturbance.stop()
         publisher.stop()
         _wait(lambda: run.shown >= publisher.publications.recorded, self._options.settle)
         gevent.sleep(QUIET_S)
@@ -72,16 +91,21 @@ class Scenario:
 
     def end(self) -> None:
         """Judge, print, save."""
-        run, publisher = self._run, self._publisher
-        self._run = self._publisher = None
-        if run is None or publisher is None:
+        run, publisher, disturbance = self._run, self._publisher, self._disturbance
+        self._run = self._publisher = self._disturbance = None
+        if run is None or publisher is None or disturbance is None:
             return
         verdict = run.history.judge()
-        failure = publisher.failure or (None if verdict.recorded else "nothing was published: no device was connected")
+        failures = [publisher.failure, *disturbance.failures]
+        if not verdict.recorded:
+            failures.append("nothing was published: no device was connected")
+        failure = "; ".join(filter(None, failures)) or None
         passed = verdict.passed and failure is None
         self.passed = self.passed and passed
         print(f"\n{len(run.connected):,} of {len(run.devices):,} devices connected: {verdict}")
         print(f"delivered {run.latencies}")
+        seen = {what: value for what, value in disturbance.figures.items() if what != "vitals"}
+        print(", ".join(f"{what} {value}" for what, value in seen.items()))
         if failure is not None:
             print(failure)
         figures: dict[str, Any] = {
@@ -96,6 +120,7 @@ class Scenario:
             "rate": self._options.event_rate,
             "publish_late_s": round(publisher.publications.late_s, 3),
             "publish_requests_repeated": publisher.publications.repeated_requests,
+            **disturbance.figures,
         }
         folder = Path(self._options.results)
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +141,13 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
     group = parser.add_argument_group("Fleetwire options")
     add = group.add_argument
     add("--event-rate", type=float, env_var="LOCUST_EVENT_RATE", default=20.0, help="events a second over all devices")
+    add(
+        "--shape",
+        choices=[str(shape) for shape in shapes.Shape],
+        env_var="LOCUST_SHAPE",
+        default=str(shapes.Shape.STEADY),
+        help="what the run looks like over its time",
+    )
     add("--settle", type=float, env_var="LOCUST_SETTLE", default=30.0, help="seconds that the last event may take")
     add("--results", env_var="LOCUST_RESULTS", default=str(RESULTS), help="folder for the figures")
 
@@ -131,11 +163,21 @@ def prepare(environment: Environment, **_: Any) -> None:
             raise SettingsError(["--event-rate must be above 0"])
         settings = load(CommandSettings, os.environ)
         environment.host = (environment.host or settings.need_api_url()).rstrip("/")
-        scenario = Scenario(environment, options, settings.need_signing_keys())
+        shape, running = shapes.Shape(options.shape), settings.running
+        if shape is not shapes.Shape.STEADY and not (options.run_time and options.num_users):
+            raise SettingsError([f"--shape {shape} needs -u, the most devices, and -t, how long"])
+        ops = hubs_to_watch(shape, running.ops if running else None)
+        scenario = Scenario(environment, options, settings.need_signing_keys(), ops)
     except SettingsError as error:
         _log.error("%s", error)
         raise SystemExit(2) from None
     runner = environment.runner
+    if shape is shapes.Shape.RAMP:
+        environment.shape_class = shapes.FleetShape(
+            shape, most=options.num_users, spawn_rate=options.spawn_rate or SPAWN_RATE, seconds=options.run_time
+        )
+        environment.shape_class.runner = runner
+        environment.stop_timeout = environment.stop_timeout or STOP_S
 
     def quit_judged(**_: Any) -> None:
         runner.stop()  # Ctrl-C comes here first

@@ -1,16 +1,13 @@
-"""`make soak`: devices held, events flowing, links cut for a long time; memory, descriptors and threads must stay flat.
+"""`make soak`: devices held, events flowing, links cut for a long time.
 
-Flat means: over the second half of the run the fitted line rises by less than the scatter around it, or by less than a
-floor that no leak worth finding stays under for long.
+Memory, descriptors, threads and tasks must stay flat, as `vitals` defines it.
 """
 
 import argparse
 import asyncio
 import json
-import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -19,47 +16,24 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress
 
+from infra.onebox.running import Running
 from loadtests.chaos.faults import query
 from loadtests.driver.fleet import Fleet, FleetOptions
 from loadtests.driver.history import Verdict
 from loadtests.machine import Machine, running_machine
 from loadtests.process import resident_bytes
+from loadtests.vitals import Series, read_vitals, rising
 
-__all__ = ["Series", "rises"]
+__all__ = ["main"]
 
 RESULTS = Path(__file__).parent / "results"
 WATCHED = ("hub-1", "hub-2", "api", "watcher-1", "worker-1", "files")
-FLOORS = {"rss_mib": 8.0, "descriptors": 10.0, "threads": 4.0}
-
-
-@dataclass
-class Series:
-    """Samples of one quantity of one process, over seconds."""
-
-    seconds: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def add(self, at_s: float, value: float) -> None:
-        """One sample."""
-        self.seconds.append(at_s)
-        self.values.append(value)
-
-
-def rises(seconds: Sequence[float], values: Sequence[float], floor: float) -> bool:
-    """Whether the second half of a series rises by more than its scatter and more than `floor`."""
-    half = len(values) // 2
-    xs, ys = seconds[half:], values[half:]
-    if len(ys) < 4 or xs[-1] == xs[0]:
-        return False
-    slope, intercept = statistics.linear_regression(xs, ys)
-    rise = slope * (xs[-1] - xs[0])
-    scatter = statistics.pstdev(y - (slope * x + intercept) for x, y in zip(xs, ys, strict=True))
-    return rise > max(floor, 2 * scatter)
 
 
 def sample(machine: Machine, series: dict[str, Series], at_s: float) -> None:
-    """Read /proc of every process that is watched."""
+    """Read /proc of every process that is watched, and ask it how many tasks it has."""
     pids = machine.pids()
+    running = Running.read(machine.home)
     for name in WATCHED:
         pid = pids[name]
         status = Path(f"/proc/{pid}/status").read_text()
@@ -69,6 +43,9 @@ def sample(machine: Machine, series: dict[str, Series], at_s: float) -> None:
             "descriptors": float(len(list(Path(f"/proc/{pid}/fd").iterdir()))),
             "threads": float(threads),
         }
+        port = running.ops.get(name, running.ops.get(name.partition("-")[0])) if running else None
+        if port and (tasks := read_vitals(port).get("tasks")) is not None:
+            figures["tasks"] = tasks
         for what, value in figures.items():
             series.setdefault(f"{name} {what}", Series()).add(at_s, value)
 
@@ -114,7 +91,7 @@ async def soak(machine: Machine, *, devices: int, rate: float, minutes: float, c
     with Progress(console=console) as progress:
         task = progress.add_task("soaking", total=minutes * 60)
         while time.monotonic() < end and not publishing.done():
-            sample(machine, series, time.monotonic() - start)
+            await asyncio.to_thread(sample, machine, series, time.monotonic() - start)
             for device in rand.sample(fleet.devices, max(1, devices // 100)):
                 device.cut()  # churn: one in a hundred every few seconds
             await asyncio.sleep(min(5.0, max(minutes, 0.2)))
@@ -128,15 +105,15 @@ async def soak(machine: Machine, *, devices: int, rate: float, minutes: float, c
     await fleet.until(lambda: fleet.totals.events >= recorded, 30)
     await fleet.stop()
     verdict: Verdict = fleet.history.judge()
-    rising = [name for name, one in series.items() if rises(one.seconds, one.values, FLOORS[name.split()[1]])]
-    console.print(f"{verdict}\nlatency {fleet.latencies}\nrising: {', '.join(rising) or 'nothing'}")
+    up = rising(series)
+    console.print(f"{verdict}\nlatency {fleet.latencies}\nrising: {', '.join(up) or 'nothing'}")
     for name, one in series.items():
         console.print(f"  {name:24} {one.values[0]:8.1f} → {one.values[-1]:8.1f}")
     return {
-        "passed": verdict.passed and not rising,
+        "passed": verdict.passed and not up,
         "verdict": verdict.__dict__,
         "latency": fleet.latencies.summary(),
-        "rising": rising,
+        "rising": up,
         "series": {name: [one.seconds, one.values] for name, one in series.items()},
     }
 

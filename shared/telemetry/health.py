@@ -5,6 +5,7 @@ status words needs the operations token, and without a token the port is not ope
 token, requests that a browser was tricked into (a foreign Host, an Origin on a write) are refused.
 """
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.asgi_server import AsgiServer
 from shared.settings import SettingsError, bounded_int, setting
-from shared.telemetry.metrics import PROCESS_READY, REGISTRY
+from shared.telemetry.metrics import PROCESS_READY, PROCESS_TASKS, REGISTRY
 
 __all__ = ["OpsServer", "OpsSettings", "Readiness", "is_loopback"]
 
@@ -134,6 +135,7 @@ class OpsServer:
     async def _metrics(self, request: Request) -> Response:
         del request
         PROCESS_READY.set(self._readiness().ready)
+        PROCESS_TASKS.set(len(asyncio.all_tasks()))
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 

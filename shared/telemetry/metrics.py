@@ -47,6 +47,7 @@ KEYS_UNREADABLE = _gauge(
 )
 LOOP_STALL_SECONDS = _histogram("loop_stall_seconds", "How long the event loop could not run.")
 PROCESS_READY = _gauge("process_ready", "1 while the process is ready, else 0.")
+PROCESS_TASKS = _gauge("process_tasks", "Tasks of the event loop.")
 STAGE_LAG_SECONDS = _histogram("stage_lag_seconds", "Time from one stage of an event's life to the next.", "stage")
 
 # Bus, in every process that publishes or reads

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from loadtests.soak import rises
+from loadtests.vitals import rises
 
 
 def test_noise_is_flat_and_a_leak_is_not() -> None:
