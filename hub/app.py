@@ -61,6 +61,7 @@ __all__ = ["Keys", "Running", "main", "serve"]
 _log = structlog.get_logger(__name__)
 
 LOG_READERS = 2
+SAY_LEAVING_S = 2.0
 
 
 class Keys:
@@ -163,6 +164,8 @@ class _Parts:
         ops_url: str,
     ) -> None:
         self._settings = settings
+        self._pool = pool
+        self._watch = watch
         self._gate = gate
         self._states = states
         self._rand = rand
@@ -220,7 +223,7 @@ class _Parts:
             connections=lambda: registry.connections,
             get=registry.get,
             strangers=self.strangers,
-            mark=lambda device_ids: self._mark(pool, watch, device_ids),
+            mark=self._mark,
             times=MoverTimes(settings.moves_per_s, settings.move_wave_s, settings.linger_s),
             automatic=settings.rebalance,
             rand=rand,
@@ -301,8 +304,7 @@ class _Parts:
         self.mover.close()
         connections = list(self.hub.registry.connections)
         _log.info("hub leaves", connections=len(connections))
-        # Before the first device is told to go, so that no hub sends one back here.
-        await self._membership.say_now()
+        await self._say_leaving([connection.device_id for connection in connections])
         await send_away(
             connections,
             self._rand,
@@ -342,9 +344,20 @@ class _Parts:
         self.neighbours.sent_to(heir.name)
         return self.neighbours.url(heir.name)
 
-    async def _mark(self, pool: Pool, watch: StoreWatch, device_ids: Sequence[str]) -> None:
-        async with watch.asking():
-            await cursors.mark_rehomed(pool, device_ids)
+    async def _say_leaving(self, device_ids: Sequence[str]) -> None:
+        """The row says that this hub leaves, and the cursors that its devices were sent on, before one of them is told:
+        else a hub that has not looked since would send them home, which is here.
+        """
+        try:
+            async with asyncio.timeout(SAY_LEAVING_S):
+                await self._membership.say_now()
+                await self._mark(device_ids)
+        except (StoreError, TimeoutError) as error:
+            _log.warning("could not mark the devices of a hub that leaves", reason=str(error) or "no answer in time")
+
+    async def _mark(self, device_ids: Sequence[str]) -> None:
+        async with self._watch.asking():
+            await cursors.mark_rehomed(self._pool, device_ids)
 
     def _on_change(self) -> None:
         self._membership.changed()

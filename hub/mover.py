@@ -210,6 +210,7 @@ class Mover:
         self._strangers.tried(job.device_id)
         connection.tell_moved(self._neighbours.url(target.name), int(after_s * 1000), job.reason)
         self._leavers.add(connection, monotonic() + after_s + self._times.linger_s, job.reason)
+        self._strangers.tried(job.device_id)  # until it has gone it is one still, and was told already
         self.done += 1
 
     def _finish(self) -> None:

@@ -58,6 +58,29 @@ async def test_a_draining_hub_refuses_and_says_that_it_is_not_ready(fleet: Fleet
 
 
 @pytest.mark.processes
+async def test_devices_of_a_hub_that_leaves_are_not_sent_back_by_one_that_has_not_looked_since(
+    fleet: Fleet, spawn_hub: SpawnHub, start_hub: StartHub
+) -> None:
+    leaves = await spawn_hub("hub-a", FLEETWIRE_HUB_MEMBER_S="0.2", FLEETWIRE_HUB_SILENCE_S="60")
+    stays = await start_hub("hub-b", FLEETWIRE_HUB_MEMBER_S="20", FLEETWIRE_HUB_SILENCE_S="60")
+    trucks = [await fleet.new_device() for _ in range(12)]
+    for truck in trucks:
+        await (await fleet.connect(leaves.url, truck)).welcome()
+    async with asyncio.timeout(10):
+        while len(await hubs.live(fleet.pool)) < 2:
+            await asyncio.sleep(0.02)
+    leaves.signal(signal.SIGTERM)
+    for truck in trucks:
+        device = await fleet.connect(stays.url, truck)
+        await device.welcome()
+    assert await leaves.wait() == 0
+    (row,) = await fleet.pool.fetch(
+        "SELECT count(*) AS marked FROM cursors WHERE rehomed_at IS NOT NULL AND device_id = ANY($1)", trucks
+    )
+    assert row["marked"] == len(trucks)
+
+
+@pytest.mark.processes
 async def test_a_hub_that_stood_still_wakes_up_and_changes_nothing(
     fleet: Fleet, spawn_hub: SpawnHub, start_hub: StartHub
 ) -> None:
