@@ -26,7 +26,7 @@ GO_DEADLINE_S: Final = 30.0
 
 
 class Crowd:
-    """`run()` publishes and lets devices go until cancelled; `resize()` says how many there shall be."""
+    """`run()` publishes and lets devices go until `finish()`; `resize()` says how many there shall be."""
 
     def __init__(self, target: Target, *, run: str, most: int, rate: float) -> None:
         """Devices come where the API assigns them. `rate` is events per second over all that are there."""
@@ -42,6 +42,7 @@ class Crowd:
         self._spare = list(reversed(self.fleet.devices))
         self._here: list[Device] = []
         self._going: list[tuple[float, Device]] = []
+        self._finishing = False
         self._sent: Counter[str] = Counter()
         self._shown: Counter[str] = Counter()
 
@@ -71,9 +72,9 @@ class Crowd:
             self._going.append((time.monotonic(), self._here.pop()))
 
     async def run(self) -> None:
-        """Until cancelled. Raises PublishRefused."""
+        """Until `finish()`, and then to the answer to what is under way. Raises PublishRefused."""
         headers = {"Authorization": f"Bearer {self._target.token('load-ramp', 'service')}"}
-        while True:
+        while not self._finishing:
             now = time.monotonic()
             self._let_go(now)
             there = [device.device_id for device in self._here if device.welcomed]
@@ -84,6 +85,10 @@ class Crowd:
             self._client.headers.update(headers)
             self.publications.answered(batch, await post_batch(self._client, batch, self.publications))
             self._sent.update(str(item["device_id"]) for item in batch)
+
+    def finish(self) -> None:
+        """Publish no more."""
+        self._finishing = True
 
     async def all_shown(self, deadline_s: float) -> bool:
         """Wait until every event was shown. Publish no more before."""

@@ -16,25 +16,12 @@ import gevent
 from loadtests.device_user import LoadRun
 from loadtests.shapes import Shape
 from loadtests.vitals import Series, read_vitals, rising
-from shared.settings import SettingsError
 
-__all__ = ["Disturbance", "hubs_to_watch"]
+__all__ = ["Disturbance"]
 
 CHURN_S: Final = 5.0
 SAMPLES_MIN: Final = 40
 _STEP_S: Final = 0.02
-
-
-def hubs_to_watch(shape: Shape, ops: Mapping[str, int] | None) -> dict[str, int]:
-    """Operations ports by name of the processes that the shape is about. Raises SettingsError."""
-    if shape not in (Shape.DRAIN, Shape.SOAK):
-        return {}
-    if not ops:
-        raise SettingsError([f"--shape {shape} asks the operations ports of a Fleetwire that runs on this machine"])
-    hubs = {name: port for name, port in ops.items() if name.startswith("hub-")}
-    if shape is Shape.DRAIN and len(hubs) < 2:
-        raise SettingsError(["--shape drain needs two hubs: the devices of the one go to the other"])
-    return hubs if shape is Shape.DRAIN else dict(ops)
 
 
 class Disturbance:

@@ -3,8 +3,9 @@
 Where Fleetwire runs is found as the `fleetwire` command finds it (FLEETWIRE_HOME, FLEETWIRE_API_URL,
 FLEETWIRE_TOKEN_KEYS_FILE); `--host` is the address of its API. Each user is one device; `--event-rate` events a second
 go to those that are connected, in turn. At the end the last event is awaited and the run is judged: exit code 1 unless
-lost, repeated and out of order are all 0. `--shape` says what the run looks like over its time, `-u` the most devices and
-`-t` how long; see `shapes`. A device that is taken away gets no more events and goes when it was shown what it was sent.
+lost, repeated and out of order are all 0. `--shape` says what the run looks like over its time (see `shapes`), `-u` how
+many devices at most and `-t` how long. A device that is taken away gets no more events and goes once it was shown what
+it was sent.
 """
 # mypy: allow-untyped-calls, allow-untyped-decorators
 # Locust's hooks have no types.
@@ -27,8 +28,9 @@ from locust.runners import LocalRunner
 from infra.command_settings import CommandSettings
 from loadtests import shapes
 from loadtests.device_user import DeviceUser, LoadRun
-from loadtests.disturbances import Disturbance, hubs_to_watch
+from loadtests.disturbances import Disturbance
 from loadtests.locust_publisher import Publisher
+from loadtests.locust_shape import FleetShape
 from shared.settings import SettingsError, load
 from shared.tokens import KeyRing
 
@@ -166,14 +168,14 @@ def prepare(environment: Environment, **_: Any) -> None:
         shape, running = shapes.Shape(options.shape), settings.running
         if shape is not shapes.Shape.STEADY and not (options.run_time and options.num_users):
             raise SettingsError([f"--shape {shape} needs -u, the most devices, and -t, how long"])
-        ops = hubs_to_watch(shape, running.ops if running else None)
+        ops = shapes.asked_processes(shape, running.ops if running else None)
         scenario = Scenario(environment, options, settings.need_signing_keys(), ops)
     except SettingsError as error:
         _log.error("%s", error)
         raise SystemExit(2) from None
     runner = environment.runner
     if shape is shapes.Shape.RAMP:
-        environment.shape_class = shapes.FleetShape(
+        environment.shape_class = FleetShape(
             shape, most=options.num_users, spawn_rate=options.spawn_rate or SPAWN_RATE, seconds=options.run_time
         )
         environment.shape_class.runner = runner

@@ -83,21 +83,21 @@ class Ramp:
 
     async def run(self) -> dict[str, Any]:
         """Up, down, and the verdict."""
-        tasks: list[asyncio.Task[None]] = [
-            asyncio.create_task(self.crowd.run()),
-            asyncio.create_task(self._watch()),
-        ]
+        publishing, watching = asyncio.create_task(self.crowd.run()), asyncio.create_task(self._watch())
         driving = asyncio.create_task(self._drive())
+        tasks: set[asyncio.Task[Any]] = {publishing, watching, driving}
         try:
-            await asyncio.wait({*tasks, driving}, return_when=asyncio.FIRST_COMPLETED)
-            for unending in tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for unending in (publishing, watching):
                 if unending.done():
                     await unending
             top = await driving
+            self.crowd.finish()
+            await publishing
         finally:
-            for task in (*tasks, driving):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, driving, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self.crowd.all_shown(30.0)
         await asyncio.sleep(0.5)  # so that one shown twice is seen
         await self.crowd.close()

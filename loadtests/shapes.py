@@ -8,15 +8,14 @@
 | drain | all | after a third of the time one hub is drained, and starts again |
 | soak | all | one link in a hundred is cut every few seconds; memory, descriptors and tasks must stay flat |
 """
-# mypy: allow-untyped-calls
-# Locust has no types.
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-from locust import LoadTestShape
+from shared.settings import SettingsError
 
-__all__ = ["FleetShape", "Shape", "users_at"]
+__all__ = ["Shape", "asked_processes", "users_at"]
 
 LOW_PART: Final = 0.1
 UP_UNTIL: Final = 0.4
@@ -47,22 +46,13 @@ def users_at(shape: Shape, most: int, part: float) -> int:
     return low + round((most - low) * round(height * STEPS) / STEPS)
 
 
-class FleetShape(LoadTestShape):  # type: ignore[misc]
-    """A shape over `seconds`, for Locust, which asks once a second."""
-
-    abstract = True  # chosen by our option and not by being the one class in the file
-    use_common_options = True
-
-    def __init__(self, shape: Shape, *, most: int, spawn_rate: float, seconds: float) -> None:
-        super().__init__()
-        self._shape = shape
-        self._most = most
-        self._spawn_rate = spawn_rate
-        self._seconds = seconds
-
-    def tick(self) -> tuple[int, float] | None:
-        """How many users there should be now and how fast they come; None at the end."""
-        part = self.get_run_time() / self._seconds
-        if part >= 1:
-            return None
-        return users_at(self._shape, self._most, part), self._spawn_rate
+def asked_processes(shape: Shape, ops: Mapping[str, int] | None) -> dict[str, int]:
+    """Operations ports by name of the processes that the shape is about. Raises SettingsError."""
+    if shape not in (Shape.DRAIN, Shape.SOAK):
+        return {}
+    if not ops:
+        raise SettingsError([f"--shape {shape} asks the operations ports of a Fleetwire that runs on this machine"])
+    hubs = {name: port for name, port in ops.items() if name.startswith("hub-")}
+    if shape is Shape.DRAIN and len(hubs) < 2:
+        raise SettingsError(["--shape drain needs two hubs: the devices of the one go to the other"])
+    return hubs if shape is Shape.DRAIN else dict(ops)

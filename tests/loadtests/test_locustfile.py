@@ -12,11 +12,14 @@ from tests.loadtests.withholding_proxy import Withhold, WithholdingProxy
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
 
 
-async def run_locust(driven: Driven, folder: Path, withhold: Withhold) -> tuple[int, str, dict[str, object]]:
+async def run_locust(
+    driven: Driven, folder: Path, withhold: Withhold, *options: str
+) -> tuple[int, str, dict[str, object]]:
     async with WithholdingProxy(driven.hub, driven.proxy_port, withhold):
         status, said = await run_python(
             *("-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"),
             *("-u", "10", "-r", "20", "-t", "2s", "--event-rate", "100", "--settle", "1", "--results", str(folder)),
+            *options,
             environ={"FLEETWIRE_HOME": driven.home},
         )
     (file,) = folder.glob("locust-*.json")
@@ -53,6 +56,27 @@ async def test_a_run_fails_by_events_that_one_device_never_gets(driven: Driven, 
     assert status == 1, said
     assert figures["verdict"]["lost"] >= 1  # type: ignore[index]
     assert figures["passed"] is False
+
+
+@pytest.mark.processes
+async def test_devices_that_are_taken_away_were_shown_all_that_they_were_sent(driven: Driven, tmp_path: Path) -> None:
+    status, said, figures = await run_locust(
+        driven, tmp_path, lambda device_id, seq: False, "--shape", "ramp", "-t", "5s", "--settle", "10"
+    )
+    assert status == 0, said
+    assert "0 lost, 0 repeated, 0 out of order" in said
+    assert figures["connected"] == 10
+    assert "updating to 1 users" in said
+
+
+@pytest.mark.processes
+async def test_devices_whose_links_are_all_cut_at_once_come_back(driven: Driven, tmp_path: Path) -> None:
+    status, said, figures = await run_locust(
+        driven, tmp_path, lambda device_id, seq: False, "--shape", "storm", "-t", "8s", "--settle", "10"
+    )
+    assert status == 0, said
+    assert figures["storm_devices"] == 10
+    assert figures["sockets"] == 20
 
 
 async def test_it_does_not_begin_without_a_set_up(tmp_path: Path) -> None:
