@@ -46,6 +46,8 @@ class Node:
     def __init__(self, folder: Path, ports: tuple[int, int], password: str, settings: dict[str, str]) -> None:
         # The second is for the nodes among themselves; left alone it would be one that others may have.
         self.port, self.bus_port = port, bus_port = ports
+        # Where others are told to find it: a relay's port, or its own.
+        self.seen_port = int(settings.get("cluster-announce-port", port))
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         self.is_paused = False
@@ -119,19 +121,28 @@ class Node:
 class ValkeyCluster:
     """Six nodes; `url` names all of them."""
 
-    def __init__(self, folder: Path, *, node_timeout_ms: int = 1000, **settings: str) -> None:
+    def __init__(self, folder: Path, *, node_timeout_ms: int = 1000, relayed: bool = False, **settings: str) -> None:
+        """`relayed`: each node is announced at a free port (`seen_port`), where somebody is to stand before it."""
         self.password = secrets.token_hex(16)
         settings |= {"cluster-node-timeout": str(node_timeout_ms)}
         ports: set[int] = set()
         while len(ports) < 4 * PRIMARIES:
             ports.add(free_port())
         pairs = zip(sorted(ports)[: 2 * PRIMARIES], sorted(ports)[2 * PRIMARIES :], strict=True)
-        self.nodes = [Node(folder / str(pair[0]), pair, self.password, settings) for pair in pairs]
+        self.nodes = [
+            Node(
+                folder / str(pair[0]),
+                pair,
+                self.password,
+                settings | ({"cluster-announce-port": str(free_port())} if relayed else {}),
+            )
+            for pair in pairs
+        ]
 
     @property
     def url(self) -> str:
         """The address with the password in it."""
-        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        hosts = ",".join(f"127.0.0.1:{node.seen_port}" for node in self.nodes)
         return f"redis://:{self.password}@{hosts}"
 
     def start(self) -> None:
@@ -197,25 +208,26 @@ class ValkeyCluster:
 
     def primaries(self) -> list[Node]:
         """The nodes that have key slots now and say so themselves."""
-        return [node for node in self.nodes if any(True for _ in self._ranges_of(node))]
+        return [node for node in self.nodes if any(True for _ in self.ranges(node))]
 
     @staticmethod
-    def _ranges_of(node: Node) -> list[tuple[int, int]]:
+    def ranges(node: Node) -> list[tuple[int, int]]:
+        """The key slots that a node says are its own."""
         if node.process is None or node.is_paused or node.says("replication", "role") != "master":
             return []
-        return [(first, last) for first, last, port in _ranges(node.ask("CLUSTER SLOTS")) if port == node.port]
+        return [(first, last) for first, last, port in _ranges(node.ask("CLUSTER SLOTS")) if port == node.seen_port]
 
     def owner(self, key_slot: int) -> Node:
         """The primary that has a key slot."""
         for node in self.nodes:
-            if any(first <= key_slot <= last for first, last in self._ranges_of(node)):
+            if any(first <= key_slot <= last for first, last in self.ranges(node)):
                 return node
         raise AssertionError(f"nobody has key slot {key_slot}")
 
     def replica_of(self, primary: Node) -> Node:
         """A replica that is attached to a primary."""
         for node in self.nodes:
-            if node is not primary and node.says("replication", "master_port") == str(primary.port):
+            if node is not primary and node.says("replication", "master_port") == str(primary.seen_port):
                 return node
         raise AssertionError(f"{primary} has no replica")
 
@@ -258,10 +270,10 @@ def wait(condition: Callable[[], Any], what: str, deadline_s: float = 20.0) -> N
 
 
 @contextmanager
-def running_cluster(*, node_timeout_ms: int = 1000, **settings: str) -> Iterator[ValkeyCluster]:
+def running_cluster(*, node_timeout_ms: int = 1000, relayed: bool = False, **settings: str) -> Iterator[ValkeyCluster]:
     """A cluster for the length of a block, in a folder that is removed."""
     folder = Path(tempfile.mkdtemp(prefix="fleetwire-cluster-"))
-    cluster = ValkeyCluster(folder, node_timeout_ms=node_timeout_ms, **settings)
+    cluster = ValkeyCluster(folder, node_timeout_ms=node_timeout_ms, relayed=False, **settings)
     try:
         cluster.start()
         yield cluster

@@ -158,7 +158,16 @@ class CanaryJudge:
     def on_probed(self, serves: bool) -> None:
         """Redis did or did not serve a separate connection."""
         self._probing = False
-        if self._late:
+        if not self._late:
+            return
+        if serves and self._serves is False:
+            # Just back. What was sent while it served nobody proves nothing against this hub, whose connections need
+            # a moment to return: judge it by what is sent from now on.
+            self._outstanding.clear()
+            self._late = 0
+            self._proven_after = self._number
+            self._serves = None
+        else:
             self._serves = serves
 
     def _send(self, now: float) -> Send:

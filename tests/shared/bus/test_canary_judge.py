@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from shared.bus.canary_judge import Action, BusState, CanaryJudge, Probe, Reconnect, Send, worst
 
 
@@ -132,7 +135,7 @@ def test_two_late_while_redis_answers_is_deaf_in_time_and_reconnects_until_it_he
     assert world.believes(BusState.OK)
 
 
-def test_a_probe_that_changes_its_answer_changes_the_judgement() -> None:
+def test_a_hub_that_hears_nothing_once_redis_serves_others_again_is_deaf_after_a_fair_try() -> None:
     world = healthy()
     world.echo = lambda number: None
     world.redis_answers = False
@@ -140,7 +143,51 @@ def test_a_probe_that_changes_its_answer_changes_the_judgement() -> None:
     assert world.believes(BusState.DEGRADED)
     world.redis_answers = True
     world.run(1.0)
+    assert world.believes(BusState.DOUBT)
+    world.run(1.0)
     assert world.believes(BusState.DEAF)
+
+
+def test_a_hub_that_needs_a_moment_to_come_back_to_a_redis_that_is_back_is_not_called_deaf() -> None:
+    world = healthy()
+    world.echo = lambda number: None
+    world.redis_answers = False
+    world.run(3.0)
+    world.redis_answers = True
+    world.run(0.7)
+    world.echo = lambda number: 0.001
+    world.run(1.5)
+    assert world.believes(BusState.OK)
+    assert world.seen() == [BusState.OK, BusState.DOUBT, BusState.DEGRADED, BusState.DOUBT, BusState.OK]
+
+
+WELL, DOWN, DEAF = "well", "down", "deaf"
+
+
+@given(st.lists(st.tuples(st.sampled_from([WELL, DOWN, DEAF]), st.integers(1, 40)), min_size=1, max_size=8))
+def test_whatever_came_before_the_judgement_fits_what_lasts(parts: list[tuple[str, int]]) -> None:
+    world = World()
+    for what, tenths in parts:
+        world.echo = (lambda number: 0.001) if what == WELL else (lambda number: None)
+        world.redis_answers = what != DOWN
+        world.run(tenths / 10)
+        if tenths >= 25:
+            expected = {WELL: BusState.OK, DOWN: BusState.DEGRADED, DEAF: BusState.DEAF}[what]
+            assert world.believes(expected), (what, world.judge)
+
+
+@given(st.lists(st.tuples(st.integers(15, 60), st.integers(0, 7), st.integers(5, 30)), min_size=1, max_size=5))
+def test_outages_that_hit_everybody_never_make_a_hub_deaf(outages: list[tuple[int, int, int]]) -> None:
+    world = healthy()
+    for down, reconnecting, well in outages:
+        world.echo = lambda number: None
+        world.redis_answers = False
+        world.run(down / 10)
+        world.redis_answers = True
+        world.run(reconnecting / 10)
+        world.echo = lambda number: 0.001
+        world.run(well / 10)
+    assert BusState.DEAF not in world.seen()
 
 
 def test_a_bus_that_is_only_slow_is_doubted_and_never_deaf() -> None:
