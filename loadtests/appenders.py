@@ -21,8 +21,8 @@ from rich.console import Console
 from infra.migrations.runner import migrate
 from infra.onebox.home import Home
 from infra.onebox.postgres import EmbeddedPostgres
-from loadtests.bench.hub_cost import child
 from loadtests.ports import free_port
+from loadtests.stand import child
 from shared.protocol.event import body_hash, encode_event
 from shared.store import devices, log
 from shared.store.pool import Pool, open_pool
@@ -106,7 +106,7 @@ def main() -> int:
         home.prepare()
         server = EmbeddedPostgres(home, port=free_port())
         server.prepare()
-        stack.enter_context(child(server.launch_arguments(), folder / "postgres.log", **server.environment()))
+        stack.enter_context(child(server.launch_arguments(), folder / "postgres.log", server.environment()))
         uvloop.run(server.wait_ready(60))
         uvloop.run(migrate(server.url))
         found = uvloop.run(run(server.url, options.seconds, console))

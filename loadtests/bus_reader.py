@@ -20,8 +20,8 @@ from rich.console import Console
 
 from infra.onebox.home import Home
 from infra.onebox.valkey import EmbeddedValkey
-from loadtests.bench.hub_cost import child
 from loadtests.ports import free_port
+from loadtests.stand import child
 from shared.bus.message import EVENT, Message
 from shared.bus.publisher import Offer, Publisher
 from shared.bus.reader import SlotReader
@@ -104,7 +104,7 @@ def main() -> int:
         home.prepare()
         server = EmbeddedValkey(home, port=free_port())
         server.prepare()
-        stack.enter_context(child(server.launch_arguments(), folder / "valkey.log", **server.environment()))
+        stack.enter_context(child(server.launch_arguments(), folder / "valkey.log", server.environment()))
         uvloop.run(server.wait_ready(30))
         for name, per_second in (("4000/s, one at a time", 4000), ("as fast as it goes", 0)):
             found[name] = uvloop.run(measure(server.url, per_second, options.seconds))

@@ -1,60 +1,94 @@
-"""`make bench`: prints the table, saves the figures as JSON."""
+"""`make bench`: prints the tables, saves the figures as JSON."""
 
 import argparse
 import json
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loadtests.bench.hub_cost import POINTS, Result, measure
+from loadtests.bench.hub_cost import POINTS, Idle, Result, measure, measure_idle
 
 RESULTS = Path(__file__).parents[1] / "results"
+SIZES = (500, 5_000, 18_000)
 
 
 def main() -> int:
     """Measure, show, save."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--devices", type=int, default=500, help="sockets held (default 500)")
-    parser.add_argument("--seconds", type=float, default=8, help="per server and load (default 8)")
+    parser.add_argument("--devices", type=int, nargs="+", default=SIZES, help="sockets held, one or more numbers")
+    parser.add_argument("--seconds", type=float, default=4, help="of each turn (default 4)")
+    parser.add_argument("--turns", type=int, default=3, help="per server and load (default 3)")
+    parser.add_argument("--idle-seconds", type=float, default=20, help="of watching idle devices; 0: not watched")
     options = parser.parse_args()
     console = Console()
     console.width = max(console.width, 130)
-    results: list[Result] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("starting servers", total=2 * len(POINTS))
-        for result in measure(options.devices, options.seconds):
-            results.append(result)
-            progress.update(task, advance=1, description=f"{result.server}: {result.point}")
-    console.print(_table(results, options.devices))
+    results: list[tuple[Result, Result]] = []
+    idle: list[Idle] = []
+    for devices in options.devices:
+        with console.status(f"{devices:,} devices") as status:
+            # Acks of every event are a question of the path, not of the number of devices.
+            points = POINTS if devices == min(options.devices) else [one for one in POINTS if one.ack_every > 1]
+            for pair in measure(devices, options.seconds, options.turns, points):
+                results.append(pair)
+                status.update(f"{devices:,} devices: {pair[0].point} done")
+            if options.idle_seconds > 0:
+                status.update(f"{devices:,} idle devices")
+                idle.append(measure_idle(devices, options.idle_seconds))
+    console.print(cost_table(results))
+    console.print(idle_table(idle))
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    about = {"machine": platform.platform(), "python": platform.python_version(), "devices": options.devices}
-    file.write_text(json.dumps(about | {"results": [result.as_json() for result in results]}, indent=1) + "\n")
+    file.write_text(json.dumps(as_json(results, idle), indent=1) + "\n")
     console.print(f"saved to {file.relative_to(Path.cwd())}" if file.is_relative_to(Path.cwd()) else f"saved to {file}")
-    return 1 if any(result.lost for result in results if result.server == "hub") else 0
+    return 1 if any(hub.lost for _, hub in results) else 0
 
 
-def _table(results: list[Result], devices: int) -> Table:
-    table = Table(title=f"Server CPU per delivered event, {devices} devices")
-    for name in ("load", "bare relay µs", "hub µs", "ratio", "hub p50 ms", "hub p99 ms", "hub KB a device", "lost"):
+def as_json(results: list[tuple[Result, Result]], idle: list[Idle]) -> dict[str, Any]:
+    """What is saved."""
+    about = {"machine": platform.platform(), "python": platform.python_version()}
+    return about | {
+        "results": [one.as_json() for pair in results for one in pair],
+        "idle": [one.as_json() for one in idle],
+    }
+
+
+def cost_table(results: list[tuple[Result, Result]]) -> Table:
+    """The ratios. The driver's own cost is there to show that it is not what was measured."""
+    table = Table(title="Server CPU per delivered event")
+    for name in ("devices", "load", "acks an event", "bare relay µs", "hub µs", "ratio", "p50 ms", "p99 ms", "lost"):
         table.add_column(name, justify="left" if name == "load" else "right")
-    by_point = {(result.server, result.point): result for result in results}
-    for point in POINTS:
-        relay, hub = by_point["relay", point.name], by_point["hub", point.name]
+    table.add_column("driver µs", justify="right", style="dim")
+    for relay, hub in results:
         table.add_row(
-            point.name,
+            f"{hub.devices:,}",
+            hub.point,
+            f"{hub.acks / max(hub.delivered, 1):.2f}",
             f"{relay.us_per_event:.1f}",
             f"{hub.us_per_event:.1f}",
             f"{hub.us_per_event / max(relay.us_per_event, 0.01):.2f}",
             f"{hub.latency['p50_ms']:.2f}",
             f"{hub.latency['p99_ms']:.2f}",
-            f"{hub.resident_kb_per_device:.0f}",
             str(hub.lost),
+            f"{hub.driver_us_per_event:.1f}",
+        )
+    return table
+
+
+def idle_table(idle: list[Idle]) -> Table:
+    """What devices cost that only answer pings."""
+    table = Table(title="Idle devices of a hub, pinged every 25 s")
+    for name in ("devices", "KB resident each", "CPU µs/s each", "connects/s"):
+        table.add_column(name, justify="right")
+    for one in idle:
+        table.add_row(
+            f"{one.devices:,}",
+            f"{one.resident_kb_per_device:.1f}",
+            f"{one.cpu_us_per_s_per_device:.1f}",
+            f"{one.connects_per_s:,}",
         )
     return table
 

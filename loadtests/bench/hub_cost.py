@@ -1,41 +1,43 @@
-"""CPU per delivered event: the hub beside the bare relay, same devices, messages and acks, one after the other.
+"""CPU per delivered event and per idle device: the hub beside the bare relay, same devices, messages and acks.
 
-What is measured is the server process alone (user and system time from /proc) while numbered messages are published
-straight to the bus; the head of every device's log is set ahead, so that acks are recorded as always. Nothing of the
-hub is switched off except the sweep, which would find those events missing from the log.
+What is measured is the server process alone (user and system time) while numbered messages are published straight to
+the bus; the head of every device's log is set ahead, so that acks are recorded as always. Nothing of the hub is off
+except the sweep, which would find those events missing from the log; for idle devices it is on, too. Both servers
+hold their devices at the same time and are given the load in turns, since a machine is not the same from one minute to
+the next.
 """
 
-import asyncio
 import json
-import secrets
-import shutil
-import socket
 import subprocess
-import tempfile
 import time
-from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any, Final
 
-import asyncpg
+import uvloop
 
-from infra.migrations.runner import migrate
-from infra.onebox.home import Home
-from infra.onebox.postgres import EmbeddedPostgres
-from infra.onebox.valkey import EmbeddedValkey
-from loadtests.ports import free_port
-from loadtests.process import cpu_seconds, resident_bytes, start_python
-from shared.tokens import KeyRing
+from infra.onebox.spawn import launch_arguments
+from loadtests.bench.peers.launch import Environments, Running, build, start
+from loadtests.process import cpu_nanoseconds, resident_bytes, start_python
+from loadtests.stand import Stand, running_stand
 
-__all__ = ["POINTS", "Point", "Result", "child", "measure"]
+__all__ = ["POINTS", "SERVERS", "Idle", "Point", "Result", "measure", "measure_idle"]
+
+SERVERS: Final = ("relay", "hub")
+ACK_MS: Final = 500
+CONNECTS_AT_ONCE: Final = 200
+HEARTBEAT_S: Final = 25
+_HEAD: Final = 10**12
+_PAYLOAD: Final = 60
+_CATCH_UP_S: Final = 30.0
+_SETTLE_S: Final = 0.2
 
 
 @dataclass(frozen=True)
 class Point:
-    """One load: `mode` unicast is one device at a time, `all` every device at once; `rate` is publishes per second."""
+    """One load: `mode` unicast is one device at a time, `all` every device at once; `rate` is events per second."""
 
     name: str
     mode: str
@@ -47,243 +49,237 @@ POINTS: Final = (
     Point("one device at a time, 4 k/s", "unicast", 4_000),
     Point("one device at a time, 4 k/s, each event acked", "unicast", 4_000, ack_every=1),
     Point("one device at a time, 20 k/s", "unicast", 20_000),
-    Point("all devices, 100/s", "all", 100),
+    Point("all devices at once, 50 k/s in all", "all", 50_000),
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one server did at one point."""
+    """What one server did at one point: the median of its turns."""
 
     server: str
+    devices: int
     point: str
     us_per_event: float
+    turns: tuple[float, ...]
     delivered: int
+    acks: int
     lost: int
     latency: dict[str, float]
-    resident_kb_per_device: float
+    driver_us_per_event: float
 
     def as_json(self) -> dict[str, Any]:
         """For the results file."""
-        return self.__dict__
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """What devices cost that only answer pings."""
+
+    server: str
+    devices: int
+    resident_kb_per_device: float
+    cpu_us_per_s_per_device: float
+    connects_per_s: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For the results file."""
+        return asdict(self)
+
+
+class _Driver:
+    """The devices of one server, in a process of their own."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def ask(self, order: str) -> dict[str, Any]:
+        """One order, one answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(order)
+        self._process.stdin.flush()
+        return self.read()
+
+    def read(self) -> dict[str, Any]:
+        """The next answer."""
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        if not said:
+            raise RuntimeError("the devices' process has ended")
+        answer: dict[str, Any] = json.loads(said)
+        return answer
+
+    def wait_for(self, events: int) -> None:
+        """Until so many events have come; what is lost is judged later."""
+        end = time.monotonic() + _CATCH_UP_S
+        while self.ask("count\n")["events"] < events and time.monotonic() < end:
+            time.sleep(0.02)
 
 
 @contextmanager
-def child(arguments: list[str], log: Path, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("ab") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, cwd="/", env=environment or None)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-class _Bench:
-    """The servers of one run and what devices need to connect."""
-
-    def __init__(self, folder: Path, devices: int, stack: ExitStack) -> None:
-        self.folder = folder
-        self.devices = [f"bench-{number}" for number in range(devices)]
-        home = Home(folder / "home")
-        home.prepare()
-        self.postgres = EmbeddedPostgres(home, port=free_port(), durable=False)
-        self.valkey = EmbeddedValkey(home, port=free_port())
-        for server in (self.postgres, self.valkey):
-            server.prepare()
-            stack.enter_context(child(server.launch_arguments(), folder / f"{server.name}.log", **server.environment()))
-        asyncio.run(self._ready())
-        key = urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-        self.keys = json.dumps({"keys": [{"kty": "oct", "kid": "bench", "alg": "HS256", "k": key}]})
-        ring = KeyRing.from_jwks(self.keys)
-        now = time.time()
-        self.tokens = {
-            device: ring.mint(subject=device, scopes=frozenset({"device"}), now=now, lifetime_s=7200)
-            for device in self.devices
-        }
-
-    async def _ready(self) -> None:
-        await self.postgres.wait_ready(60)
-        await self.valkey.wait_ready(30)
-        await migrate(self.postgres.url)
-
-    def set_heads(self, head: int) -> None:
-        """Forget what was acked, and say how long every log is."""
-
-        async def work() -> None:
-            connection = await asyncpg.connect(self.postgres.url)
-            try:
-                await connection.execute("UPDATE cursors SET acked_seq = 0")
-                await connection.execute("UPDATE devices SET head_seq = $1", head)
-            finally:
-                await connection.close()
-
-        asyncio.run(work())
-
-    def make_devices(self) -> None:
-        """Rows as the first token would make them."""
-
-        async def work() -> None:
-            connection = await asyncpg.connect(self.postgres.url)
-            try:
-                await connection.execute(
-                    "WITH made AS (INSERT INTO devices (device_id, class, epoch) SELECT unnest($1::text[]), 'truck', 1 "
-                    "ON CONFLICT DO NOTHING RETURNING device_id) "
-                    "INSERT INTO cursors (device_id, epoch) SELECT device_id, 1 FROM made",
-                    self.devices,
-                )
-            finally:
-                await connection.close()
-
-        asyncio.run(work())
-
-
-@contextmanager
-def _relay(bench: _Bench, port: int) -> Iterator[int]:
-    source = Path(__file__).with_name("relay.c")
-    binary = bench.folder / "relay"
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise RuntimeError("no C compiler: install gcc to build the bare relay")
-    if not binary.exists():
-        subprocess.run([compiler, "-O2", "-o", str(binary), str(source)], check=True)
-    password = bench.valkey.home.password("valkey-password")
-    with child([str(binary), str(port), str(bench.valkey.port), password], bench.folder / "relay.log") as process:
-        _wait_listening(port)
-        yield process.pid
-
-
-@contextmanager
-def _hub(bench: _Bench, port: int) -> Iterator[int]:
-    environment = {
-        "FLEETWIRE_DATABASE_URL": bench.postgres.url,
-        "FLEETWIRE_REDIS_URL": bench.valkey.url,
-        "FLEETWIRE_TOKEN_KEYS": bench.keys,
-        "FLEETWIRE_TICKET_KEYS": bench.keys,
-        "FLEETWIRE_HUB_NAME": "bench",
-        "FLEETWIRE_HUB_PORT": str(port),
-        "FLEETWIRE_OPS_PORT": str(free_port()),
-        "FLEETWIRE_HUB_CAPACITY": str(len(bench.devices) + 10),
-        "FLEETWIRE_HUB_SWEEP_S": "3600",
-        "FLEETWIRE_LOG_LEVEL": "warning",
-    }
-    with (bench.folder / "hub.log").open("ab") as log:
-        process = start_python("hub", environ=environment, log=log)
-    try:
-        _wait_listening(port)
-        yield process.pid
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-def _wait_listening(port: int, deadline_s: float = 20.0) -> None:
-    end = time.monotonic() + deadline_s
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1):
-                return
-        except OSError:
-            if time.monotonic() > end:
-                raise RuntimeError(f"nothing listens on {port} after {deadline_s:g} s") from None
-            time.sleep(0.05)
-
-
-def _point(bench: _Bench, server: str, point: Point, seconds: float) -> Result:
-    start = {"relay": _relay, "hub": _hub}[server]
-    port = free_port()
-    bench.set_heads(0)
-    with start(bench, port) as pid, (bench.folder / "load.log").open("ab") as log:
-        idle = resident_bytes(pid)
-        receiver = start_python("loadtests.bench.receiver", log=log)
-        assert receiver.stdin is not None
-        assert receiver.stdout is not None
-        try:
-            orders: dict[str, Any] = {"url": f"ws://127.0.0.1:{port}/v1/socket", "tokens": json.dumps(bench.tokens)}
-            _tell(receiver, json.dumps(orders | {"ack_every": point.ack_every}))
-            welcomed = json.loads(receiver.stdout.readline())
-            if not welcomed["all"]:
-                raise RuntimeError(
-                    f"{server}: only {welcomed['welcomed']} of {len(bench.devices)} devices were welcomed"
-                )
-            resident = resident_bytes(pid) - idle
-            bench.set_heads(10**12)
-            _send(bench, point, 1.0, first_seq=1, log=log)  # warm
-            warm = _report(receiver)
-            first = 1 + warm["events"] // len(bench.devices)
-            before = cpu_seconds(pid)
-            sent = _send(bench, point, seconds, first_seq=first, log=log)
-            spent = cpu_seconds(pid) - before
-            counted = _report(receiver)
-            _tell(receiver, "stop")
-            receiver.wait(20)
-        finally:
-            receiver.kill()
-            receiver.wait()
-            receiver.stdin.close()
-            receiver.stdout.close()
-    return Result(
-        server=server,
-        point=point.name,
-        us_per_event=round(spent / max(counted["events"], 1) * 1e6, 2),
-        delivered=counted["events"],
-        lost=sent["sent"] - counted["events"],
-        latency=counted["latency"],
-        resident_kb_per_device=round(resident / len(bench.devices) / 1024, 1),
-    )
-
-
-def _tell(process: "subprocess.Popen[str]", line: str) -> None:
+def _driver(stand: Stand, server: Running, names: Sequence[str], ack_every: int) -> Iterator[_Driver]:
+    arguments = [str(server.port), str(ack_every), str(ACK_MS), str(CONNECTS_AT_ONCE)]
+    with (stand.folder / "devices.log").open("ab") as log:
+        process = subprocess.Popen(
+            launch_arguments([str(build("devices", stand.folder)), *arguments]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     assert process.stdin is not None
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
+    assert process.stdout is not None
+    try:
+        process.stdin.write("".join(f"{name} {stand.token(name)}\n" for name in names) + "\n")
+        process.stdin.flush()
+        yield _Driver(process)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
 
 
-def _report(receiver: "subprocess.Popen[str]") -> dict[str, Any]:
-    time.sleep(0.7)  # what is on its way arrives, gathered acks leave
-    _tell(receiver, "report")
-    assert receiver.stdout is not None
-    report: dict[str, Any] = json.loads(receiver.stdout.readline())
-    return report
+class _Side:
+    """One server with its own Postgres and Valkey, its devices connected, and what was counted of it."""
+
+    def __init__(self, stand: Stand, server: Running, driver: _Driver, names: Sequence[str]) -> None:
+        self.stand = stand
+        self.server = server
+        self.driver = driver
+        self._names = names
+        self._next_seq = 1
+        self.turns: list[float] = []
+        self.delivered = self.acks = self.lost = 0
+        self.driver_s = 0.0
+        self.latency: dict[str, float] = {}
+
+    def turn(self, point: Point, seconds: float, *, counts: bool) -> None:
+        """Publish, measure in the middle of it, and wait until everything has arrived."""
+        self.driver.ask("report\n")
+        sender = self._start_sender(point, seconds)
+        self.driver.wait_for(1)
+        time.sleep(ACK_MS / 1000 + _SETTLE_S)  # gathered acks come from now on
+        first, before = self._look()
+        time.sleep(seconds)
+        last, after = self._look()
+        sent = self._sent_by(sender, seconds)
+        self.driver.wait_for(sent)
+        time.sleep(ACK_MS / 1000 + _SETTLE_S)
+        seen = self.driver.ask("report\n")
+        self._next_seq += sent // len(self._names)
+        self.lost += sent - seen["events"]
+        if counts:
+            self.turns.append(round((after - before) / 1e3 / max(last - first, 1), 2))
+            self.delivered += seen["events"]
+            self.acks += seen["acks"]
+            self.driver_s += seen["cpu_s"]
+            self.latency = seen["latency"]
+
+    def result(self, point: Point) -> Result:
+        """Of all turns."""
+        return Result(
+            server=self.server.name,
+            devices=len(self._names),
+            point=point.name,
+            us_per_event=round(median(self.turns), 2),
+            turns=tuple(self.turns),
+            delivered=self.delivered,
+            acks=self.acks,
+            lost=self.lost,
+            latency=self.latency,
+            driver_us_per_event=round(self.driver_s / max(self.delivered, 1) * 1e6, 2),
+        )
+
+    def _look(self) -> tuple[int, int]:
+        return self.driver.ask("count\n")["events"], cpu_nanoseconds(self.server.pid)
+
+    def _start_sender(self, point: Point, seconds: float) -> "subprocess.Popen[str]":
+        each = len(self._names) if point.mode == "all" else 1
+        orders = {
+            "redis_url": self.stand.valkey.url,
+            "devices": json.dumps(self._names),
+            "rate": point.rate / each,
+            "seconds": seconds + ACK_MS / 1000 + 2 * _SETTLE_S,
+            "mode": point.mode,
+            "payload": _PAYLOAD,
+            "first_seq": self._next_seq,
+        }
+        with (self.stand.folder / "sender.log").open("ab") as log:
+            sender = start_python("loadtests.bench.sender", log=log)
+        assert sender.stdin is not None
+        sender.stdin.write(json.dumps(orders) + "\n")
+        sender.stdin.flush()
+        return sender
+
+    def _sent_by(self, sender: "subprocess.Popen[str]", seconds: float) -> int:
+        said, _ = sender.communicate(timeout=seconds + 120)
+        if sender.returncode:
+            raise RuntimeError(f"the sender failed:\n{(self.stand.folder / 'sender.log').read_text()[-2000:]}")
+        return int(json.loads(said)["sent"])
 
 
-def _send(bench: _Bench, point: Point, seconds: float, *, first_seq: int, log: Any) -> dict[str, Any]:
-    sender = start_python("loadtests.bench.sender", log=log)
-    orders = {
-        "redis_url": bench.valkey.url,
-        "devices": json.dumps(bench.devices),
-        "rate": point.rate,
-        "seconds": seconds,
-        "mode": point.mode,
-        "payload": 60,
-        "first_seq": first_seq,
-    }
-    said, _ = sender.communicate(json.dumps(orders) + "\n", timeout=seconds + 60)
-    if sender.returncode:
-        raise RuntimeError(f"the sender failed: see {bench.folder}/load.log")
-    answer: dict[str, Any] = json.loads(said)
-    return answer
+def _connected(server: Running, driver: _Driver, devices: int) -> float:
+    welcomed = driver.read()
+    if not welcomed["all"]:
+        raise RuntimeError(f"{server.name}: only {welcomed['welcomed']} of {devices} devices were welcomed")
+    return float(welcomed["seconds"])
 
 
-def measure(devices: int, seconds: float, points: tuple[Point, ...] = POINTS) -> Iterator[Result]:
-    """Results one by one, relay and hub in turn at each point."""
-    folder = Path(tempfile.mkdtemp(prefix="fleetwire-bench-"))
-    folder.chmod(0o755)
+@contextmanager
+def _sides(devices: int, ack_every: int) -> Iterator[list[_Side]]:
+    names = [f"bench-{number}" for number in range(devices)]
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        bench = _Bench(folder, devices, stack)
-        bench.make_devices()
-        for point in points:
-            for server in ("relay", "hub"):
-                yield _point(bench, server, point, seconds)
+        sides = []
+        for name in SERVERS:
+            stand = stack.enter_context(running_stand(durable=False))
+            uvloop.run(stand.make_devices(names))
+            server = stack.enter_context(start(name, stand, Environments(stand.folder), devices))
+            driver = stack.enter_context(_driver(stand, server, names, ack_every))
+            _connected(server, driver, devices)
+            uvloop.run(stand.pretend_heads(_HEAD))
+            sides.append(_Side(stand, server, driver, names))
+        yield sides
+
+
+def measure(
+    devices: int, seconds: float, turns: int, points: Sequence[Point] = POINTS
+) -> Iterator[tuple[Result, Result]]:
+    """The relay's and the hub's result at each point."""
+    for ack_every in sorted({point.ack_every for point in points}, reverse=True):
+        with _sides(devices, ack_every) as sides:
+            for point in (point for point in points if point.ack_every == ack_every):
+                for number in range(turns + 1):
+                    for side in sides:
+                        # The first one warms up.
+                        side.turn(point, seconds if number else seconds / 2, counts=number > 0)
+                relay, hub = (side.result(point) for side in sides)
+                yield relay, hub
+                for side in sides:
+                    side.turns, side.delivered, side.acks, side.lost, side.driver_s = [], 0, 0, 0, 0.0
+
+
+def measure_idle(devices: int, seconds: float) -> Idle:
+    """A hub whose devices only answer pings, with everything on. Any stretch is typical: first pings are spread."""
+    names = [f"bench-{number}" for number in range(devices)]
+    settings = {"FLEETWIRE_HUB_HEARTBEAT_S": str(HEARTBEAT_S), "FLEETWIRE_HUB_PONG_S": "5"}
+    with running_stand(durable=False) as stand, stand.hub(capacity=devices + 10, **settings) as hub:
+        uvloop.run(stand.make_devices(names))
+        time.sleep(1.0)
+        empty = resident_bytes(hub.pid)
+        server = Running("hub", hub.pid, hub.port)
+        with _driver(stand, server, names, 16) as driver:
+            took = _connected(server, driver, devices)
+            time.sleep(3.0)
+            resident = resident_bytes(hub.pid) - empty
+            began, before = time.monotonic(), cpu_nanoseconds(hub.pid)
+            time.sleep(seconds)
+            spent, passed = cpu_nanoseconds(hub.pid) - before, time.monotonic() - began
+    return Idle(
+        server="hub",
+        devices=devices,
+        resident_kb_per_device=round(resident / 1024 / devices, 1),
+        cpu_us_per_s_per_device=round(spent / 1e3 / passed / devices, 1),
+        connects_per_s=round(devices / max(took, 1e-3)),
+    )
