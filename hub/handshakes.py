@@ -1,4 +1,4 @@
-"""The greeting statement, gathered: all handshakes of a few milliseconds are admitted by one statement.
+"""The greeting statement, gathered: all handshakes of a few milliseconds, of a wave more, are admitted by one.
 
 A wave of five thousand devices costs a few dozen statements. Each device is in a statement at most once; its next
 handshake waits for the next one. When the one statement cannot get a lock, because of one device, its handshakes are
@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from hub.errors import Crowded
+from hub.gathering import Gathering
 from hub.store_watch import StoreWatch
+from shared.clock import monotonic
 from shared.store import cursors
 from shared.store.cursors import Greeted, Greeting
 from shared.store.errors import StoreBusy, StoreError
@@ -39,7 +41,7 @@ class Greeter:
         """`on_abandoned` hears of devices that were admitted when nobody waited for it any more."""
         self._pool = pool
         self._watch = watch
-        self._pause_s = pause_s
+        self._gathering = Gathering(pause_s)
         self._waiting_max = waiting_max
         self._on_abandoned = on_abandoned
         self._waiting: dict[asyncio.Future[Greeted], Greeting] = {}
@@ -70,9 +72,10 @@ class Greeter:
         try:
             while True:
                 await self._work.wait()
-                await asyncio.sleep(self._pause_s)
+                await asyncio.sleep(self._gathering.delay(monotonic()))
                 batch = self._take()
                 if batch:
+                    self._gathering.took(len(batch), monotonic())
                     await self._greet(batch)
         finally:
             for task in self._apart:

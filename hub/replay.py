@@ -1,4 +1,4 @@
-"""Reads of the log for sessions, gathered: those that need a page within a few milliseconds share one statement.
+"""Reads of the log for sessions, gathered: those of a few milliseconds, of a wave more, share one statement.
 
 Every session has at most one read outstanding, so what waits here is bounded by the connections. A statement brings
 at most 8 MiB, shared out evenly among the devices it is for; whose first event does not fit in waits for the next one.
@@ -9,8 +9,10 @@ import asyncio
 from typing import Final, Protocol
 
 from hub.actions import ReadLog
+from hub.gathering import Gathering
 from hub.session import LogPage
 from hub.store_watch import StoreWatch
+from shared.clock import monotonic
 from shared.store import log
 from shared.store.errors import StoreError
 from shared.store.log import PageRequest
@@ -39,7 +41,7 @@ class LogReader:
     def __init__(self, pool: Pool, watch: StoreWatch, *, pause_s: float) -> None:
         self._pool = pool
         self._watch = watch
-        self._pause_s = pause_s
+        self._gathering = Gathering(pause_s)
         self._waiting: dict[Reading, ReadLog] = {}
         self._work = asyncio.Event()
 
@@ -56,10 +58,11 @@ class LogReader:
         backoff = self._watch.backoff()
         while True:
             await self._work.wait()
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(self._gathering.delay(monotonic()))
             batch = self._take()
             if not batch:
                 continue
+            self._gathering.took(len(batch), monotonic())
             try:
                 with HUB_LOG_READ_SECONDS.time():
                     await self._read(batch)
