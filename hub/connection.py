@@ -219,7 +219,7 @@ class Connection:
         """The log answered."""
         self._counts.from_log += len(page.events)
         self.perform(self.session.on_page(page))
-        if self._catch_up is None and self.session.behind:
+        if self.session.behind:
             self._watch_catch_up()
 
     def on_read_failed(self) -> None:
@@ -378,7 +378,9 @@ class Connection:
 
     def _watch_catch_up(self) -> None:
         now = monotonic()
-        self._catch_up = CatchUp(now, self.session.window.acked_bytes)
+        if self._catch_up is None:
+            self._catch_up = CatchUp(now, self.session.window.acked_bytes)
+        self._catch_up.moves = True  # it acked, or there would be no page
         if now + LOOK_S < self._next_visit:
             self._plan_visit(now)
 
@@ -400,7 +402,7 @@ class Connection:
         due = min(self._pulse.due, self._expires_due)
         if self.session.behind or self.socket.buffered:
             due = min(due, now + self._times.look_s)
-        if self._catch_up is not None:
+        if self._catch_up is not None and self._catch_up.moves:
             due = min(due, now + LOOK_S)
         self._next_visit = max(due, now)
         self._hub.visit_at(self, self._next_visit)

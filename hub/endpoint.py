@@ -7,6 +7,7 @@ from the statement's answer to the first frame nothing is awaited, so that nobod
 
 import asyncio
 import http
+import socket as sockets
 import sys
 from dataclasses import replace
 from functools import partial
@@ -129,6 +130,9 @@ class Endpoint:
     async def start(self) -> None:
         """Bind and listen. Raises PortBusy."""
         listener = bind(self._settings.host, self._settings.port, setting="FLEETWIRE_HUB_PORT")
+        if self._settings.send_buffer_bytes:
+            # What is accepted inherits it.
+            listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, self._settings.send_buffer_bytes)
         self.port = listener.getsockname()[1]
         self._server = await asyncio.get_running_loop().create_server(self._new_socket, sock=listener, backlog=4096)
 

@@ -78,14 +78,17 @@ def in_flight_max(rate: float, *, rtt_s: float, first_bytes: int, max_bytes: int
 
 
 class CatchUp:
-    """What a device that is behind has shown that it can carry. Made when it falls behind, looked at every second."""
+    """What a device that is behind has shown that it can carry. Made when it falls behind, looked at every second while
+    acks come (`moves`).
+    """
 
-    __slots__ = ("_acked_bytes", "_at", "rate")
+    __slots__ = ("_acked_bytes", "_at", "moves", "rate")
 
     def __init__(self, now: float, acked_bytes: int) -> None:
         """`acked_bytes` only rises: all that was acked on this connection."""
         self._at = now
         self._acked_bytes = acked_bytes
+        self.moves = True
         self.rate: float | None = None
 
     def __repr__(self) -> str:
@@ -96,6 +99,7 @@ class CatchUp:
         elapsed = now - self._at
         if elapsed < LOOK_S / 2:
             return self.rate
+        self.moves = acked_bytes > self._acked_bytes
         sample = (acked_bytes - self._acked_bytes) / elapsed
         self._at, self._acked_bytes = now, acked_bytes
         if self.rate is None or sample > self.rate:

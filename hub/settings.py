@@ -95,6 +95,12 @@ class Settings(
         help="Shorter events are never compressed.",
         parse=bounded_int(64, 2**20),
     )
+    send_buffer_bytes: int = setting(
+        "FLEETWIRE_HUB_SEND_BUFFER_BYTES",
+        0,
+        help="What the kernel may hold for one device; 0 leaves it to the kernel, which may take all in flight.",
+        parse=bounded_int(0, 2**24),
+    )
     heartbeat_s: float = _seconds("FLEETWIRE_HUB_HEARTBEAT_S", 20.0, "Devices are pinged this often.")
     pong_s: float = _seconds("FLEETWIRE_HUB_PONG_S", 8.0, "A ping is answered within this time.")
     patience_s: float = _seconds("FLEETWIRE_HUB_PATIENCE_S", 60.0, "A device that takes nothing is closed after this.")

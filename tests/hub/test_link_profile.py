@@ -77,8 +77,8 @@ def test_a_rate_is_known_after_a_while_and_a_pause_does_not_undo_it() -> None:
     catch_up = CatchUp(100.0, 5_000)
     assert catch_up.look(100.2, 6_000) is None
     assert catch_up.look(101.0, 15_000) == 10_000
-    assert catch_up.look(102.0, 15_000) == 7_500
-    assert catch_up.look(103.0, 35_000) == 20_000
+    assert (catch_up.look(102.0, 15_000), catch_up.moves) == (7_500, False)
+    assert (catch_up.look(103.0, 35_000), catch_up.moves) == (20_000, True)
 
 
 class Line:
