@@ -1,0 +1,65 @@
+"""What happens on a socket that stays: its token is renewed before it ends, notices come once, large events come
+compressed."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from device.client import Client
+from device.route import State
+from device.run import StateChange
+from device.timing import Timing
+from loadtests.fault_proxy import FaultProxy
+from loadtests.watched_device import publish
+from tests.e2e.conftest import Site
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+LIFE_S = 4.0
+COMPRESSED = "fleetwire_hub_compressed_bytes_total"
+
+
+async def test_a_socket_outlives_its_first_token_and_brings_notices_and_compressed_events(site: Site) -> None:
+    device_id = site.new_device("renewing")
+    tokens: list[float] = []
+    notices: list[Mapping[str, Any]] = []
+    states: list[StateChange] = []
+
+    def token() -> str:
+        tokens.append(time.time())
+        life_s = LIFE_S if len(tokens) == 1 else 600.0
+        return site.machine.token(device_id, "device", device_class="truck", lifetime_s=life_s)
+
+    async def until(condition: Any) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    options: dict[str, Any] = {"on_notice": notices.append, "on_state": states.append, "timing": Timing().faster(20)}
+    async with (
+        FaultProxy(site.hub, port=site.hub_port) as proxy,
+        Client(device_id, api=site.machine.api, token=token, **options) as client,
+        httpx.AsyncClient(base_url=site.machine.api, timeout=30, verify=False) as http,
+    ):
+        await asyncio.wait_for(client.wait_for_state(State.LIVE), 30)
+        headers = {"Authorization": f"Bearer {site.machine.token('people', 'operator')}"}
+        for _ in range(2):
+            said = await http.post("/api/v1/notices", headers=headers, json={"id": "n-1", "data": {"text": "rain"}})
+            assert said.status_code == 202
+        await until(lambda: time.time() > tokens[0] + LIFE_S + 1.5)
+        assert len(tokens) == 2, "asked again once, before the first one ended"
+        assert tokens[1] < tokens[0] + LIFE_S
+        before = {side: await site.count("hub-1", COMPRESSED, side=side) for side in ("in", "out")}
+        await publish(site.machine, [device_id], 1, size=20_000)
+        event = await asyncio.wait_for(anext(aiter(client)), 30)
+        assert event.data["padding"] == "x" * 20_000
+        await client.finish(event)
+        await until(lambda: notices)
+        assert (proxy.accepted, client.state.state) == (1, State.LIVE)
+    assert notices == [{"text": "rain"}]
+    assert [change.state for change in states][-2:] == [State.LIVE, State.CLOSED]
+    plain, small = [await site.count("hub-1", COMPRESSED, side=side) - before[side] for side in ("in", "out")]
+    assert 0 < 10 * small < plain
