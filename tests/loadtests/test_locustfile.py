@@ -61,7 +61,7 @@ async def test_a_run_fails_by_events_that_one_device_never_gets(driven: Driven, 
 @pytest.mark.processes
 async def test_devices_that_are_taken_away_were_shown_all_that_they_were_sent(driven: Driven, tmp_path: Path) -> None:
     status, said, figures = await run_locust(
-        driven, tmp_path, lambda device_id, seq: False, "--shape", "ramp", "-t", "5s", "--settle", "10"
+        driven, tmp_path, lambda device_id, seq: False, "--shape", "ramp", "-t", "4s", "--settle", "10"
     )
     assert status == 0, said
     assert "0 lost, 0 repeated, 0 out of order" in said
@@ -72,7 +72,7 @@ async def test_devices_that_are_taken_away_were_shown_all_that_they_were_sent(dr
 @pytest.mark.processes
 async def test_devices_whose_links_are_all_cut_at_once_come_back(driven: Driven, tmp_path: Path) -> None:
     status, said, figures = await run_locust(
-        driven, tmp_path, lambda device_id, seq: False, "--shape", "storm", "-t", "8s", "--settle", "10"
+        driven, tmp_path, lambda device_id, seq: False, "--shape", "storm", "-t", "5s", "--settle", "10"
     )
     assert status == 0, said
     assert figures["storm_devices"] == 10
