@@ -350,7 +350,7 @@ class _Parts:
         """
         try:
             async with asyncio.timeout(SAY_LEAVING_S):
-                await self._membership.say_now()
+                await self._membership.begin_leaving()
                 await self._mark(device_ids)
         except (StoreError, TimeoutError) as error:
             _log.warning("could not mark the devices of a hub that leaves", reason=str(error) or "no answer in time")
