@@ -19,6 +19,7 @@ import structlog
 
 from hub.connection import Connection
 from hub.control import Control
+from hub.device_socket import Census
 from hub.drain import Pace, send_away
 from hub.endpoint import Endpoint
 from hub.fan_out import FanOut
@@ -84,6 +85,7 @@ class Running:
     sweeper: Sweeper
     mover: Mover
     neighbours: Neighbours
+    census: Census
 
 
 def main() -> int:
@@ -140,6 +142,7 @@ async def serve(
                 parts.sweeper,
                 parts.mover,
                 parts.neighbours,
+                parts.endpoint.census,
             )
         )
         _log.info("hub takes devices", host=settings.host, port=parts.endpoint.port, ops_port=ops.port)
