@@ -70,8 +70,8 @@ async def test_a_token_is_renewed_in_band_before_it_ends(fleet: Fleet) -> None:
             assert event.position.seq == 1
             break
         assert len(fleet.handshakes) == 1
-        renewal = client._run._carrier._renewal  # type: ignore[union-attr]
-        await until(lambda: (renewal.expires_at or 0) > time.time() + 7000)
+        keeper = client._run._carrier._keeper  # type: ignore[union-attr]
+        await until(lambda: (keeper.expires_at or 0) > time.time() + 7000)
 
 
 async def test_a_socket_that_a_ticket_opened_is_renewed_by_another_ticket(fleet: Fleet) -> None:
