@@ -18,7 +18,7 @@ async def run_locust(
     async with WithholdingProxy(driven.hub, driven.proxy_port, withhold):
         status, said = await run_python(
             *("-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"),
-            *("-u", "10", "-r", "20", "-t", "2s", "--event-rate", "100", "--settle", "15", "--results", str(folder)),
+            *("-u", "10", "-r", "20", "-t", "3s", "--event-rate", "100", "--settle", "15", "--results", str(folder)),
             *options,
             environ={"FLEETWIRE_HOME": driven.home},
         )
