@@ -19,6 +19,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.bench.devices import Devices, running_devices
 from loadtests.bench.search import Try, best, next_rate
 from loadtests.process import cpu_seconds, start_python, tree_cpu_seconds
 from loadtests.stand import Hub, Stand, running_stand
@@ -102,7 +103,7 @@ class _Acks:
 class _Path:
     """Servers, devices and appender of one run."""
 
-    def __init__(self, stand: Stand, hub: Hub, devices: "Popen[str]", appender: "Popen[str]", acks: _Acks) -> None:
+    def __init__(self, stand: Stand, hub: Hub, devices: Devices, appender: "Popen[str]", acks: _Acks) -> None:
         self._stand = stand
         self._hub = hub
         self._devices = devices
@@ -131,7 +132,7 @@ class _Path:
         end = time.monotonic() + _CATCH_UP_S
         while await self._acks.look() and time.monotonic() < end:
             await asyncio.sleep(_POLL_S)
-        seen = await _ask(self._devices, "report")
+        seen = self._devices.ask("report")
         acked = await self._acks.latency()
         spent = {name: after[name] - before[name] for name in before}
         figures = {
@@ -149,10 +150,10 @@ class _Path:
         return figures | {"held": held(figures)}
 
 
-async def _ask(process: "Popen[str]", order: Any) -> dict[str, Any]:
+async def _ask(process: "Popen[str]", order: dict[str, Any]) -> dict[str, Any]:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write((order if isinstance(order, str) else json.dumps(order)) + "\n")
+    process.stdin.write(json.dumps(order) + "\n")
     process.stdin.flush()
     line = await asyncio.to_thread(process.stdout.readline)
     if not line:
@@ -183,11 +184,9 @@ async def _process(stand: Stand, module: str, orders: dict[str, Any]) -> AsyncIt
 async def _run(stand: Stand, hub: Hub, plan: Plan, show: Callable[[str], None]) -> list[dict[str, Any]]:
     names = [f"path-{number}" for number in range(plan.devices)]
     await stand.make_devices(names)
-    tokens = json.dumps({name: stand.token(name) for name in names})
     async with AsyncExitStack() as stack:
-        devices = await stack.enter_async_context(
-            _process(stand, "loadtests.bench.receiver", {"url": hub.url, "tokens": tokens, "ack_every": 16})
-        )
+        devices = stack.enter_context(running_devices(stand, hub.port, names))
+        await asyncio.to_thread(devices.welcomed)
         orders = {"database_url": stand.postgres.url, "redis_url": stand.valkey.url, "devices": names}
         appender = await stack.enter_async_context(_process(stand, "loadtests.bench.appender", orders))
         connection = await asyncpg.connect(stand.postgres.url)

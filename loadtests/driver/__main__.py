@@ -63,10 +63,7 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
     """What to drive. Raises SettingsError."""
     if options.own:
         capacity = str(max(500, options.devices))
-        burst = str(2 * int(capacity))
-        with running_machine(
-            hubs=options.hubs, FLEETWIRE_HUB_CAPACITY=capacity, FLEETWIRE_HUB_HANDSHAKES_BURST=burst
-        ) as machine:
+        with running_machine(hubs=options.hubs, FLEETWIRE_HUB_CAPACITY=capacity) as machine:
             yield Target(machine.api, machine.hubs, machine.keys)
         return
     given = {

@@ -38,7 +38,8 @@ def main() -> int:
     """Measure, show, save. Exit status 1 when the hub lost an event."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.peers", description=__doc__)
     parser.add_argument("--devices", type=int, nargs="+", default=[500], help="how many sockets, one run for each")
-    parser.add_argument("--seconds", type=float, default=8, help="per server and load (default 8)")
+    parser.add_argument("--seconds", type=float, default=4, help="of each turn (default 4)")
+    parser.add_argument("--turns", type=int, default=3, help="per server and load (default 3)")
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures")
     parser.add_argument("--docs", type=Path, help=f"folder whose {PAGE} gets the tables, beside {CHART}")
@@ -49,7 +50,7 @@ def main() -> int:
     if options.saved is not None:
         run = json.loads(options.saved.read_text())
     else:
-        run = _measure(options.devices, options.seconds, options.servers, console)
+        run = _measure(options, console)
         options.results.mkdir(parents=True, exist_ok=True)
         file = options.results / f"peers-{time.strftime('%Y%m%d-%H%M%S')}.json"
         file.write_text(json.dumps(run, indent=1) + "\n")
@@ -66,15 +67,19 @@ def main() -> int:
     return 1 if any(point["lost"] for hub in hubs for point in hub["points"].values()) else 0
 
 
-def _measure(sizes: list[int], seconds: float, servers: list[str], console: Console) -> dict[str, Any]:
+def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    def show(said: str) -> None:
+        console.print(f"[dim]{said}")
+
     found = []
-    for devices in sizes:
-        figures = compare(devices, seconds, servers, show=lambda said: console.print(f"[dim]{said}"))
+    for devices in options.devices:
+        figures = compare(devices, options.seconds, options.turns, options.servers, show=show)
         found.append({"devices": devices, "servers": [server.as_json() for server in figures]})
     return {
         "machine": platform.platform(),
         "python": platform.python_version(),
-        "seconds": seconds,
+        "seconds": options.seconds,
+        "turns": options.turns,
         "date": time.strftime("%Y-%m-%d"),
         "versions": dict(pinned_versions()),
         "sizes": found,
@@ -99,7 +104,8 @@ def _write_docs(folder: Path, run: dict[str, Any]) -> None:
     for size in run["sizes"]:
         parts.append(f"### {size['devices']:,} devices\n\n{markdown(size['servers'])}".strip())
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    parts.append(f"{run['date']}, {run['machine']}, Python {run['python']}, {run['seconds']:g} s a point; {versions}.")
+    how = f"the median of {run['turns']} turns of {run['seconds']:g} s"
+    parts.append(f"{run['date']}, {run['machine']}, Python {run['python']}; {how}; {versions}.")
     page.write_text(put_between(page.read_text("utf-8"), "\n\n".join(parts)), "utf-8")
     (folder / CHART).write_text(chart(run["sizes"][0]["servers"]), "utf-8")
 

@@ -6,24 +6,23 @@ All of them are single processes on the same Valkey; what each is given beyond i
 import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from infra.onebox.spawn import launch_arguments
-from loadtests.bench.peers.environment import NotInstalled, install_node, install_python
+from loadtests.bench.devices import build
+from loadtests.bench.peers.environment import install_node, install_python
 from loadtests.ports import free_port
 from loadtests.stand import Stand, child, wait_listening
 
-__all__ = ["SERVERS", "Environments", "Running", "build", "start"]
+__all__ = ["SERVERS", "Environments", "Running", "start"]
 
 SERVERS: Final = ("relay", "hub", "socket.io", "python-socketio", "channels")
 DIALECTS: Final = {"relay": "fleetwire", "hub": "fleetwire", "python-socketio": "socket.io"}
 """How a server's devices speak; by default by the server's own name."""
 
-_SOURCES: Final = Path(__file__).parents[1]
 _PROGRAMS: Final = Path(__file__).parent / "servers"
 
 
@@ -39,6 +38,11 @@ class Running:
     def dialect(self) -> str:
         """How its devices speak."""
         return DIALECTS.get(self.name, self.name)
+
+    @property
+    def speaks(self) -> str:
+        """How it is published to."""
+        return "fleetwire" if self.dialect == "fleetwire" else self.name
 
 
 class Environments:
@@ -61,17 +65,6 @@ class Environments:
         if "node" not in self._made:
             self._made["node"] = install_node(self._folder / "node")
         return self._made["node"]
-
-
-def build(name: str, folder: Path) -> Path:
-    """One of the benchmark's C programs. Raises NotInstalled without a compiler."""
-    binary = folder / name
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise NotInstalled("no C compiler: the bare relay and the devices are built with one (such as gcc)")
-    if not binary.exists():
-        subprocess.run([compiler, "-O2", "-o", str(binary), str(_SOURCES / f"{name}.c"), "-lm"], check=True)
-    return binary
 
 
 @contextmanager

@@ -6,8 +6,10 @@ import pytest
 import uvloop
 
 from loadtests.bench import __main__ as bench
-from loadtests.bench.hub_cost import Idle, Point, Result, _connected, _driver, _Side
+from loadtests.bench.devices import running_devices
+from loadtests.bench.hub_cost import Idle, Result
 from loadtests.bench.peers.launch import Environments, start
+from loadtests.bench.side import Point, Side, Turns
 from loadtests.stand import running_stand
 
 
@@ -35,13 +37,12 @@ def test_a_turn_counts_what_was_delivered_in_the_middle_of_it() -> None:
         uvloop.run(stand.make_devices(names))
         with (
             start("relay", stand, Environments(stand.folder), 2) as server,
-            _driver(stand, server, names, 16) as driver,
+            running_devices(stand, server.port, names) as devices,
         ):
-            _connected(server, driver, 2)
-            side = _Side(stand, server, driver, names)
-            point = Point("a load", "unicast", 200)
-            side.turn(point, 0.5, counts=True)
-            found = side.result(point)
+            devices.welcomed()
+            side = Side(stand, server, devices, names)
+            found = Turns()
+            side.take(Point("a load", "unicast", 200), 0.5, found)
     assert found.lost == 0
     assert found.delivered >= 200
-    assert found.us_per_event > 0
+    assert found.cost > 0
