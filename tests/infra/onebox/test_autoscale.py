@@ -36,6 +36,7 @@ class Site:
         self.said: list[str] = []
         self.changes: list[list[str]] = []
         self.port_taken = False
+        self.package = "tests.infra.onebox.hub_double"
         first = self.make(1)
         self.hubs = HubSet(
             self.supervisor,
@@ -54,7 +55,7 @@ class Site:
         name = f"hub-{number}"
         self.hold(name, 0)
         [port] = settle([PortWish("operations", 0, "")])
-        return Process(name, "tests.infra.onebox.hub_double", port, {"FLEETWIRE_HUB_NAME": name})
+        return Process(name, self.package, port, {"FLEETWIRE_HUB_NAME": name})
 
     def hold(self, name: str, connections: int) -> None:
         (self.folder / name).write_text(str(connections))
@@ -128,6 +129,15 @@ async def test_a_hub_that_cannot_be_added_is_said_once_and_tried_later(site: Sit
     assert len(failures) == 1
     assert "port 8102 for hub 2 is taken" in failures[0]
     assert site.names() == ["hub-1"]
+
+
+async def test_a_hub_that_does_not_start_is_given_up_and_forgotten(site: Site) -> None:
+    site.hold("hub-1", 25)
+    site.package = "tests.infra.onebox.no_such_module"
+    await site.autoscale.look()
+    assert any("hub-2 does not start: it ended with status 1" in line for line in site.said)
+    assert site.names() == ["hub-1"]
+    assert [reading.hub for reading in await site.hubs.read()] == ["hub-1"]
 
 
 async def test_the_last_hub_stays(site: Site) -> None:
