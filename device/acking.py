@@ -5,13 +5,13 @@ An ack is never above what the application has finished, and never of another ep
 under way at a time. What was finished and is not known to have arrived is acked again on the next way that works.
 """
 
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from device.acks import Gathering
 from device.actions import Action, PostAck, SendAck
 from device.inbox import Inbox
 from device.liveness import Socket
+from device.sockets import Sockets
 from shared.protocol.frames import Welcome
 from shared.protocol.position import Position
 
@@ -30,7 +30,7 @@ class _ToAck(NamedTuple):
 class Acking:
     """`links` and `inbox` are the session's own, looked at and not changed, but for what was acked on a link."""
 
-    def __init__(self, links: Mapping[int, Socket], inbox: Inbox, done: Position | None) -> None:
+    def __init__(self, links: Sockets, inbox: Inbox, done: Position | None) -> None:
         self.done = done
         self._links = links
         self._inbox = inbox
@@ -119,7 +119,7 @@ class Acking:
         # After a raised epoch `done` is of the old one until the application has taken the reset.
         if done is None or received is None or done.epoch != received.epoch:
             return None
-        links = [link for link in self._links.values() if link.live and link.epoch == done.epoch]
+        links = [link for link in self._links if link.live and link.epoch == done.epoch]
         if links:
             link = max(links, key=lambda link: link.number)
             return _ToAck(done, link, done.seq - link.acked) if done.seq > link.acked else None

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -32,7 +31,6 @@ from device.changes import Changes
 from device.credential import Credential
 from device.errors import (
     ClientClosed,
-    DeviceError,
     ProtocolRefused,
     Refused,
     Replaced,
@@ -41,6 +39,7 @@ from device.errors import (
     Unreachable,
 )
 from device.expiry import connection_expiry, instant
+from device.keep_credential import CredentialKeeper
 from device.link import LinkClosed, open_link
 from device.moves import Moves
 from device.positions import Ledger
@@ -53,7 +52,7 @@ from device.targets import Target, Targets
 from device.timing import Timing
 from device.way_round import WayRound
 from device.wire import Wire
-from shared.clock import monotonic, wall
+from shared.clock import monotonic
 from shared.protocol.close_codes import CloseCode, Return
 
 __all__ = ["Carrier"]
@@ -88,15 +87,16 @@ class Carrier:
         self._targets = Targets(self.credential, self.rest, self.fixed_url)
         timing = self.timing
         self._moves = Moves(pace_s=timing.move_pace_s, after_max_s=timing.retry_after_max_s)
-        self._renewal = Renewal(
+        renewal = Renewal(
             self.rand,
             before_s=timing.renew_before_s,
             retry_base_s=timing.renew_again_s,
             retry_cap_s=20 * timing.renew_again_s,
         )
-        self._wished, self._renewable = asyncio.Event(), asyncio.Event()
-        self._offered: str | None = None  # the token that a hub was last sent
-        self._refused: str | None = None  # the token that a hub refused while the old one lives
+        self._keeper = CredentialKeeper(
+            self.session, self.credential, self._targets, renewal, wires=self._wires, timing=timing
+        )
+        self._wished = asyncio.Event()
         self._changes = Changes(self.changed, tick_max_s=self.timing.tick_max_s)
         self._way_round: WayRound | None = None
         if self.rest is not None:
@@ -120,7 +120,7 @@ class Carrier:
             group.create_task(self._move_when_asked())
             group.create_task(self._tick())
             if self.credential.renewable:
-                group.create_task(self._keep_credential())
+                group.create_task(self._keeper.run())
             if self._way_round is not None:
                 group.create_task(self._way_round.read_pages())
                 group.create_task(self._way_round.post_acks())
@@ -160,11 +160,11 @@ class Carrier:
                     self.on_notice(notice)
                 case TokenHeld(number, expires_at):
                     if number == self.session.newest:
-                        self._on_credential(instant(expires_at))
+                        self._keeper.on_credential(instant(expires_at))
                 case Said(_, code, detail):
                     _log.warning("the hub refused a frame: %.100s: %.300s", code, detail)
                     if code == "token_refused":
-                        self._refused = self._offered
+                        self._keeper.on_refused()
         self.notify()
 
     def notify(self) -> None:
@@ -310,11 +310,7 @@ class Carrier:
         self.trouble = ""
         if wire := self._wires.get(number):
             wire.decided(live=True)
-            self._on_credential(connection_expiry(wire.bearer))
-
-    def _on_credential(self, expires_at: float | None) -> None:
-        self._renewal.on_credential(expires_at, wall())
-        self._renewable.set()
+            self._keeper.on_credential(connection_expiry(wire.bearer))
 
     def _on_gone(self, gone: Gone) -> None:
         if self._settling:
@@ -328,31 +324,6 @@ class Carrier:
             raise _final(gone)
         if gone.how is Return.WITH_NEW_TOKEN:
             self._targets.token_refused = True
-
-    async def _keep_credential(self) -> None:
-        """Renew the live socket's credential in band, before it ends."""
-        while True:
-            due = self._renewal.due(monotonic(), wall()) if self.session.live else None
-            wait_s = float("inf") if due is None else due - monotonic()
-            if wait_s > 0:
-                with suppress(TimeoutError):
-                    # No timer is trusted for long; being some seconds late after a suspend costs a reconnect at most.
-                    await asyncio.wait_for(self._renewable.wait(), min(wait_s, 30 * self.timing.tick_max_s))
-                self._renewable.clear()
-                continue
-            self._renewal.on_failed(monotonic())  # until the hub says that it holds
-            wire, ends_at = self._wires.get(self.session.newest or 0), self._renewal.expires_at
-            if wire is None or ends_at is None:
-                continue
-            try:
-                token = await self.credential.newer(ends_at, refused=self._refused)
-                if token is not None:
-                    bearer = await self._targets.newer_bearer(token, is_ticket=wire.is_ticket)
-                    self._offered = token
-                    wire.renew(bearer)
-            except DeviceError as error:
-                # The old credential goes on; when it is over, the hub's close says what to do.
-                _log.info("the socket's token cannot be renewed yet: %s", type(error).__name__)
 
     # -- time
 

@@ -19,7 +19,6 @@ from device.actions import (
     Action,
     Delivery,
     EventsPage,
-    Gone,
     Live,
     MoveTo,
     NoticeSaid,
@@ -33,7 +32,7 @@ from device.inbox import Inbox, Item
 from device.liveness import Patience, Socket
 from device.notices import Notices
 from device.seen import InProgress, SeenEvent, fingerprint
-from shared.protocol.close_codes import CloseCode, how_to_return
+from device.sockets import Sockets
 from shared.protocol.frames import (
     ErrorFrame,
     Event,
@@ -79,10 +78,7 @@ class Session:
         self.received: Position | None = self.position
         self.head: int = 0
         self._inbox = Inbox(self.max_events, self.max_bytes)
-        self._links: dict[int, Socket] = {}
-        self._tries: set[int] = set()
-        self._newest = 0
-        self._held: Gone | None = None  # what closed while another socket was on its way
+        self._links = Sockets(self.patience)
         self._acking = Acking(self._links, self._inbox, self.position)
         self._history = History(self.seen, self.begun, at_most_once=self.at_most_once, holds=self._acking.holds)
         self._notices = Notices()
@@ -133,12 +129,12 @@ class Session:
     @property
     def live(self) -> bool:
         """Whether events flow over a socket."""
-        return any(link.live for link in self._links.values())
+        return self._links.live
 
     @property
     def newest(self) -> int | None:
         """The newest socket over which events flow."""
-        return max((link.number for link in self._links.values() if link.live), default=None)
+        return self._links.newest
 
     def reads(self, number: int) -> bool:
         """Whether to read on from this socket: until it is live always, then as long as there is room."""
@@ -147,22 +143,15 @@ class Session:
 
     def on_try(self, number: int) -> None:
         """A try for a socket begins. Until it is decided, a socket that closes may be on the way of being replaced."""
-        if number <= self._newest:
-            raise AssertionError("socket numbers rise")
-        self._newest = number
-        self._tries.add(number)
+        self._links.begin(number)
 
     def on_try_failed(self, number: int) -> list[Action]:
         """The try came to nothing; no socket was opened."""
-        self._tries.discard(number)
-        return self._let_go_of_held()
+        return self._links.fail(number)
 
     def on_open(self, number: int, now: float) -> None:
         """A socket is open that was asked for with `after=received`. Numbers rise: a higher one is newer."""
-        if number not in self._tries:
-            self.on_try(number)
-        self._tries.discard(number)
-        self._links[number] = Socket(number, self.patience, opened_at=now, heard_at=now, sent_at=now)
+        self._links.open(number, now)
 
     def on_bytes(self, number: int, now: float) -> None:
         """Something came in on this socket, a whole frame or not: the peer is there."""
@@ -201,29 +190,7 @@ class Session:
 
     def on_closed(self, number: int, code: int, reason: str) -> list[Action]:
         """This socket is closed, with the code the hub gave, or 1006."""
-        link = self._links.pop(number, None)
-        if link is None or self.live:
-            # 4002 and the like are only news while no other socket lives.
-            return []
-        gone = Gone(number, how_to_return(code), code, reason, link.went_live)
-        if not self._on_the_way:
-            return [*self._let_go_of_held(), gone]
-        if not link.went_live:
-            return []
-        # The hub tells the old socket of the new one before the new one has heard its welcome. What that means, even
-        # "never come back", holds only if the new one comes to nothing.
-        self._held = gone
-        return [gone._replace(pending=True)]
-
-    @property
-    def _on_the_way(self) -> bool:
-        return bool(self._tries) or any(not link.closing and not link.live for link in self._links.values())
-
-    def _let_go_of_held(self) -> list[Action]:
-        if self._held is None or self.live or self._on_the_way:
-            return []
-        held, self._held = self._held, None
-        return [held._replace(was_live=False)]
+        return self._links.close(number, code, reason)
 
     # -- REST
 
@@ -262,13 +229,13 @@ class Session:
     def on_tick(self, now: float) -> list[Action]:
         """Time has passed; call it at `next_tick()` at the latest."""
         actions: list[Action] = []
-        for link in self._links.values():
+        for link in self._links:
             actions += link.on_tick(now, reading=self.room > 0, unfinished=self._inbox.unfinished)
         return [*actions, *self._acks(now)]
 
     def next_tick(self) -> float | None:
         """When `on_tick` has something to do at the latest, or None."""
-        ticks = [link.next_tick(unfinished=self._inbox.unfinished) for link in self._links.values()]
+        ticks = [link.next_tick(unfinished=self._inbox.unfinished) for link in self._links]
         times = [at for at in ticks if at is not None]
         if (ack_at := self._acking.due_at(self.received, self.head)) is not None:
             times.append(ack_at)
@@ -281,7 +248,7 @@ class Session:
     def __repr__(self) -> str:
         in_hand = self._inbox.in_hand.content.position if self._inbox.in_hand else None
         places = f"done={self.done}, in_hand={in_hand}, waiting={self.waiting}, received={self.received}"
-        return f"Session({places}, links={sorted(self._links)}, live={self.live})"
+        return f"Session({places}, {self._links})"
 
     # -- inside
 
@@ -321,16 +288,7 @@ class Session:
         return [*self._go_live(link, welcome), *self._acking.first(link, received, self.head, now)]
 
     def _go_live(self, link: Socket, welcome: Welcome) -> list[Action]:
-        link.reset_due = False
-        link.went_live = True
-        self._held = None
-        actions: list[Action] = [Live(link.number, max(0.0, welcome.jitter_s))]
-        actions += [
-            other.close("a newer socket of this client is live", code=CloseCode.NORMAL)
-            for other in self._links.values()
-            if other.number < link.number and not other.closing
-        ]
-        return actions
+        return [Live(link.number, max(0.0, welcome.jitter_s)), *self._links.go_live(link)]
 
     def _on_event(self, link: Socket, frame: Event, size: int) -> list[Action]:
         received = self._known

@@ -79,6 +79,7 @@ class Connection:
 
     __slots__ = (
         "_catch_up",
+        "_connect_rtt_s",
         "_counts",
         "_credential",
         "_deflate_from",
@@ -142,7 +143,7 @@ class Connection:
         self._deflate_from = hub.deflater.threshold if socket.deflates else NEVER
         self._next_visit = 0.0
         self._expires_due = 0.0
-        self._rtt_s = rtt_s
+        self._rtt_s = self._connect_rtt_s = rtt_s
         self._flaps = flaps
         self._heartbeat_s = pulse.times.heartbeat_s
         self._catch_up: CatchUp | None = None
@@ -374,7 +375,9 @@ class Connection:
         rate = self._catch_up.look(now, self.session.window.acked_bytes)
         if rate is not None:
             most, first = self._times.window_max_bytes, self._times.good.first_bytes
-            self.session.window.limit(in_flight_max(rate, rtt_s=self._rtt_s, first_bytes=first, max_bytes=most))
+            # Later round trips hold the time that what is in flight takes itself: reckoning with them would add to it.
+            limit = in_flight_max(rate, rtt_s=self._connect_rtt_s, first_bytes=first, max_bytes=most)
+            self.session.window.limit(limit)
 
     def _watch_catch_up(self) -> None:
         now = monotonic()

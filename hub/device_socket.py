@@ -26,6 +26,7 @@ from hub.server_protocol import DeviceServerProtocol
 from hub.wire import SHORT_MAX, ack_of
 from shared.clock import monotonic
 from shared.protocol.close_codes import CloseCode
+from shared.telemetry.metrics import HUB_SOCKETS_CUT
 
 try:
     from websockets.speedups import apply_mask
@@ -59,9 +60,20 @@ class SocketLimits:
 
 
 class Census:
-    """How many sockets there are, asked or not: those that never ask for anything hold a descriptor, too."""
+    """How many sockets there are, asked or not: those that never ask for anything hold a descriptor, too.
 
-    def __init__(self, most: int) -> None:
+    `arrive` says which address a socket counts for, or None when there are too many of it; `leave` that it is gone.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        *,
+        arrive: Callable[[str], str | None] = lambda peer: "",
+        leave: Callable[[str], None] = lambda address: None,
+    ) -> None:
+        self.arrive = arrive
+        self.leave = leave
         self.most = most
         self.sockets = 0
 
@@ -86,6 +98,7 @@ class DeviceSocket(asyncio.Protocol):
         "_requested",
         "_shortcut",
         "_transport",
+        "address",
         "close_code",
         "heard",
         "owner",
@@ -109,6 +122,7 @@ class DeviceSocket(asyncio.Protocol):
         self.written = 0
         self.rtt_s = 0.0
         self.close_code: int | None = None
+        self.address = ""
         self._flusher = flusher
         self._limits = limits
         self._census = census
@@ -136,6 +150,12 @@ class DeviceSocket(asyncio.Protocol):
     def deflates(self) -> bool:
         """Whether the peer takes compressed frames."""
         return bool(self._protocol.extensions)
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end, empty if there is none to tell."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return name[0] if isinstance(name, tuple) and name else ""
 
     @property
     def is_asking(self) -> bool:
@@ -247,14 +267,18 @@ class DeviceSocket(asyncio.Protocol):
         # uvloop's transports do not derive from asyncio.Transport, though they are ones.
         self._transport = cast("asyncio.Transport", transport)
         self._census.sockets += 1
-        if self._census.sockets > self._census.most:
+        address = self._census.arrive(self.peer)
+        if address is None or self._census.sockets > self._census.most:
+            HUB_SOCKETS_CUT.labels("address" if address is None else "sockets").inc()
             self._transport.abort()
         else:
             self.set_deadline(self._limits.request_s)
+        self.address = address or ""
 
     def connection_lost(self, error: Exception | None) -> None:
         del error
         self._census.sockets -= 1
+        self._census.leave(self.address)
         self._cancel_deadline()
         self._open = False
         self._protocol.receive_eof()

@@ -20,6 +20,7 @@ from websockets.exceptions import InvalidHeader
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 
+from hub.admission import Admission, AdmissionLimits
 from hub.compression import DeflateFactory
 from hub.connection import Connection, ConnectionTimes
 from hub.device_socket import Census, DeviceSocket, SocketLimits
@@ -43,6 +44,7 @@ from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
 from shared.clock import monotonic, wall
 from shared.hash_slots import slot_of
+from shared.protocol.close_codes import CloseCode
 from shared.protocol.frames import Welcome, encode_frame
 from shared.protocol.ids import time_ordered_uuid
 from shared.protocol.resume import Implausible, LogLossSuspected
@@ -50,7 +52,7 @@ from shared.store import devices, log
 from shared.store.cursors import Greeted, Greeting
 from shared.store.errors import StoreError
 from shared.store.pool import Pool
-from shared.telemetry.metrics import HUB_GREETING_SECONDS, HUB_HANDSHAKES_REFUSED, HUB_RESETS
+from shared.telemetry.metrics import HUB_CLOSES, HUB_GREETING_SECONDS, HUB_HANDSHAKES_REFUSED, HUB_RESETS
 from shared.tokens import KeyRing
 
 __all__ = ["Endpoint"]
@@ -72,6 +74,18 @@ class _Nobody:
     def on_text(self, text: bytes) -> None:
         raise AssertionError("a frame before the upgrade")
 
+    def on_lost(self, socket: DeviceSocket) -> None:
+        self._endpoint.on_lost(socket)
+
+
+class _Dismissed:
+    """Owns a socket that was accepted only to be closed; what still comes in is nobody's."""
+
+    def __init__(self, endpoint: "Endpoint") -> None:
+        self._endpoint = endpoint
+
+    def on_ack(self, seq: int) -> None: ...
+    def on_text(self, text: bytes) -> None: ...
     def on_lost(self, socket: DeviceSocket) -> None:
         self._endpoint.on_lost(socket)
 
@@ -116,11 +130,31 @@ class Endpoint:
         )
         self._extensions = [DeflateFactory()] if settings.compression else []
         self._nobody = _Nobody(self)
-        # Twice, because a device that returns may come before its old socket has gone.
-        self._census = Census(2 * settings.capacity + settings.handshakes_max)
+        self._admission = Admission(
+            AdmissionLimits(
+                settings.handshakes_per_s,
+                settings.handshakes_burst,
+                settings.address_sockets or settings.capacity + settings.handshakes_max // 2,
+                settings.address_per_s,
+                settings.address_burst,
+            ),
+            settings.trusted_proxies,
+            monotonic(),
+        )
+        self._census = Census(
+            # Twice, because a device that returns may come before its old socket has gone.
+            2 * settings.capacity + settings.handshakes_max,
+            arrive=lambda peer: self._admission.arrive(peer, monotonic()),
+            leave=self._admission.leave,
+        )
         self._handshakes: dict[DeviceSocket, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self.port = settings.port
+
+    @property
+    def census(self) -> Census:
+        """How many sockets there are."""
+        return self._census
 
     @property
     def handshakes(self) -> int:
@@ -162,6 +196,14 @@ class Endpoint:
     def _on_request(self, socket: DeviceSocket, request: Request) -> None:
         if len(self._handshakes) >= self._settings.handshakes_max:
             self._refuse(socket, request, Refusal("unavailable", "too many handshakes at once", reason="handshakes"))
+            return
+        now = monotonic()
+        if not socket.address:
+            forwarded = request.headers.get_all("X-Forwarded-For")
+            socket.address = self._admission.identify(socket.peer, forwarded, now)
+        refusal = self._admission.judge(socket.address, now)
+        if refusal is not None:
+            self._refuse(socket, request, refusal)
             return
         socket.set_deadline(self._settings.handshake_s + 1.0)
         task = asyncio.get_running_loop().create_task(self._answer(socket, request))
@@ -262,7 +304,7 @@ class Endpoint:
         if refusal is not None:
             return refusal
         try:
-            outcome = await self._begin_connection(
+            outcome = self._flapping(greeted) or await self._begin_connection(
                 socket, upgraded, admitted, waiting, greeted=greeted, instance=instance
             )
         except BaseException:
@@ -272,6 +314,11 @@ class Endpoint:
         if outcome is not None:
             self._hub.acks.departed(asked.device_id, greeted.conn_term)
         return outcome
+
+    def _flapping(self, greeted: Greeted) -> Refusal | None:
+        if not self._settings.flaps_max or greeted.flaps <= self._settings.flaps_max:
+            return None
+        return Refusal("flapping", "this device connects too often; go on by REST for a while")
 
     async def _begin_connection(
         self,
@@ -398,7 +445,17 @@ class Endpoint:
             frames += text_bytes(encode_frame(beginning.reset))
         return frames
 
+    def _dismiss(self, socket: DeviceSocket, request: Request) -> None:
+        """Say it by a close code: a browser is not told the status of a refused handshake."""
+        HUB_CLOSES.labels(str(int(CloseCode.FLAPPING))).inc()
+        socket.owner = _Dismissed(self)
+        socket.accept(socket.judge_upgrade(request), b"")
+        socket.close(CloseCode.FLAPPING, CloseCode.FLAPPING.reason)
+
     def _refuse(self, socket: DeviceSocket, request: Request, refusal: Refusal) -> None:
+        if refusal.slug == "flapping" and not request.headers.get_all("Authorization"):
+            self._dismiss(socket, request)
+            return
         given = request.headers.get_all("X-Request-ID")
         request_id = request_id_of(given[0] if len(given) == 1 else None, str(time_ordered_uuid(wall(), self._rand)))
         HUB_HANDSHAKES_REFUSED.labels(str(refusal.status), refusal.label).inc()

@@ -71,7 +71,8 @@ def settled_rtt(before_s: float, latest_s: float) -> float:
 def in_flight_max(rate: float, *, rtt_s: float, first_bytes: int, max_bytes: int) -> int:
     """Bytes that may be on their way over a link that carries `rate` bytes per second.
 
-    Two round trips more, or a far link could never show that it carries more.
+    Two round trips more, or a far link could never show that it carries more. `rtt_s` is of the line without what waits
+    on it.
     """
     least = min(first_bytes, FIRST_LEAST_BYTES)
     return int(min(max_bytes, max(least, rate * (IN_FLIGHT_S + 2 * rtt_s))))

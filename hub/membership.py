@@ -48,6 +48,7 @@ class Membership:
         self._rand = rand
         self._changed = asyncio.Event()
         self._left = False
+        self._is_leaving = False
         # Two statements over the row at once could bring it back after it was deleted.
         self._one_at_a_time = asyncio.Lock()
 
@@ -65,8 +66,9 @@ class Membership:
                 rows = await hubs.heartbeat(self._pool, self._row(), silence_s=self._silence_s)
         self._on_rows(rows)
 
-    async def say_now(self) -> None:
-        """Write the row if Postgres takes it; the loop tries again if it does not."""
+    async def begin_leaving(self) -> None:
+        """Write the row now, if Postgres takes it, and from now on more often: others may be leaving as well."""
+        self._is_leaving = True
         try:
             await self.say()
         except StoreError:
@@ -83,6 +85,8 @@ class Membership:
                 await asyncio.sleep(backoff.next())
                 continue
             await asyncio.sleep(self._settle_s)
+            if self._is_leaving:
+                continue
             try:
                 # Jittered downward only: the silence that ends a membership is three whole heartbeats.
                 async with asyncio.timeout(self._heartbeat_s * self._rand.uniform(0.8, 1.0) - self._settle_s):

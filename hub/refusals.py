@@ -29,9 +29,12 @@ REFUSALS: Final[Mapping[str, _Kind]] = {
     "method-not-allowed": _Kind(405, "The method is not supported here"),
     "older-attempt": _Kind(409, "A newer attempt of this client was here"),
     "upgrade-required": _Kind(426, "This address speaks fleetwire.v1 over WebSocket"),
+    "address-limited": _Kind(429, "Too many connections from this address", (5, 15)),
+    "flapping": _Kind(429, "This device connects too often", (30, 60)),
     "too-many-handshakes": _Kind(429, "This device has too many handshakes under way", (1, 5)),
     "not-ready": _Kind(503, "The hub is not ready", (1, 5)),
     "draining": _Kind(503, "The hub is draining", (1, 3)),
+    "crowded": _Kind(503, "Too many devices come at once", (1, 5)),
     "full": _Kind(503, "The hub is full", (2, 8)),
     "unavailable": _Kind(503, "Not available now", (1, 5)),
 }
@@ -39,12 +42,16 @@ REFUSALS: Final[Mapping[str, _Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refused handshake. `reason` refines the slug for counters; it is one of few fixed words."""
+    """One refused handshake. `reason` refines the slug for counters; it is one of few fixed words.
+
+    `retry_after_s` is the range Retry-After is drawn from, where the table's is not the right one.
+    """
 
     slug: str
     detail: str
     reason: str = ""
     field: str | None = None
+    retry_after_s: tuple[int, int] | None = None
 
     @property
     def status(self) -> int:
@@ -60,8 +67,9 @@ class Refusal:
         """Headers that belong to the refusal. `luck` from 0 to 1 spreads those who were sent away over the range."""
         kind = REFUSALS[self.slug]
         headers = {"Content-Type": "application/problem+json"}
-        if kind.retry_after_s is not None:
-            low, high = kind.retry_after_s
+        retry_after_s = self.retry_after_s or kind.retry_after_s
+        if retry_after_s is not None:
+            low, high = retry_after_s
             headers["Retry-After"] = str(low + min(int(luck * (high - low + 1)), high - low))
         if kind.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from hub.trusted_proxies import TrustedProxies
 from shared.bus.client import RedisSettings
 from shared.key_watch import KeyWatchSettings
 from shared.keys import TicketKeySettings, TokenKeySettings
@@ -67,6 +68,44 @@ class Settings(
         "FLEETWIRE_HUB_HANDSHAKES_MAX", 2000, help="Most handshakes under way.", parse=bounded_int(1, 100_000)
     )
     handshake_s: float = _seconds("FLEETWIRE_HUB_HANDSHAKE_S", 5.0, "A handshake may take so long.", 0.05, 5.0)
+    handshakes_per_s: float = _seconds(
+        "FLEETWIRE_HUB_HANDSHAKES_PER_S",
+        500.0,
+        "Handshakes taken per second; more are sent away for a while.",
+        0.1,
+        1e6,
+    )
+    handshakes_burst: int = setting(
+        "FLEETWIRE_HUB_HANDSHAKES_BURST", 1000, help="So many may come at once.", parse=bounded_int(1, 1_000_000)
+    )
+    address_sockets: int = setting(
+        "FLEETWIRE_HUB_ADDRESS_SOCKETS",
+        0,
+        help="Most sockets from one address (of IPv6, one /64); 0: as many as the capacity and half of the handshakes.",
+        parse=bounded_int(0, 1_000_000),
+    )
+    address_per_s: float = _seconds(
+        "FLEETWIRE_HUB_ADDRESS_HANDSHAKES_PER_S", 0.0, "Handshakes per second from one address; 0: no limit.", 0.0, 1e6
+    )
+    address_burst: int = setting(
+        "FLEETWIRE_HUB_ADDRESS_HANDSHAKES_BURST",
+        50,
+        help="So many may come at once from one address.",
+        parse=bounded_int(1, 1_000_000),
+    )
+    trusted_proxies: TrustedProxies = setting(
+        "FLEETWIRE_TRUSTED_PROXIES",
+        TrustedProxies(),
+        help="Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,192.168.1.7.",
+        parse=TrustedProxies.parse,
+    )
+    flaps_max: float = _seconds(
+        "FLEETWIRE_HUB_FLAPS_MAX",
+        12.0,
+        "A device that connects more often (each time counts less, 1/e after 120 s) is sent to REST; 0: none is.",
+        0.0,
+        1e6,
+    )
     gather_s: float = _seconds("FLEETWIRE_HUB_GATHER_S", 0.003, "Handshakes and log reads are gathered so long.")
     wave_s: float = _seconds(
         "FLEETWIRE_HUB_WAVE_S",

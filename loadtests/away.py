@@ -157,7 +157,10 @@ def main() -> int:
     console, port = Console(), free_port()
     outcomes: dict[str, Outcome] = {}
     with (
-        running_machine(hubs=1, FLEETWIRE_PROXY_URL=f"ws://127.0.0.1:{port}") as machine,
+        # The tap reads the seqs of frames, so they must not be compressed.
+        running_machine(
+            hubs=1, FLEETWIRE_PROXY_URL=f"ws://127.0.0.1:{port}", FLEETWIRE_HUB_COMPRESSION="off"
+        ) as machine,
         Progress(console=console) as progress,
     ):
         for absence in absences:

@@ -20,6 +20,7 @@ from loadtests.vitals import Series, read_vitals, rising
 __all__ = ["Disturbance"]
 
 CHURN_S: Final = 5.0
+FINISH_S: Final = 20.0  # for what was begun in time
 SAMPLES_MIN: Final = 40
 _STEP_S: Final = 0.02
 
@@ -49,8 +50,10 @@ class Disturbance:
             self._greenlet = gevent.spawn(self._guarded, self._work)
 
     def stop(self) -> None:
-        """End it where it is; what should have happened and did not is a failure."""
+        """Let it come to its end, but not for long; what should have happened and did not is a failure."""
         if self._greenlet is not None:
+            if self._work != self._soak:
+                self._greenlet.join(timeout=FINISH_S)
             self._greenlet.kill()
         if self._series:
             up = rising(self._series)
@@ -123,6 +126,6 @@ class Disturbance:
 
     @staticmethod
     def _wait(condition: Callable[[], bool]) -> None:
-        """Until it holds; the end of the run is the deadline."""
+        """Until it holds; whoever stops this has the deadline."""
         while not condition():
             gevent.sleep(_STEP_S)

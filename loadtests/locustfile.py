@@ -190,3 +190,5 @@ def prepare(environment: Environment, **_: Any) -> None:
     environment.events.test_stopping.add_listener(lambda **_: scenario.settle())
     environment.events.test_stop.add_listener(lambda **_: scenario.end())
     environment.events.quitting.add_listener(quit_judged)
+    # The loop's clock stands still while we start, and the time of the run would be counted from before that.
+    gevent.get_hub().loop.update_now()

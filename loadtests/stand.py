@@ -88,6 +88,7 @@ class Stand:
             "FLEETWIRE_OPS_PORT": str(free_port()),
             "FLEETWIRE_HUB_CAPACITY": str(capacity),
             "FLEETWIRE_HUB_HANDSHAKES_MAX": str(max(2000, capacity)),
+            "FLEETWIRE_HUB_HANDSHAKES_BURST": str(max(1000, 2 * capacity)),
             "FLEETWIRE_LOG_LEVEL": "warning",
             **settings,
         }

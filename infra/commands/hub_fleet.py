@@ -68,7 +68,7 @@ class HubFleet:
     async def ask(self, hub: HubRow, what: str, body: Mapping[str, Any] | None = None) -> State:
         """`GET /control/hub`, or `POST /control/…` when there is a body, be it empty. Raises HubAway, CommandFailed."""
         if hub.ops_url is None:
-            raise CommandFailed(f"{hub.name} says no operations address: it runs an older version")
+            raise HubAway(f"{hub.name} says no operations address: it runs an older version")
         url = f"{hub.ops_url}/control/{what}"
         try:
             answer = await (self._client.get(url) if body is None else self._client.post(url, json=body))

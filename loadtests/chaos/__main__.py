@@ -130,7 +130,7 @@ def run(faults: Sequence[Fault], *, devices: int, rate: float, console: Console,
     """One schedule of faults on a fresh machine."""
     names = [f"truck-{number}" for number in range(devices)]
     steps: list[dict[str, Any]] = []
-    with running_machine(keep=keep, FLEETWIRE_WORKER_NOOP="1") as machine:
+    with running_machine(keep=keep, FLEETWIRE_WORKER_NOOP="1", FLEETWIRE_HUB_FLAPS_MAX="0") as machine:
         for number in (2,):
             machine.add(
                 "worker-1", "worker", FLEETWIRE_WORKER_NAME=f"worker-{number}", FLEETWIRE_OPS_PORT=str(free_port())

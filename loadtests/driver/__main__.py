@@ -63,7 +63,10 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
     """What to drive. Raises SettingsError."""
     if options.own:
         capacity = str(max(500, options.devices))
-        with running_machine(hubs=options.hubs, FLEETWIRE_HUB_CAPACITY=capacity) as machine:
+        burst = str(2 * int(capacity))
+        with running_machine(
+            hubs=options.hubs, FLEETWIRE_HUB_CAPACITY=capacity, FLEETWIRE_HUB_HANDSHAKES_BURST=burst
+        ) as machine:
             yield Target(machine.api, machine.hubs, machine.keys)
         return
     given = {

@@ -97,6 +97,7 @@ HUB_MOVES_LEFT = _gauge("hub_moves_left", "Devices that are still to be sent to 
 HUB_RESETS = _counter("hub_resets_total", "Resets said to devices.", "reason")
 HUB_STRANGERS = _gauge("hub_strangers", "Connected devices that belong to another hub.")
 HUB_RTT_SECONDS = _histogram("hub_rtt_seconds", "Round trip of a ping, what waits before it included.")
+HUB_SOCKETS_CUT = _counter("hub_sockets_cut_total", "Sockets cut before they said anything, by the limit.", "limit")
 HUB_SWEEP_SECONDS = _histogram("hub_sweep_seconds", "Duration of a sweep.")
 HUB_WINDOW_STALLS = _counter("hub_window_stalls_total", "Times a window was full while more events waited.")
 

@@ -151,6 +151,20 @@ async def test_a_device_that_stays_where_it_is_is_ended_with_its_acks_kept(fleet
     await fleet.until_acked(truck, 3)
 
 
+async def test_hubs_that_leave_together_do_not_wait_for_devices_to_go_to_each_other(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    patient = {"FLEETWIRE_HUB_LINGER_S": "10"}
+    running = [await start_hub(name, **patient) for name in ("hub-a", "hub-b")]
+    await settled(*running)
+    devices = [await fleet.connect(hub.url, await fleet.new_device()) for hub in running for _ in range(3)]
+    for device in devices:
+        await device.welcome()
+    for hub in running:
+        hub.stop.request("everything stops")
+    assert await asyncio.gather(*(device.close_code(9) for device in devices)) == [4001] * 6
+
+
 async def device_of(hub: str, names: list[str], fleet: Fleet) -> str:
     while True:
         truck = await fleet.new_device()

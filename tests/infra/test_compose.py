@@ -319,6 +319,12 @@ def test_our_containers_can_write_only_where_they_must() -> None:
         assert service.tmpfs, name
 
 
+def test_hubs_send_devices_on_through_the_proxy_that_the_api_sends_them_to() -> None:
+    assigned = COMPOSE.services["api"].environment["FLEETWIRE_PROXY_URL"]
+    for name in ("hub-1", "hub-2"):
+        assert COMPOSE.services[name].environment["FLEETWIRE_PROXY_URL"] == assigned
+
+
 def test_a_hub_is_given_the_time_it_needs_to_drain(private: Path) -> None:
     for name in ("hub-1", "hub-2"):
         settings = load(HubSettings, environment_of(COMPOSE.services[name], private))

@@ -21,6 +21,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from device.addresses import socket_url as device_url
+from shared.hub_urls import socket_url
+from shared.protocol.position import Position
+
 PROTOCOL = Subprotocol("fleetwire.v1")
 CONFIG = Path(__file__).parents[2] / "infra" / "haproxy" / "haproxy.cfg"
 SESSIONS = 'haproxy_backend_current_sessions{proxy="hubs"} '
@@ -186,6 +190,15 @@ async def test_the_hub_that_is_named_gets_the_device(proxy: Proxy) -> None:
     for n in range(10):
         for name in proxy.hubs:
             assert await proxy.hub_of(f"truck-{n}", hub=name) == name
+
+
+async def test_the_address_that_the_api_and_hubs_give_leads_to_that_hub_as_the_sdk_asks_for_it(proxy: Proxy) -> None:
+    for name in proxy.hubs:
+        told = socket_url(name, "ws://not.used:1", f"ws://127.0.0.1:{proxy.port}")
+        asked = device_url(told, device_id="truck-7", after=Position(1, 0), instance="i", attempt=1)
+        await proxy.until_sessions(0)
+        async with connect(asked, subprotocols=[PROTOCOL], compression=None, proxy=None) as connection:
+            assert await connection.recv() == name
 
 
 async def test_a_name_of_no_hub_means_the_hash(proxy: Proxy) -> None:

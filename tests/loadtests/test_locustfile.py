@@ -18,7 +18,7 @@ async def run_locust(
     async with WithholdingProxy(driven.hub, driven.proxy_port, withhold):
         status, said = await run_python(
             *("-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"),
-            *("-u", "10", "-r", "20", "-t", "2s", "--event-rate", "100", "--settle", "1", "--results", str(folder)),
+            *("-u", "10", "-r", "20", "-t", "3s", "--event-rate", "100", "--settle", "15", "--results", str(folder)),
             *options,
             environ={"FLEETWIRE_HOME": driven.home},
         )
@@ -51,7 +51,7 @@ async def test_a_run_passes_when_a_hole_is_seen_and_mended_and_says_how_late_eve
 @pytest.mark.processes
 async def test_a_run_fails_by_events_that_one_device_never_gets(driven: Driven, tmp_path: Path) -> None:
     status, said, figures = await run_locust(
-        driven, tmp_path, lambda device_id, seq: device_id.endswith("-7") and seq >= 2
+        driven, tmp_path, lambda device_id, seq: device_id.endswith("-7") and seq >= 2, "--settle", "1"
     )
     assert status == 1, said
     assert figures["verdict"]["lost"] >= 1  # type: ignore[index]
@@ -61,7 +61,7 @@ async def test_a_run_fails_by_events_that_one_device_never_gets(driven: Driven, 
 @pytest.mark.processes
 async def test_devices_that_are_taken_away_were_shown_all_that_they_were_sent(driven: Driven, tmp_path: Path) -> None:
     status, said, figures = await run_locust(
-        driven, tmp_path, lambda device_id, seq: False, "--shape", "ramp", "-t", "5s", "--settle", "10"
+        driven, tmp_path, lambda device_id, seq: False, "--shape", "ramp", "-t", "4s"
     )
     assert status == 0, said
     assert "0 lost, 0 repeated, 0 out of order" in said
@@ -72,7 +72,7 @@ async def test_devices_that_are_taken_away_were_shown_all_that_they_were_sent(dr
 @pytest.mark.processes
 async def test_devices_whose_links_are_all_cut_at_once_come_back(driven: Driven, tmp_path: Path) -> None:
     status, said, figures = await run_locust(
-        driven, tmp_path, lambda device_id, seq: False, "--shape", "storm", "-t", "8s", "--settle", "10"
+        driven, tmp_path, lambda device_id, seq: False, "--shape", "storm", "-t", "5s"
     )
     assert status == 0, said
     assert figures["storm_devices"] == 10

@@ -155,6 +155,7 @@ def test_a_hub_is_named_by_its_pod_and_reads_what_it_is_given() -> None:
     settings = load(Settings, environment | secrets)
     assert settings.name == "fleetwire-hub-0"
     assert settings.url == f"ws://fleetwire-hub-0.{SPEC['serviceName']}.fleetwire.svc:8101"
+    assert settings.ops_url == f"http://fleetwire-hub-0.{SPEC['serviceName']}.fleetwire.svc:{settings.ops_port}"
     assert {port["name"]: port["containerPort"] for port in HUB["ports"]} == {
         "sockets": settings.port,
         "operations": settings.ops_port,
@@ -178,8 +179,7 @@ def test_a_hub_is_given_the_time_that_draining_takes() -> None:
             "FLEETWIRE_REDIS_URL": "redis://h:1/0",
         },
     )
-    welcomed_elsewhere_s = 10.0
-    longest = settings.drain_s + welcomed_elsewhere_s + settings.close_s + settings.flush_s + 5.0
+    longest = settings.drain_s + settings.move_wave_s + settings.linger_s + settings.close_s + settings.flush_s + 5.0
     assert POD["terminationGracePeriodSeconds"] >= longest
 
 

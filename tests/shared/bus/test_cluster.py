@@ -18,6 +18,7 @@ from shared.bus.publisher import Publisher
 from shared.bus.redis_client import LazyRedis
 from shared.bus.slot_map import key_slot
 from shared.hash_slots import slot_of
+from shared.telemetry.metrics import BUS_DROPPED, BUS_MOVED
 from tests.shared.bus.conftest import Ear, publishing, until
 
 DEVICES = [f"truck-{n}" for n in range(30)]
@@ -137,6 +138,8 @@ async def test_slots_that_move_to_another_node_under_load_stay_in_order_and_lose
         source, target = valkey_cluster.primaries()[:2]
         mine = [slot for slot in {key_slot_of(d) for d in DEVICES} if valkey_cluster.owner(slot) is source]
         assert mine
+        resent, refused = BUS_MOVED.labels("publisher"), BUS_DROPPED.labels("publisher", "refused")
+        resent_before, refused_before = resent._value.get(), refused._value.get()
         async with flowing(bus):
             await until(lambda: len(bus.ear.messages) > 100, "messages flow")
             await apart(valkey_cluster.move, mine, source, target)
@@ -145,6 +148,8 @@ async def test_slots_that_move_to_another_node_under_load_stay_in_order_and_lose
         await bus.until_heard_again()
         bus.assert_in_order_and_missed_only_in_gaps()
         assert BusState.DEAF not in bus.states
+        assert resent._value.get() > resent_before, "what was sent to the old node went to the new one"
+        assert refused._value.get() == refused_before
         await apart(valkey_cluster.move, mine, target, source)
 
 
