@@ -17,6 +17,7 @@ from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
 from shared.bus.slot_map import Address, InvalidMap, SlotMap
+from shared.clock import monotonic
 from shared.telemetry.metrics import BUS_MAPS
 
 __all__ = ["Topology"]
@@ -24,6 +25,8 @@ __all__ = ["Topology"]
 REFRESH_S: Final = 30.0
 # After trouble: asked again at these distances, and on at the last one for as long as trouble is reported.
 _EAGER_S: Final = (0.1, 0.2, 0.3, 0.4, 0.5)
+# A node that answers MOVED knows better than a third one whose map was fetched meanwhile: news takes its time.
+_MOVED_S: Final = 2.0
 # One that does not answer must not keep the others from being asked.
 _ASK_MAX_S: Final = 0.5
 
@@ -42,6 +45,7 @@ class Topology:
         deadline_s: float,
         on_change: Callable[[SlotMap], None],
         refresh_s: float = REFRESH_S,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """`name` is shown by CLIENT LIST."""
         self.seeds = Endpoint.several(url)
@@ -51,7 +55,9 @@ class Topology:
         self._on_change = on_change
         self._refresh_s = refresh_s
         self._backoff = Backoff(rand, base=0.05, cap=0.5)
+        self._clock = clock
         self._moved: dict[int, Address] = {}
+        self._lately: dict[int, tuple[Address, float]] = {}
         self._suspects: dict[Endpoint, None] = {}
         self._trouble = asyncio.Event()
         self._closed = asyncio.Event()
@@ -78,12 +84,13 @@ class Topology:
         self._trouble.set()
 
     def moved(self, key_slot: int, address: Address) -> None:
-        """A node said so: `owner` believes it at once, `on_change` follows."""
+        """A node said so: `owner` believes it at once and for a while whatever other nodes say; `on_change` follows."""
         if not self.is_cluster:
             return
         if not self._moved:
             asyncio.get_running_loop().call_soon(self._apply_moved)
         self._moved[key_slot] = address
+        self._lately[key_slot] = (address, self._clock())
         self._trouble.set()
 
     async def run(self) -> None:
@@ -177,6 +184,10 @@ class Topology:
             if len(self.seeds) > 1 and self.map is None:
                 _log.error("several addresses of Redis are given and it is no cluster: only the first is used")
             slots = SlotMap.single(Address(self.seeds[0].host, self.seeds[0].port))
+        now = self._clock()
+        self._lately = {slot: one for slot, one in self._lately.items() if now - one[1] < _MOVED_S}
+        if self._lately:
+            slots = slots.with_moved({slot: address for slot, (address, _) in self._lately.items()})
         BUS_MAPS.labels("same" if slots == self.map else "changed").inc()
         self._moved.clear()
         if slots == self.map and is_cluster == self.is_cluster:
