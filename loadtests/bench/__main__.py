@@ -1,4 +1,4 @@
-"""`make bench`: prints the tables, saves the figures as JSON."""
+"""`make bench`: what events and idle devices cost beside the bare relay, then the whole path up to the recorded ack."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.bench import whole_path
 from loadtests.bench.hub_cost import POINTS, Idle, Result, measure, measure_idle
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4, help="of each turn (default 4)")
     parser.add_argument("--turns", type=int, default=3, help="per server and load (default 3)")
     parser.add_argument("--idle-seconds", type=float, default=20, help="of watching idle devices; 0: not watched")
+    parser.add_argument("--no-path", action="store_true", help="leave the whole path out")
     options = parser.parse_args()
     console = Console()
     console.width = max(console.width, 130)
@@ -40,19 +42,26 @@ def main() -> int:
                 idle.append(measure_idle(devices, options.idle_seconds))
     console.print(cost_table(results))
     console.print(idle_table(idle))
+    path: list[dict[str, Any]] = []
+    if not options.no_path:
+        with console.status("the whole path") as status:
+            path = whole_path.measure(whole_path.Plan(), lambda said: status.update(f"the whole path: {said}"))
+        console.print(whole_path.table(path))
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    file.write_text(json.dumps(as_json(results, idle), indent=1) + "\n")
+    file.write_text(json.dumps(as_json(results, idle, path), indent=1) + "\n")
     console.print(f"saved to {file.relative_to(Path.cwd())}" if file.is_relative_to(Path.cwd()) else f"saved to {file}")
-    return 1 if any(hub.lost for _, hub in results) else 0
+    lost = any(hub.lost for _, hub in results) or any(one["recorded"] != one["shown"] for one in path)
+    return 1 if lost else 0
 
 
-def as_json(results: list[tuple[Result, Result]], idle: list[Idle]) -> dict[str, Any]:
+def as_json(results: list[tuple[Result, Result]], idle: list[Idle], path: list[dict[str, Any]]) -> dict[str, Any]:
     """What is saved."""
     about = {"machine": platform.platform(), "python": platform.python_version()}
     return about | {
         "results": [one.as_json() for pair in results for one in pair],
         "idle": [one.as_json() for one in idle],
+        "whole_path": path,
     }
 
 

@@ -42,7 +42,7 @@ class Plan:
     """How much: devices, the fixed rate, and how long each part lasts."""
 
     def __init__(
-        self, *, devices: int = 500, rate: int = 1000, seconds: float = 30, probe_s: float = 8, hold_s: float = 60
+        self, *, devices: int = 500, rate: int = 1000, seconds: float = 20, probe_s: float = 6, hold_s: float = 60
     ) -> None:
         self.devices = devices
         self.rate = rate
@@ -242,8 +242,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.whole_path", description=__doc__)
     parser.add_argument("--devices", type=int, default=500)
     parser.add_argument("--rate", type=int, default=1000, help="events per second of the first part (default 1000)")
-    parser.add_argument("--seconds", type=float, default=30, help="how long the first part lasts (default 30)")
-    parser.add_argument("--probe", type=float, default=8, help="how long a rate is tried (default 8)")
+    parser.add_argument("--seconds", type=float, default=20, help="how long the first part lasts (default 20)")
+    parser.add_argument("--probe", type=float, default=6, help="how long a rate is tried (default 6)")
     parser.add_argument("--hold", type=float, default=60, help="how long the highest rate must be held (default 60)")
     options = parser.parse_args()
     console = Console()

@@ -24,7 +24,7 @@ def test_the_ratio_is_to_the_relay_of_the_same_point() -> None:
 
 
 def test_everything_that_was_measured_is_saved() -> None:
-    saved = bench.as_json([(result("relay", 10.0), result("hub", 15.0))], [Idle("hub", 500, 11.0, 9.0, 3000)])
+    saved = bench.as_json([(result("relay", 10.0), result("hub", 15.0))], [Idle("hub", 500, 11.0, 9.0, 3000)], [])
     assert [one["server"] for one in saved["results"]] == ["relay", "hub"]
     assert saved["idle"][0]["resident_kb_per_device"] == 11.0
 
