@@ -13,11 +13,12 @@ import structlog
 from hub.actions import Actions, End, Hold, ReadLog, RecordAck, Say, SendEvents
 from hub.compression import NEVER, Deflater
 from hub.counts import Counts
-from hub.device_socket import DeviceSocket
+from hub.device_socket import NEVER_LOOK, DeviceSocket
 from hub.greeting import Credential, is_signed, renew
 from hub.keepalive import Pulse, PulseTimes, Signs, Verdict
 from hub.link_profile import LOOK_S, CatchUp, GoodLink, in_flight_max, profile_of, settled_rtt
 from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
+from hub.rates import InboundLimits, InboundRate, RateVerdict
 from hub.session import LogPage, Session
 from hub.wire import event_bytes, text_bytes
 from shared.clock import iso, monotonic, wall
@@ -65,13 +66,14 @@ class Services(Protocol):
 @dataclass(frozen=True, slots=True)
 class ConnectionTimes:
     """Seconds: how long a device may make no progress, and how often a waiting one is looked at; what a good link is
-    given, and the most bytes in flight.
+    given, and the most bytes in flight; what a device may send.
     """
 
     patience_s: float
     look_s: float
     good: GoodLink
     window_max_bytes: int
+    inbound: InboundLimits
 
 
 class Connection:
@@ -85,8 +87,10 @@ class Connection:
         "_deflate_from",
         "_expires_due",
         "_flaps",
+        "_heard_before",
         "_heartbeat_s",
         "_hub",
+        "_inbound",
         "_next_visit",
         "_note_ack",
         "_pulse",
@@ -131,6 +135,8 @@ class Connection:
         self.socket = socket
         self.is_done = False
         self.was_sent_on = False
+        self._inbound: InboundRate | None = None
+        self._heard_before = socket.heard
         self._renewing = False
         self._credential = credential
         self._pulse = pulse
@@ -310,6 +316,22 @@ class Connection:
                 self._renew(token)
             case Sync(ref):
                 self._refuse("not_supported", "this hub takes no operations yet; send them by REST", ref)
+
+    def on_much(self) -> None:
+        """So much came in that a limit may have been passed."""
+        socket, now = self.socket, monotonic()
+        rate = self._inbound
+        if rate is None:
+            rate = self._inbound = InboundRate(self._times.inbound, now, sent=self.session.sent)
+        frames = max(socket.heard_frames, socket.heard - self._heard_before)
+        match rate.judge(now, frames=frames, size=socket.heard_bytes, sent=self.session.sent):
+            case RateVerdict.WARN:
+                self._refuse("over_rate", "too many frames or bytes; send less, or this connection is closed")
+            case RateVerdict.CLOSE:
+                self.end(CloseCode.OVER_RATE)
+            case RateVerdict.WITHIN | RateVerdict.OVER:
+                pass
+        socket.look_at_bytes = NEVER_LOOK if self.is_over else socket.heard_bytes + rate.look_after_bytes
 
     def on_lost(self, socket: DeviceSocket) -> None:
         """The socket is gone."""

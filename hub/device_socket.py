@@ -36,6 +36,7 @@ except ImportError:  # no compiled part for this platform
 __all__ = ["Census", "DeviceSocket", "SocketLimits", "SocketOwner"]
 
 REASON_MAX_BYTES: Final = 123
+NEVER_LOOK: Final = 2**62
 _MASKED: Final = 0x80
 _FIN_TEXT: Final = 0x81
 
@@ -45,18 +46,20 @@ class SocketOwner(Protocol):
 
     def on_ack(self, seq: int) -> None: ...
     def on_text(self, text: bytes) -> None: ...
+    def on_much(self) -> None: ...
     def on_lost(self, socket: "DeviceSocket") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
     """Seconds until the request must be there and a closing handshake over; bytes that may wait for a peer that does
-    not read.
+    not read; bytes that may come in before the owner is asked about them (`on_much`).
     """
 
     request_s: float
     close_s: float
     write_max_bytes: int
+    first_look_bytes: int = NEVER_LOOK
 
 
 class Census:
@@ -101,6 +104,9 @@ class DeviceSocket(asyncio.Protocol):
         "address",
         "close_code",
         "heard",
+        "heard_bytes",
+        "heard_frames",
+        "look_at_bytes",
         "owner",
         "rtt_s",
         "written",
@@ -119,6 +125,9 @@ class DeviceSocket(asyncio.Protocol):
         self.owner = owner
         self._on_request = on_request
         self.heard = 0
+        self.heard_bytes = 0
+        self.heard_frames = 0
+        self.look_at_bytes = NEVER_LOOK
         self.written = 0
         self.rtt_s = 0.0
         self.close_code: int | None = None
@@ -190,6 +199,9 @@ class DeviceSocket(asyncio.Protocol):
         self._cancel_deadline()
         self._protocol.send_response(response)
         self._open = True
+        # What came before was the request.
+        self.heard_bytes = self.heard_frames = 0
+        self.look_at_bytes = self._limits.first_look_bytes
         self._shortcut = self._protocol.reader.at_boundary
         self._take_writes()
         self.write(first)
@@ -288,6 +300,9 @@ class DeviceSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard += 1
+        self.heard_bytes += len(data)
+        if self.heard_bytes > self.look_at_bytes:
+            self.owner.on_much()
         if self._shortcut:
             data = self._take_short_frames(data)
             if not data:
@@ -310,6 +325,7 @@ class DeviceSocket(asyncio.Protocol):
                 break
             payload = apply_mask(data[position + 6 : end], data[position + 2 : position + 6])
             position = end
+            self.heard_frames += 1
             seq = ack_of(payload)
             if seq is not None:
                 self.owner.on_ack(seq)
@@ -334,6 +350,7 @@ class DeviceSocket(asyncio.Protocol):
         self._take_writes()
         # First, so that what a message before the close asks for is not written behind our own close frame.
         self._note_closing()
+        self.heard_frames += len(events)
         for event in events:
             if isinstance(event, Request):
                 self._requested = True

@@ -31,6 +31,7 @@ from hub.handshakes import Greeter
 from hub.hub import Hub
 from hub.keepalive import Pulse, PulseTimes
 from hub.link_profile import GoodLink, LinkProfile, profile_of
+from hub.rates import InboundLimits
 from hub.rebalance import may_rehome
 from hub.refusals import Refusal
 from hub.registry import Waiting
@@ -74,6 +75,9 @@ class _Nobody:
     def on_text(self, text: bytes) -> None:
         raise AssertionError("a frame before the upgrade")
 
+    def on_much(self) -> None:
+        raise AssertionError("a frame before the upgrade")
+
     def on_lost(self, socket: DeviceSocket) -> None:
         self._endpoint.on_lost(socket)
 
@@ -86,6 +90,7 @@ class _Dismissed:
 
     def on_ack(self, seq: int) -> None: ...
     def on_text(self, text: bytes) -> None: ...
+    def on_much(self) -> None: ...
     def on_lost(self, socket: DeviceSocket) -> None:
         self._endpoint.on_lost(socket)
 
@@ -117,16 +122,24 @@ class Endpoint:
         self._tickets = tickets
         self._gate = gate
         self._rand = rand
+        inbound = InboundLimits(
+            settings.inbound_frames_per_s,
+            settings.inbound_frames_burst,
+            settings.inbound_bytes_per_s,
+            settings.inbound_bytes_burst,
+            settings.window_events,
+        )
         self._socket_limits = SocketLimits(
             request_s=settings.handshake_s,
             close_s=settings.close_s,
             write_max_bytes=settings.window_max_bytes + WRITE_SLACK_BYTES,
+            first_look_bytes=inbound.first_look_bytes,
         )
         self._window = WindowLimits(settings.window_events, settings.window_first_bytes, settings.window_max_bytes)
         self._pulse_times = PulseTimes(settings.heartbeat_s, settings.pong_s)
         self._good_link = GoodLink(settings.heartbeat_s, settings.pong_s, settings.window_first_bytes)
         self._times = ConnectionTimes(
-            settings.patience_s, settings.patience_s / 6, self._good_link, settings.window_max_bytes
+            settings.patience_s, settings.patience_s / 6, self._good_link, settings.window_max_bytes, inbound
         )
         self._extensions = [DeflateFactory()] if settings.compression else []
         self._nobody = _Nobody(self)

@@ -99,6 +99,21 @@ class Settings(
         help="Networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8,192.168.1.7.",
         parse=TrustedProxies.parse,
     )
+    inbound_frames_per_s: float = _seconds(
+        "FLEETWIRE_HUB_INBOUND_FRAMES_PER_S", 50.0, "Frames per second from one device, acks apart; 0: any.", 0.0, 1e6
+    )
+    inbound_frames_burst: int = setting(
+        "FLEETWIRE_HUB_INBOUND_FRAMES_BURST", 200, help="So many may come at once.", parse=bounded_int(1, 1_000_000)
+    )
+    inbound_bytes_per_s: float = _seconds(
+        "FLEETWIRE_HUB_INBOUND_BYTES_PER_S", 64.0 * 1024, "Bytes per second from one device; 0: any.", 0.0, 1e9
+    )
+    inbound_bytes_burst: int = setting(
+        "FLEETWIRE_HUB_INBOUND_BYTES_BURST",
+        256 * 1024,
+        help="So many may come at once; a frame may have 65,536.",
+        parse=bounded_int(128 * 1024, 2**30),
+    )
     flaps_max: float = _seconds(
         "FLEETWIRE_HUB_FLAPS_MAX",
         12.0,

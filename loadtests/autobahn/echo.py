@@ -28,6 +28,7 @@ class _Echo:
         assert self.socket is not None
         self.socket.echo(Opcode.TEXT, text)
 
+    def on_much(self) -> None: ...
     def on_lost(self, socket: DeviceSocket) -> None: ...
 
 

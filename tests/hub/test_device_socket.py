@@ -56,6 +56,7 @@ class Owner:
     def on_text(self, text: bytes) -> None:
         self.messages.append(text)
 
+    def on_much(self) -> None: ...
     def on_lost(self, socket: DeviceSocket) -> None: ...
 
 
