@@ -29,7 +29,16 @@ from loadtests.stand import running_stand
 __all__ = ["Fuzzed", "fuzz", "random_frames"]
 
 # Nothing of this may stand in the way of the frames.
-SETTINGS: Final = {"FLEETWIRE_HUB_CLOSE_S": "0.5", "FLEETWIRE_HUB_HEARTBEAT_S": "1"}
+SETTINGS: Final = {
+    "FLEETWIRE_HUB_CLOSE_S": "0.5",
+    "FLEETWIRE_HUB_HEARTBEAT_S": "1",
+    # Few devices do here what the limits are there against.
+    "FLEETWIRE_HUB_FLAPS_MAX": "0",
+    "FLEETWIRE_HUB_HANDSHAKES_PER_S": "1000000",
+    "FLEETWIRE_HUB_HANDSHAKES_BURST": "1000000",
+    "FLEETWIRE_HUB_INBOUND_FRAMES_PER_S": "0",
+    "FLEETWIRE_HUB_INBOUND_BYTES_PER_S": "0",
+}
 CHUNK: Final = 64
 DEADLINE_S: Final = 5.0
 COMPRESSED: Final = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
