@@ -29,6 +29,10 @@ class _Wrong(ValueError):
     """What was sent makes no sense; the message names the field."""
 
 
+class _NotNow(RuntimeError):
+    """The hub is in no state to do that; the message says why."""
+
+
 class _Parts(NamedTuple):
     registry: Registry[Connection]
     neighbours: Neighbours
@@ -80,6 +84,8 @@ class Control:
                 return JSONResponse(what(self._parts, await _body(request)))
             except _Wrong as error:
                 return _problem(400, str(error))
+            except _NotNow as error:
+                return _problem(409, str(error))
 
         return answer
 
@@ -110,6 +116,8 @@ class Control:
         return {"hub": self._name} | parts.mover.plan(without=without, plus=plus)
 
     def _move(self, parts: _Parts, body: Mapping[str, Any]) -> dict[str, Any]:
+        if parts.gate.phase != "open":
+            raise _NotNow("the hub is leaving: it sends all its devices away")
         to = body.get("to")
         if to is not None and (not isinstance(to, str) or parts.neighbours.get(to) is None):
             raise _Wrong(f"to: must be the name of a hub that lives: {', '.join(parts.neighbours.view.names)}")

@@ -114,7 +114,7 @@ class Mover:
                 _log.info("the hubs have changed", hubs=view.names, devices_to_move=len(found))
                 self._begin(found, "rebalance")
             case Verdict.REST:
-                if self._automatic:
+                if self._automatic and not self._queue:
                     self._rehome(view)
             case Verdict.WAIT:
                 if self.rebalance.is_held and not was_held:

@@ -44,6 +44,7 @@ class Stop:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self.reason: str | None = None
+        self.signals = 0
 
     def __repr__(self) -> str:
         return f"Stop({self.reason or 'not requested'})"
@@ -122,7 +123,9 @@ async def _supervised(main: Callable[[Stop], Coroutine[Any, Any, int | None]]) -
 
 
 def _on_signal(stop: Stop, signum: signal.Signals) -> None:
-    if stop.requested:
+    # Counted apart from the wish: a process that is leaving because an operator asked it to may be told so once more.
+    stop.signals += 1
+    if stop.signals > 1:
         _log.warning("second signal, ending at once", signal=signum.name)
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()

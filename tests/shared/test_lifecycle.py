@@ -83,6 +83,14 @@ def test_the_second_signal_ends_it_at_once(children: list[Child]) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_signal_does_not_cut_short_what_the_process_was_asked_for_otherwise(children: list[Child]) -> None:
+    child = Child("stop.request('drained'); print('asked', flush=True); await asyncio.sleep(0.5); return 7")
+    children.append(child)
+    child.read_until("asked")
+    child.process.send_signal(signal.SIGTERM)
+    assert child.end() == 7
+
+
 def test_a_process_that_fails_says_why_and_ends_with_one(children: list[Child]) -> None:
     child = Child("raise RuntimeError('the reason')")
     children.append(child)

@@ -68,6 +68,14 @@ async def test_a_child_that_is_killed_is_started_again(make_child: MakeChild) ->
     assert child.pid != first
 
 
+async def test_a_child_that_ends_well_by_itself_is_started_again_too(make_child: MakeChild, lines: LogLines) -> None:
+    child = make_child("import time; print('begun', flush=True); time.sleep(0.5)")  # as a hub that was drained
+    child.start()
+    await child.wait_ready()
+    await until(lambda: child.restarts == 1 and child.state == "ready")
+    assert any("ended with status 0; starting it again" in line for line in lines.tail("thing"))
+
+
 async def test_a_restart_is_said_with_how_the_process_ended(make_child: MakeChild, lines: LogLines) -> None:
     child = make_child(PATIENT)
     child.start()
