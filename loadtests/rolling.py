@@ -30,11 +30,13 @@ from loadtests.driver.latency import Latencies
 from loadtests.driver.publications import Publications
 from loadtests.driver.run import QUIET_S, REQUEST_DEADLINE_S, post_batch
 from loadtests.machine import Machine, running_machine
+from loadtests.process import cpu_seconds
 
 __all__ = ["main"]
 
 RESULTS: Final = Path(__file__).parent / "results"
 KILL_BACK_MAX_S: Final = 5.0
+JITTER_S: Final = 2.0  # what hubs tell devices to spread their return over
 ROLL_DEADLINE_S: Final = 900.0
 _STEP_S: Final = 0.01
 
@@ -51,6 +53,7 @@ class Phase:
     moved: int = 0
     cut: int = 0  # sockets that ended otherwise than by a newer one of the same device
     away_most: int = 0  # devices without a socket at the same time
+    cpu_s: dict[str, float] = field(default_factory=dict)  # of processes that lived through it
     facts: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -72,11 +75,12 @@ class Run:
         self.fleet = Fleet(
             self._names,
             lambda name: ("", tokens[name]),
-            FleetOptions(connects_at_once=100),
+            FleetOptions(jitter_s=JITTER_S),
             Random(run),
             assign=self._assignments.ask,
         )
         self.publications = Publications(self.fleet.history, run=run, rate=rate)
+        self._enough = False
 
     async def connect(self, deadline_s: float) -> None:
         """All of them. Raises RuntimeError."""
@@ -85,17 +89,21 @@ class Run:
             raise RuntimeError(f"only {self.fleet.totals.welcomed} of {len(self._names)} came: {self.fleet.totals}")
 
     async def publish(self) -> None:
-        """Until cancelled."""
+        """Until it is enough. A request is never given up half-way: what it recorded would not be known."""
         headers = {"Authorization": f"Bearer {self.machine.token('rolling', 'service')}"}
         async with httpx.AsyncClient(
             base_url=self.machine.api, timeout=REQUEST_DEADLINE_S, headers=headers, trust_env=False
         ) as client:
-            while True:
+            while not self._enough:
                 batch = self.publications.due(self._names, now=time.monotonic(), sent_ns=time.monotonic_ns())
                 if batch:
                     self.publications.answered(batch, await post_batch(client, batch, self.publications))
                 else:
                     await asyncio.sleep(_STEP_S)
+
+    def enough(self) -> None:
+        """Publish nothing more."""
+        self._enough = True
 
     @asynccontextmanager
     async def phase(self, name: str) -> AsyncIterator[Phase]:
@@ -103,6 +111,8 @@ class Run:
         self._say(name)
         totals, phase = self.fleet.totals, Phase(name)
         self.fleet.latencies = phase.latency
+        pids = {name: pid for name, pid in self.machine.pids().items() if name in ("api", "postgres", "valkey")}
+        used = {name: cpu_seconds(pid) for name, pid in pids.items()} | {"driver": cpu_seconds()}
         began, moved, closes = time.monotonic(), totals.moves_done, totals.closes.copy()
         watching = asyncio.create_task(self._watch(phase))
         try:
@@ -111,6 +121,8 @@ class Run:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
         phase.seconds = round(time.monotonic() - began, 2)
+        pids["driver"] = os.getpid()
+        phase.cpu_s = {name: round(cpu_seconds(pids[name]) - before, 2) for name, before in used.items()}
         phase.moved = totals.moves_done - moved
         phase.cut = sum(count for code, count in (totals.closes - closes).items() if code != 4002)
         self.phases.append(phase)
@@ -167,7 +179,9 @@ async def command(machine: Machine, *arguments: str) -> str:
     return printed.decode() if process.returncode == 0 else ""
 
 
-async def rolling(machine: Machine, *, devices: int, rate: float, steady_s: float, say: Say) -> dict[str, Any]:
+async def rolling(
+    machine: Machine, *, devices: int, rate: float, steady_s: float, say: Say, roll: bool = True
+) -> dict[str, Any]:
     """Run and judge."""
     run = Run(machine, devices, rate, say)
     say(f"{devices} devices connect")
@@ -177,12 +191,13 @@ async def rolling(machine: Machine, *, devices: int, rate: float, steady_s: floa
         await run.settled(120)
         async with run.phase("steady"):
             await asyncio.sleep(steady_s)
-        async with run.phase("rolling restart") as phase:
-            rolled = await command(machine, "hubs", "roll", "--json")
-            if not rolled:
-                raise RuntimeError("the roll failed")
-            phase.facts["hubs"] = json.loads(rolled)
-            phase.facts["caught_up_s"] = await run.caught_up(60)
+        if roll:
+            async with run.phase("rolling restart") as phase:
+                rolled = await command(machine, "hubs", "roll", "--json")
+                if not rolled:
+                    raise RuntimeError("the roll failed")
+                phase.facts["hubs"] = json.loads(rolled)
+                phase.facts["caught_up_s"] = await run.caught_up(60)
         async with run.phase("kill -9 of one") as phase:
             victim = "hub-2" if len(machine.hubs) > 1 else "hub-1"
             phase.facts["killed"] = victim
@@ -195,13 +210,13 @@ async def rolling(machine: Machine, *, devices: int, rate: float, steady_s: floa
             await run.settled(180)
             await run.caught_up(60)
     finally:
-        publishing.cancel()
-        await asyncio.gather(publishing, return_exceptions=True)
+        run.enough()
+        await publishing
     await run.fleet.until(lambda: run.fleet.totals.events >= run.publications.recorded, 30)
     await asyncio.sleep(QUIET_S)
     await run.close()
     verdict = run.fleet.history.judge()
-    back_s = run.phases[2].facts["back_s"]
+    (back_s,) = [phase.facts["back_s"] for phase in run.phases if "back_s" in phase.facts]
     return {
         "passed": verdict.passed and verdict.recorded > 0 and back_s <= KILL_BACK_MAX_S,
         "devices": devices,
@@ -240,15 +255,23 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=500, help="for each hub (default 500)")
     parser.add_argument("--rate", type=float, default=200, help="events per second over all devices (default 200)")
     parser.add_argument("--steady", type=float, default=10, help="seconds of quiet before, for comparison (default 10)")
+    parser.add_argument("--no-roll", action="store_true", help="only the kill")
     options = parser.parse_args()
     console = Console()
     devices = options.devices * options.hubs
     with running_machine(hubs=options.hubs, FLEETWIRE_HUB_CAPACITY=str(devices)) as machine:
         result = uvloop.run(
-            rolling(machine, devices=devices, rate=options.rate, steady_s=options.steady, say=console.print)
+            rolling(
+                machine,
+                devices=devices,
+                rate=options.rate,
+                steady_s=options.steady,
+                say=console.print,
+                roll=not options.no_roll,
+            )
         )
     console.print(table(result))
-    for hub in result["phases"][1]["facts"]["hubs"]:
+    for hub in [hub for phase in result["phases"] for hub in phase["facts"].get("hubs", ())]:
         console.print(f"{hub['name']}: drained in {hub['drained_s']} s, back in {hub['back_s']} s")
     console.print(f"{result['said']}; all back and caught up {result['back_after_kill_s']} s after the kill")
     RESULTS.mkdir(exist_ok=True)

@@ -5,7 +5,12 @@ import threading
 from collections.abc import Sequence
 from random import Random
 
+import pytest
+
+from loadtests.driver.assignment import Assignments
 from loadtests.driver.fleet import Fleet, FleetOptions
+from loadtests.ports import free_port
+from tests.loadtests.conftest import Driven
 from tests.loadtests.hub_double import Connection, HubDouble
 
 QUICK = FleetOptions(ack_every=1, jitter_s=0.02)
@@ -99,3 +104,19 @@ async def test_the_assignments_alternatives_are_tried_when_the_first_refuses() -
     assert len(other.connections) == 1
     assert asked == ["truck-7"]
     assert fleet.totals.refusals[503] == 1
+
+
+async def test_devices_are_assigned_by_the_api_over_connections_that_are_kept(driven: Driven) -> None:
+    names = [f"assigned-{number}" for number in range(40)]
+    tokens = {name: driven.machine.token(name, "device") for name in names}
+    assignments = Assignments(driven.machine.api, tokens.__getitem__)
+    found = await asyncio.gather(*(assignments.ask(name) for name in names))
+    assert {url for urls in found for url in urls} == {f"ws://127.0.0.1:{driven.proxy_port}/v1/socket?hub=hub-1"}
+    again = await assignments.ask(names[0])
+    assert again == found[0]
+    tokens["other"] = tokens[names[0]]
+    with pytest.raises(OSError, match="HTTP 403"):
+        await assignments.ask("other")
+    await assignments.close()
+    with pytest.raises(OSError, match="Connect call failed"):
+        await Assignments(f"http://127.0.0.1:{free_port()}", lambda _: "token").ask("truck-7")
