@@ -276,6 +276,7 @@ async def test_an_address_that_cannot_be_used_is_not_followed(fleet: Fleet, url:
     async with client_of(fleet) as client:
         await live(client)
         await fleet.move(url)
+        await until(lambda: "cannot be used" in client._run._carrier.trouble)  # type: ignore[union-attr]
         await fleet.publish(1)
         assert await take(client, 1) == [1]
         assert client.state.state is State.LIVE
@@ -299,6 +300,7 @@ async def test_a_client_with_a_hub_alone_moves_within_its_origin_with_its_token(
         assert fleet.handshakes[1]["hub"] == "hub-2"
         assert fleet.handshakes[1]["authorization"] == "Bearer token-1"
         await fleet.move(fleet.other_url)
+        await until(lambda: "another origin" in client._run._carrier.trouble)  # type: ignore[union-attr]
         await fleet.publish(1)
         assert await take(client, 1) == [1]
         assert client.state.state is State.LIVE
