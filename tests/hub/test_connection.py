@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -231,6 +232,39 @@ async def test_a_device_that_takes_nothing_is_closed_for_no_progress_and_costs_a
     assert connection.socket.close_code == 4100
     assert asyncio.get_running_loop().time() - began >= 1.5
     assert connection.socket.buffered <= 1024 * 1024 + 4096
+
+
+async def test_devices_that_stop_reading_after_much_was_acked_cost_a_window_each_and_others_nothing(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_SEND_BUFFER_BYTES="4096", FLEETWIRE_HUB_WINDOW_MAX_BYTES="262144")
+    trucks = [await fleet.new_device() for _ in range(4)]
+    for truck in trucks:
+        await fleet.record(truck, 40, size=10_000, publish=False)
+    stopped = []
+    for truck in trucks:
+        device = await fleet.connect(hub.url, truck)
+        await device.welcome()
+        for seq in range(1, 41):
+            assert await device.seqs(1) == [seq]
+            await device.ack(seq)
+        # Small, or the kernel at this end would take what is meant to wait in the hub.
+        device.socket.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        device.socket.transport.pause_reading()
+        stopped.append(hub.running.hub.registry.by_device[truck])
+    await until(lambda: all(one.session.window.budget == 262144 for one in stopped))
+    other = await fleet.new_device()
+    device = await fleet.connect(hub.url, other)
+    await device.welcome()
+    for number in range(1, 41):
+        for truck in trucks:
+            await fleet.record(truck, 1, size=10_000)
+        await fleet.record(other)
+        assert await device.seqs(1) == [number]
+        for one in stopped:
+            assert one.socket.buffered <= 262144 + 8192
+    await until(lambda: all(one.session.behind for one in stopped))
+    assert all(one.socket.buffered > 65536 for one in stopped), "it is the hub that holds it"
 
 
 async def test_a_slow_device_that_says_it_still_works_is_kept(fleet: Fleet, start_hub: StartHub) -> None:
