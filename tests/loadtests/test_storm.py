@@ -1,10 +1,13 @@
-"""When a storm has passed."""
+"""A storm, small, and when one has passed."""
 
 from typing import Any
 
 import pytest
+import uvloop
 
-from loadtests.storm import lines, passed
+from loadtests.stand import running_stand
+from loadtests.statements import LOGGING
+from loadtests.storm import blow, lines, passed, record_missed
 
 GOOD: dict[str, Any] = {
     "devices": 5000,
@@ -45,3 +48,19 @@ def test_a_storm_within_its_goal_has_passed_and_says_what_it_saw() -> None:
 )
 def test_one_thing_that_is_not_as_it_must_be_fails_it(bad: dict[str, Any]) -> None:
     assert not passed(GOOD | bad, seconds=5, most_statements=200)
+
+
+@pytest.mark.processes
+def test_a_few_devices_are_shown_what_they_missed_and_every_statement_is_counted() -> None:
+    names = [f"storm-{number}" for number in range(20)]
+    with running_stand(durable=False, postgres_settings=LOGGING) as stand:
+        uvloop.run(stand.make_devices(names))
+        uvloop.run(record_missed(stand, names, 3))
+        with stand.hub(capacity=len(names)) as hub:
+            figures = blow(stand, hub, names, 3, deadline_s=30)
+    assert passed(figures, seconds=30, most_statements=200), figures
+    assert figures["welcomed"] == 20
+    assert figures["shown"] == 60
+    counted = figures["statements_by_name"]
+    assert {"greet", "read_pages", "record_acks"} <= set(counted)
+    assert sum(counted.values()) == figures["statements"]
