@@ -71,7 +71,8 @@ class GeventDevice:
         self._links: dict[int, GeventLink] = {}
         self._begun: dict[int, float] = {}  # when tries began that are not welcomed yet
         self._closing: dict[int, float] = {}  # until when a closing handshake may take
-        self._moving: gevent.Greenlet | None = None
+        self._moving = False  # told to, and not begun yet
+        self._movers: list[gevent.Greenlet] = []  # each carries the socket that it opened
         self._stopping = False
         self._ended: Exception | None = None
         self._changed = Event()
@@ -93,8 +94,8 @@ class GeventDevice:
                 self._changed.clear()
                 self._changed.wait(self.timing.tick_max_s if self._links else min(due - now, self.timing.tick_max_s))
         finally:
-            if self._moving is not None:
-                self._moving.kill(block=False)
+            for mover in self._movers:
+                mover.kill(block=False)
             for link in self._links.values():
                 link.abort()
         if self._ended is not None:
@@ -213,8 +214,11 @@ class GeventDevice:
                 case Gone() as gone:
                     self._on_gone(gone)
                 case MoveTo(_, url, after_s):
-                    if self._moving is None or self._moving.dead:
-                        self._moving = gevent.spawn_later(min(after_s, self.timing.retry_after_max_s), self._move, url)
+                    if not self._moving:
+                        self._moving = True
+                        delay_s = min(after_s, self.timing.retry_after_max_s)
+                        self._movers = [mover for mover in self._movers if not mover.dead]
+                        self._movers.append(gevent.spawn_later(delay_s, self._move, url))
                 case Said():
                     self.refused_frames += 1
                 case _:
@@ -240,5 +244,6 @@ class GeventDevice:
 
     def _move(self, url: str) -> None:
         """A second socket beside the first; the session closes the old one when the new one is live."""
+        self._moving = False
         if self.session.live and not self._stopping:
             self._try(url)

@@ -140,6 +140,26 @@ def test_it_moves_and_the_old_socket_goes_when_the_new_one_is_welcomed() -> None
             assert run.device.sockets == 2
 
 
+def test_it_moves_again_from_where_it_was_moved_to() -> None:
+    with HubDouble(events(3, after=2)) as third:
+
+        def on_to(url: str, seq: int) -> Callable[[Connection], None]:
+            def script(connection: Connection) -> None:
+                connection.welcome(seq - 1, acked=seq - 1)
+                connection.event(seq)
+                connection.send(type="moved", url=url, after_ms=10, reason="rebalance")
+                connection.stay()
+
+            return script
+
+        with HubDouble(on_to(third.url, 2)) as second, HubDouble(on_to(second.url, 1)) as first:
+            with running(first.url) as run:
+                run.until(lambda: run.given == [1, 2, 3])
+                run.until(lambda: second.connections[0].closed is not None)
+                assert run.device.live
+                assert run.device.sockets == 3
+
+
 def test_a_hub_that_accepts_and_says_nothing_is_left() -> None:
     with HubDouble(lambda connection: connection.stay(), events(1)) as hub, running(hub.url) as run:
         run.until(lambda: run.given == [1])
