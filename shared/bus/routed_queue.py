@@ -71,6 +71,8 @@ class RoutedQueue:
         # For what has no node (yet): before the first map, or in a key slot that nobody serves.
         self._homeless: deque[Item] = deque()
         self._moving: dict[int, _Moving] = {}
+        # Nodes that hold what may belong elsewhere, looked at once what they were sent is answered.
+        self._unsettled: set[Address] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._closing = False
         self._drained = asyncio.Event()
@@ -181,6 +183,8 @@ class RoutedQueue:
                     self._moving.setdefault(slot, _Moving(queue))
             if queue.is_idle:
                 self._hand_over(address, queue)
+            else:
+                self._unsettled.add(address)
         homeless, self._homeless = self._homeless, deque()
         for item in homeless:
             self._route(item)
@@ -205,12 +209,13 @@ class RoutedQueue:
         return queue
 
     def _on_refused(self, queue: CommandQueue, item: Item, error: str) -> bool:
-        moved = parse_moved(error, Address(queue.endpoint.host, queue.endpoint.port))
+        moved = parse_moved(error, self._address_of(queue))
         if moved is None or item.is_resent:
             if self._topology.is_cluster:
                 self._topology.trouble(queue.endpoint)
             return False
         self._moved.inc()
+        self._unsettled.add(self._address_of(queue))
         moving = self._moving.setdefault(moved.key_slot, _Moving(queue))
         moving.returned.append(item._replace(is_resent=True))
         self._topology.moved(moved.key_slot, moved.address)
@@ -218,16 +223,19 @@ class RoutedQueue:
 
     def _on_idle(self, queue: CommandQueue) -> None:
         """Nothing is in flight at this node any more, be it answered or lost."""
-        if self._moving or self._only is None:
-            address = next((address for address, one in self._queues.items() if one is queue), None)
-            if address is not None:
-                self._hand_over(address, queue)
-                self._drop_unused()
+        if self._unsettled and (address := self._address_of(queue)) in self._unsettled:
+            self._hand_over(address, queue)
+            self._drop_unused()
         if not self._budget.commands:
             self._drained.set()
 
+    @staticmethod
+    def _address_of(queue: CommandQueue) -> Address:
+        return Address(queue.endpoint.host, queue.endpoint.port)
+
     def _hand_over(self, address: Address, queue: CommandQueue) -> None:
         """Send on what left this node: first what it sent back, then what waited here, then what came since."""
+        self._unsettled.discard(address)
         owner = self._topology.owner
         leaving = {slot: one for slot, one in self._moving.items() if one.source is queue}
         for slot in leaving:

@@ -192,7 +192,8 @@ class Topology:
         self._moved.clear()
         if slots == self.map and is_cluster == self.is_cluster:
             return
-        _log.info("nodes of Redis", cluster=is_cluster, map=repr(slots), before=repr(self.map))
+        if is_cluster or self.map is not None:
+            _log.info("nodes of Redis", cluster=is_cluster, map=repr(slots), before=repr(self.map))
         self.is_cluster, self.map = is_cluster, slots
         self._on_change(slots)
 
