@@ -264,20 +264,15 @@ class DeviceSocket(asyncio.Protocol):
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self.written += len(data)
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        transport.write(data)
-        if transport.get_write_buffer_size() > self._limits.write_max_bytes:
-            # Acks by another way make room in the window while nothing of what was written is taken.
-            self.close_code = self.close_code or int(CloseCode.NO_PROGRESS)
-            self.abort()
+        if self._transport is not None:
+            self._transport.write(data)
 
     # What asyncio brings
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio.Transport, though they are ones.
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_max_bytes)
         self._census.sockets += 1
         address = self._census.arrive(self.peer)
         if address is None or self._census.sockets > self._census.most:
@@ -286,6 +281,11 @@ class DeviceSocket(asyncio.Protocol):
         else:
             self.set_deadline(self._limits.request_s)
         self.address = address or ""
+
+    def pause_writing(self) -> None:
+        """More waits than may: acks by another way made room in the window, but nothing that was written is taken."""
+        self.close_code = self.close_code or int(CloseCode.NO_PROGRESS)
+        self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         del error

@@ -32,9 +32,7 @@ def main() -> int:
     idle: list[Idle] = []
     for devices in options.devices:
         with console.status(f"{devices:,} devices") as status:
-            # Acks of every event are a question of the path, not of the number of devices.
-            points = POINTS if devices == min(options.devices) else [one for one in POINTS if one.ack_every > 1]
-            for pair in measure(devices, options.seconds, options.turns, points):
+            for pair in measure(devices, options.seconds, options.turns, POINTS):
                 results.append(pair)
                 status.update(f"{devices:,} devices: {pair[0].point} done")
             if options.idle_seconds > 0:

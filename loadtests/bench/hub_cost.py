@@ -102,7 +102,7 @@ def measure(
     devices: int, seconds: float, turns: int, points: Sequence[Point] = POINTS
 ) -> Iterator[tuple[Result, Result]]:
     """The relay's and the hub's result at each point."""
-    for ack_every in sorted({point.ack_every for point in points}, reverse=True):
+    for ack_every in dict.fromkeys(point.ack_every for point in points):
         with _sides(devices, ack_every) as sides:
             for point in (point for point in points if point.ack_every == ack_every):
                 counted = [Turns() for _ in sides]

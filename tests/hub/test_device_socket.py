@@ -24,6 +24,10 @@ class Transport:
     def __init__(self) -> None:
         self.data = bytearray()
         self.closing = False
+        self.high = 0
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
 
     def write(self, data: bytes) -> None:
         self.data += data
@@ -210,3 +214,11 @@ async def test_acks_that_were_under_way_when_the_hub_closed_still_count() -> Non
     assert int.from_bytes(transport.data[2:4], "big") == 4001
     socket.data_received(masked(Opcode.CLOSE, (4001).to_bytes(2, "big")))
     assert transport.closing
+
+
+async def test_a_peer_for_which_more_waits_than_may_is_cut() -> None:
+    socket, _, transport = opened()
+    assert transport.high == 10**6
+    socket.pause_writing()
+    assert transport.closing
+    assert (socket.is_open, socket.close_code) == (False, CloseCode.NO_PROGRESS)

@@ -71,8 +71,9 @@ class Environments:
 def start(name: str, stand: Stand, environments: Environments, devices: int) -> Iterator[Running]:
     """Start one with room for `devices`. Raises NotInstalled."""
     if name == "hub":
-        # The sweep would find that what is only published is not in the log.
-        with stand.hub(capacity=devices + 10, FLEETWIRE_HUB_SWEEP_S="3600") as hub:
+        # The sweep would find that what is only published is not in the log, and a canary that is late makes it sweep.
+        settings = {"FLEETWIRE_HUB_SWEEP_S": "3600", "FLEETWIRE_HUB_CANARY_S": "2"}
+        with stand.hub(capacity=devices + 10, **settings) as hub:
             yield Running(name, hub.pid, hub.port)
         return
     port = free_port()
