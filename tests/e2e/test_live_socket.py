@@ -58,3 +58,21 @@ async def test_a_socket_outlives_its_first_token_and_brings_each_notice_once(sit
         assert (proxy.accepted, client.state.state) == (1, State.LIVE)
     assert notices == [{"text": "rain"}]
     assert [change.state for change in states][-2:] == [State.LIVE, State.CLOSED]
+
+
+async def test_a_device_that_connects_too_often_is_parked_on_rest_and_misses_nothing(site: Site) -> None:
+    device_id = site.new_device("flapping")
+    token = site.machine.token(device_id, "device", device_class="truck")
+    async with (
+        FaultProxy(site.hub, port=site.hub_port) as proxy,
+        Client(device_id, api=site.machine.api, token=token, timing=Timing().faster(40)) as client,
+        asyncio.timeout(60),
+    ):
+        while "connects too often" not in client.state.detail:
+            if client.state.state is State.LIVE:
+                await proxy.cut()
+            await asyncio.sleep(0.02)
+        await publish(site.machine, [device_id], 3)
+        events = aiter(client)
+        assert [(await anext(events)).position.seq for _ in range(3)] == [1, 2, 3]
+        assert client.state.state is State.REST
