@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 1 << 20, READY = 256, PER_ADDRESS = 4000, GIVE_UP_S = 120, STEPS = 2400, TOKEN_MAX = 4096 };
+enum { BUFFER = 1 << 20, READY = 256, PER_ADDRESS = 4000, GIVE_UP_S = 300, STEPS = 2400, TOKEN_MAX = 4096 };
 
 struct device {
     int fd, upgraded, welcomed, unacked, held;

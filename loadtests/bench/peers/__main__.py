@@ -35,7 +35,7 @@ CHART: Final = "performance.svg"
 
 
 def main() -> int:
-    """Measure, show, save. Exit status 1 when the hub lost an event."""
+    """Measure, show, save. Exit status 1 when the hub lost an event or could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.peers", description=__doc__)
     parser.add_argument("--devices", type=int, nargs="+", default=[500], help="how many sockets, one run for each")
     parser.add_argument("--seconds", type=float, default=4, help="of each turn (default 4)")
@@ -64,7 +64,7 @@ def main() -> int:
         _write_docs(options.docs, run)
         console.print(f"written to {options.docs / PAGE} and {options.docs / CHART}")
     hubs = [server for size in run["sizes"] for server in size["servers"] if server["server"] == "hub"]
-    return 1 if any(point["lost"] for hub in hubs for point in hub["points"].values()) else 0
+    return 1 if any(hub["missing"] or any(point["lost"] for point in hub["points"].values()) for hub in hubs) else 0
 
 
 def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
