@@ -18,6 +18,7 @@ from gevent.lock import BoundedSemaphore
 from device.actions import Action, CloseLink, Delivery, Gone, Live, MoveTo, Ping, Said, SendAck, ack_frame
 from device.addresses import socket_url
 from device.liveness import Patience
+from device.moves import Moves
 from device.route import Route
 from device.session import Session
 from device.timing import Timing
@@ -71,7 +72,7 @@ class GeventDevice:
         self._links: dict[int, GeventLink] = {}
         self._begun: dict[int, float] = {}  # when tries began that are not welcomed yet
         self._closing: dict[int, float] = {}  # until when a closing handshake may take
-        self._moving = False  # told to, and not begun yet
+        self._moves = Moves(pace_s=self.timing.move_pace_s, after_max_s=self.timing.retry_after_max_s)
         self._movers: list[gevent.Greenlet] = []  # each carries the socket that it opened
         self._stopping = False
         self._ended: Exception | None = None
@@ -213,12 +214,9 @@ class GeventDevice:
                         self.on_try(monotonic() - begun, None)
                 case Gone() as gone:
                     self._on_gone(gone)
-                case MoveTo(_, url, after_s):
-                    if not self._moving:
-                        self._moving = True
-                        delay_s = min(after_s, self.timing.retry_after_max_s)
-                        self._movers = [mover for mover in self._movers if not mover.dead]
-                        self._movers.append(gevent.spawn_later(delay_s, self._move, url))
+                case MoveTo(number, url, after_s):
+                    self._moves.plan(number, url, after_s, monotonic())
+                    self._move_when_due()
                 case Said():
                     self.refused_frames += 1
                 case _:
@@ -242,8 +240,23 @@ class GeventDevice:
         elif gone.was_live:
             self._route.on_gone(gone.how, gone.code, monotonic(), replaced=gone.pending)
 
-    def _move(self, url: str) -> None:
+    def _move_when_due(self) -> None:
+        if (due := self._moves.due) is not None:
+            self._movers = [mover for mover in self._movers if not mover.dead]
+            self._movers.append(gevent.spawn_later(max(0.0, due - monotonic()), self._move))
+
+    def _move(self) -> None:
         """A second socket beside the first; the session closes the old one when the new one is live."""
-        self._moving = False
-        if self.session.live and not self._stopping:
-            self._try(url)
+        due = self._moves.due
+        if self._stopping or due is None:
+            return
+        if due > monotonic():  # woken early, or for a wish that a newer one has replaced
+            self._move_when_due()
+            return
+        move = self._moves.take(self.session.newest, monotonic())
+        if move is None:
+            return
+        self._try(move.url)
+        if self.session.newest == move.link:
+            self._moves.failed(move, monotonic(), self.timing.backoff_base_s * self.rand.uniform(1.0, 2.0))
+            self._move_when_due()
