@@ -9,7 +9,7 @@ import httpx
 from infra.command_settings import CommandSettings
 from infra.commands.errors import CommandFailed
 from infra.shown_commands import starting
-from shared.clock import iso, wall
+from shared.clock import wall
 from shared.protocol.ids import check_device_id
 from shared.settings import load
 
@@ -25,9 +25,7 @@ def run(environ: Mapping[str, str], device_id: str, *, token_id: str | None, rea
     body: dict[str, Any] = {"device_id": device_id}
     if token_id is not None:
         body |= {"token_id": token_id, "reason": reason}
-    else:
-        # Named here, so that a command that is repeated because its answer was lost revokes nothing that came after.
-        body["issued_before"] = iso(wall())
+    # Else until now, by the database's clock: the one of this machine may be anywhere.
     try:
         answer = httpx.post(
             f"{settings.need_api_url().rstrip('/')}/api/v1/revocations",
