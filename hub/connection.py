@@ -360,6 +360,12 @@ class Connection:
         if not self.session.ended:
             self._plan_visit(now)
 
+    def on_clock_set(self, now: float) -> None:
+        """The wall clock was set: the credential may be over sooner than was planned."""
+        self._set_expiry(now)
+        if self._expires_due < self._next_visit and not self.is_over:
+            self._plan_visit(now)
+
     def _judge_signs(self, now: float) -> None:
         socket, session = self.socket, self.session
         buffered = socket.buffered

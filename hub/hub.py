@@ -27,7 +27,7 @@ from hub.store_watch import StoreWatch
 from hub.strangers import Strangers
 from hub.wheel import Wheel
 from shared.bus.reader import SlotReader
-from shared.clock import monotonic
+from shared.clock import monotonic, wall
 from shared.protocol.close_codes import CloseCode
 from shared.store.cursors import Ack, AckResult
 from shared.store.pool import Pool
@@ -38,6 +38,8 @@ __all__ = ["Hub"]
 TICK_S: Final = 0.25
 # Later than this, and it was this process that stood still, not the devices.
 STANDSTILL_S: Final = 2.0
+# By more than this, and the wall clock, which tokens are over by, was set.
+CLOCK_SET_S: Final = 0.5
 # A peer may close with any number; only these are worth a label.
 _COUNTED: Final = frozenset({*CloseCode, 1002, 1005, 1006, 1011})
 
@@ -145,9 +147,14 @@ class Hub:
     async def run_wheel(self) -> None:
         """Visit connections until cancelled."""
         last = monotonic()
+        wall_ahead = wall() - last
         while True:
             await asyncio.sleep(self._tick_s)
             now = monotonic()
+            if abs(wall() - now - wall_ahead) > CLOCK_SET_S:
+                wall_ahead = wall() - now
+                for connection in list(self.registry.connections):
+                    connection.on_clock_set(now)
             stood_still = now - last > self._tick_s + STANDSTILL_S
             last = now
             self.counts.flush()

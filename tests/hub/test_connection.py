@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -189,6 +190,22 @@ async def test_a_connection_ends_when_its_credential_does(fleet: Fleet, start_hu
     assert await device.close_code() == 4200
     # JWT times are whole seconds, so its life is 1 to 1.9 s.
     assert 0.5 <= asyncio.get_running_loop().time() - began <= 2.9
+
+
+async def test_a_clock_that_is_set_ahead_ends_what_is_over_by_it(
+    fleet: Fleet, start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="20", FLEETWIRE_HUB_PONG_S="2")
+    over, good = await fleet.new_device(), await fleet.new_device()
+    device = await fleet.connect(hub.url, over, bearer=token(over, lifetime_s=600))
+    other = await fleet.connect(hub.url, good, bearer=token(good, lifetime_s=6000))
+    await device.welcome()
+    await other.welcome()
+    for module in ("hub.hub", "hub.connection"):
+        monkeypatch.setattr(f"{module}.wall", lambda: time.time() + 1200)
+    assert await device.close_code() == 4200
+    await fleet.record(good)
+    assert await other.seqs(1) == [1]
 
 
 async def test_a_silent_device_is_pinged_and_one_that_answers_stays(fleet: Fleet, start_hub: StartHub) -> None:

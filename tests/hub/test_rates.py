@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from hub.rates import InboundLimits, InboundRate, RateVerdict
 from shared.telemetry.metrics import HUB_CLOSES, HUB_FRAMES_REFUSED
-from tests.hub.conftest import Device, Fleet, StartHub
+from tests.hub.conftest import Device, Fleet, StartHub, token, until
 
 LIMITS = InboundLimits(frames_per_s=50, frames_burst=200, bytes_per_s=65536, bytes_burst=262144, window=256)
 
@@ -178,3 +178,28 @@ async def test_limits_can_be_lifted(fleet: Fleet, start_hub: StartHub) -> None:
         await device.ack(0)
     await fleet.record(truck)
     assert await device.seqs(1) == [1]
+
+
+async def test_a_device_that_floods_and_never_reads_is_cut(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    truck = await fleet.new_device()
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.running.port, limit=1024)
+    writer.write(
+        (
+            f"GET /v1/socket?device_id={truck} HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Protocol: fleetwire.v1\r\nAuthorization: Bearer {token(truck)}\r\n\r\n"
+        ).encode()
+    )
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"welcome")
+    # Each of these is answered; none of the answers is read.
+    frame = b"\x81\x8c\x00\x00\x00\x00" + b'{"type":"?"}'
+    with suppress(ConnectionError):
+        async with asyncio.timeout(20):
+            while hub.running.census.sockets:
+                writer.write(frame * 1000)
+                await asyncio.sleep(0.01)
+    await until(lambda: hub.running.census.sockets == 0)
+    assert len(hub.running.hub.registry) == 0
+    writer.transport.abort()
