@@ -22,7 +22,7 @@ from shared.telemetry import logs
 
 __all__ = ["Feeder"]
 
-_STATEMENT_BYTES: Final = 2 * 1024 * 1024
+_STATEMENT_BYTES: Final = 512 * 1024  # published as evenly as many senders would
 _DEBT_S: Final = 0.5  # what could not be recorded in time is not made up for
 
 

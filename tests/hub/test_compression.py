@@ -20,7 +20,8 @@ from websockets.typing import Subprotocol
 from hub.compression import DeflateFactory, Deflater, MessageDeflate
 from hub.wire import event_bytes
 from shared.protocol.frames import INBOUND_MAX_BYTES, event_frame
-from tests.hub.conftest import Fleet, RunningHub, StartHub, token
+from shared.telemetry.metrics import HUB_COMPRESSED_BYTES
+from tests.hub.conftest import Fleet, RunningHub, StartHub, token, until
 
 TAIL = b"\x00\x00\xff\xff"
 
@@ -241,6 +242,9 @@ async def test_a_device_that_offers_it_gets_large_events_compressed_and_small_on
         frames = [json.loads(await socket.recv()) for _ in range(4)]
     assert [(frame["seq"], frame["event"]["data"]["n"]) for frame in frames] == [(1, 1), (2, 2), (3, 3), (4, 4)]
     assert was_compressed == [False, True, True, False, True]
+    before, after = (HUB_COMPRESSED_BYTES.labels(side)._value for side in ("in", "out"))
+    await until(lambda: before.get() >= 26_000)
+    assert 0 < after.get() < before.get() / 5
     # Large enough to be worth the client's while, too: an ack in a compressed frame.
     await socket.send(json.dumps({"type": "ack", "seq": 4, "note": "." * 600}))
     await fleet.until_acked(device_id, 4)

@@ -127,6 +127,10 @@ class AnyOrder(RuleBasedStateMachine):
     def trim(self, floor: int) -> None:
         self.world.trim(floor)
 
+    @rule(ceiling=st.sampled_from([1, 20, 60, 150, 10_000]))
+    def the_link_shows_what_it_carries(self, ceiling: int) -> None:
+        self.world.session.window.limit(ceiling)
+
     @rule()
     def raise_the_epoch(self) -> None:
         if len(self.world.received) > 15:
