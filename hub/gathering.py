@@ -1,9 +1,9 @@
 """How long questions to Postgres are left to gather before one statement asks them all. Pure.
 
-The first waits a few milliseconds for others. While they come by the hundred, as after a power cut, the pause doubles
-up to a tenth of a second: each statement then carries more of them, and a storm costs Postgres dozens of statements
-instead of hundreds. What such a wave can bring in a second is bounded by the hub's core, so nobody waits longer for it
-in the end. The first batch that came slowly puts the pause back.
+The first waits a few milliseconds for others. While they come by the hundred each second, as after a power cut, the
+pause doubles up to a tenth of a second: each statement then carries more of them, and a storm costs Postgres dozens of
+statements instead of hundreds. What such a wave can bring in a second is bounded by the hub's core, so nobody waits
+longer for it in the end. A batch that came slowly halves the pause, and one that came alone never waits for it.
 """
 
 from math import inf
@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["Gathering"]
 
 LONGEST_S: Final = 0.1
-WAVE_PER_S: Final = 200.0
+WAVE_PER_S: Final = 100.0
 
 
 class Gathering:
@@ -33,6 +33,6 @@ class Gathering:
 
     def took(self, count: int, now: float) -> None:
         """A batch was taken."""
-        wave = count >= WAVE_PER_S * max(now - self._taken_at, self._shortest_s)
-        self._pause_s = min(2 * self._pause_s, self._longest_s) if wave else self._shortest_s
+        wave = count >= max(2, WAVE_PER_S * (now - self._taken_at))
+        self._pause_s = min(2 * self._pause_s, self._longest_s) if wave else max(self._pause_s / 2, self._shortest_s)
         self._taken_at = now

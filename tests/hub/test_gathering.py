@@ -48,8 +48,20 @@ def test_after_the_wave_the_pause_is_short_again() -> None:
         now += gathering.delay(now)
         gathering.took(500, now)
     assert gathering.delay(now) == pytest.approx(LONGEST_S)
-    gathering.took(3, now + LONGEST_S)
-    assert gathering.delay(now + LONGEST_S) == SHORTEST_S
+    assert gathering.delay(now + 2 * LONGEST_S) == SHORTEST_S  # nobody came in between
+    for _ in range(6):
+        now += gathering.delay(now)
+        gathering.took(1, now)
+    assert gathering.delay(now) == SHORTEST_S
+
+
+def test_a_lull_in_a_wave_costs_few_statements() -> None:
+    gathering, now = Gathering(SHORTEST_S), 0.0
+    for _ in range(20):
+        now += gathering.delay(now)
+        gathering.took(500, now)
+    gathering.took(0, now + LONGEST_S)
+    assert gathering.delay(now + LONGEST_S) == pytest.approx(LONGEST_S / 2)
 
 
 def test_a_pause_that_was_set_longer_stays() -> None:
