@@ -25,7 +25,7 @@ __all__ = ["Budget", "CommandQueue", "Counters", "Item", "Limits"]
 # A timer that fires late because this process was stopped must not judge Redis before its answers are read.
 _SECOND_LOOK_S: Final = 0.02
 # A server that is no primary any more takes what is published and brings it to nobody.
-_ROLE_CHECK_S: Final = 1.0
+_ROLE_CHECK_S: Final = 0.5
 _NO_SLOT: Final = -1
 
 _log = structlog.get_logger(__name__)

@@ -26,8 +26,6 @@ __all__ = ["Ears", "NodeReader", "OnMessage"]
 
 _ROLE: Final = "reader"
 _TICK_S: Final = 0.25
-# A server that is no primary any more hears of nothing that is published, and may keep the connection.
-_ROLE_CHECK_TICKS: Final = 4
 
 _log = structlog.get_logger(__name__)
 
@@ -143,10 +141,8 @@ class NodeReader:
         self.subscriptions.on_connected(self._clock())
         self.write_commands()
         self._ears.connection(self, True)
-        ticks = 0
         while not await self._wait(self._lost, _TICK_S):
-            ticks += 1
-            self._tick(ask_role=ticks % _ROLE_CHECK_TICKS == 0)
+            self._tick()
         if not self._closed.is_set():
             BUS_RECONNECTS.labels(_ROLE).inc()
             self._ears.trouble(self.endpoint)
@@ -161,11 +157,12 @@ class NodeReader:
             return False
         return True
 
-    def _tick(self, *, ask_role: bool) -> None:
+    def _tick(self) -> None:
         now = self._clock()
         self.subscriptions.on_tick(now)
         self.write_commands()
-        if ask_role and self._connection is not None:
+        if self._connection is not None:
+            # One that is no primary any more hears of nothing that is published, and may keep the connection.
             self._connection.write(resp.ASK_ROLE)
         asked_at = self.subscriptions.oldest_question()
         overdue = asked_at is not None and now - asked_at > self._deadline_s
