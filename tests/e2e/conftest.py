@@ -95,8 +95,6 @@ def site() -> Iterator[Site]:
         "FLEETWIRE_HUB_PONG_S": "1",
         "FLEETWIRE_HUB_PATIENCE_S": str(HUB_PATIENCE_S),
         "FLEETWIRE_HUB_JITTER_S": "0.1",
-        # What is in flight is counted by the seqs of the frames that pass.
-        "FLEETWIRE_HUB_COMPRESSION": "off",
         "FLEETWIRE_WATCHER_RESCAN_S": "2",
         "FLEETWIRE_WORKER_NOOP": "1",
     }
