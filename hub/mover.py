@@ -31,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 Reason = Literal["rebalance", "rehome", "operator"]
 REHOMES_MAX: Final = 1000
+LOOK_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +148,22 @@ class Mover:
     async def run(self) -> None:
         """Tell wave after wave until cancelled."""
         backoff = self._backoff()
-        allowed = 0.0
+        allowed = next_wave = 0.0
+        wave_s = self._times.wave_s
         while True:
-            wave_s = self._times.wave_s
-            if self._queue and not self.is_paused:
+            now = monotonic()
+            if self._queue and not self.is_paused and now >= next_wave:
+                next_wave = now + wave_s
                 allowed = min(allowed + self._times.rate * wave_s, max(1.0, self._times.rate * wave_s))
                 try:
                     allowed -= await self._wave(int(allowed))
                     backoff.reset()
                 except StoreError:
-                    wave_s = max(wave_s, backoff.next())
+                    next_wave += backoff.next()
             self._leavers.look(monotonic())
             if self._queue or self._leavers:
-                await asyncio.sleep(wave_s)
+                await asyncio.sleep(min(LOOK_S, wave_s))
             else:
-                allowed = 0.0
                 await self._wake.wait()
             self._wake.clear()
 

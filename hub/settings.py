@@ -204,7 +204,7 @@ class Settings(
         "FLEETWIRE_HUB_MOVE_WAVE_S", 1.0, "Devices are sent on in waves this long.", 0.05, 60.0
     )
     linger_s: float = _seconds(
-        "FLEETWIRE_HUB_LINGER_S", 8.0, "A device that was told to go may stay for this long.", 0.1, 10.0
+        "FLEETWIRE_HUB_LINGER_S", 8.0, "A device that was told to go may stay for this long.", 0.1, 9.0
     )
     drain_rate: float = _seconds("FLEETWIRE_HUB_DRAIN_RATE", 50.0, "Devices sent away per second at least.", 0.1, 1e6)
     drain_s: float = _seconds("FLEETWIRE_HUB_DRAIN_S", 20.0, "All devices are sent away within this.")

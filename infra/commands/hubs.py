@@ -69,10 +69,16 @@ def _listing(rows: Sequence[HubRow], states: Mapping[str, Mapping[str, Any] | st
 def _moving(moving: Moving) -> str:
     if moving.is_held:
         return "held: more than half of the hubs have gone at once"
-    if not moving.left:
-        return f"{moving.leaving} on their way" if moving.leaving else "–"
-    when = "paused" if moving.eta_s is None else f"{moving.eta_s:.0f} s"
-    return f"{moving.left} left, {when}"
+    said = []
+    if moving.is_paused:
+        said.append("paused")
+    if moving.left:
+        said.append(f"{moving.left} left")
+        if moving.eta_s is not None:
+            said.append(f"{moving.eta_s:.0f} s")
+    if moving.leaving:
+        said.append(f"{moving.leaving} on their way")
+    return ", ".join(said) or "nothing"
 
 
 def plan(environ: Mapping[str, str], *, without: Sequence[str], plus: Sequence[str]) -> int:
@@ -106,6 +112,7 @@ def move(environ: Mapping[str, str], names: Sequence[str], *, to: str | None, wa
         for row in chosen:
             planned[row.name] = (await fleet.ask(row, "move", {"to": to} if to else {}))["planned"]
         print(f"{sum(planned.values())} devices are to move")
+        chosen = [row for row in chosen if planned[row.name]]
         return await _watch(fleet, chosen, planned) if wait else 0
 
     return _run(environ, work)
@@ -119,9 +126,8 @@ async def _watch(fleet: HubFleet, chosen: Sequence[HubRow], planned: Mapping[str
         while waiting:
             for row in tuple(waiting):
                 moving = Moving(await fleet.state(row))
-                stage = "paused" if moving.is_paused else _moving(moving)
                 done = planned[row.name] - moving.left
-                progress.update(tasks[row.name], completed=done, stage=stage if not moving.is_over else "done")
+                progress.update(tasks[row.name], completed=done, stage="done" if moving.is_over else _moving(moving))
                 if moving.is_over:
                     waiting.remove(row)
                     skipped.update(moving.skipped)
@@ -137,8 +143,8 @@ def command(environ: Mapping[str, str], what: str, names: Sequence[str]) -> int:
     async def work(fleet: HubFleet) -> int:
         for row in await fleet.chosen(names):
             state = await fleet.ask(row, what, {})
-            said = f"{state['stay']} stay where they are" if what == "abort" else _moving(Moving(state))
-            print(f"{row.name}: {what} – {said}")
+            said = f"stopped, {state['stay']} stay where they are" if what == "abort" else _moving(Moving(state))
+            print(f"{row.name} moves: {said}")
         return 0
 
     return _run(environ, work)

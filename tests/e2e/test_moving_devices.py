@@ -21,7 +21,7 @@ ON = {
     "FLEETWIRE_HUB_MOVES_PER_S": "100",
     "FLEETWIRE_HUB_JITTER_S": "0.1",
     # A machine that is busy with other tests must not look like devices that are gone.
-    "FLEETWIRE_HUB_LINGER_S": "10",
+    "FLEETWIRE_HUB_LINGER_S": "9",
     "FLEETWIRE_HUB_HEARTBEAT_S": "20",
     "FLEETWIRE_HUB_PONG_S": "8",
 }

@@ -154,7 +154,7 @@ async def test_a_device_that_stays_where_it_is_is_ended_with_its_acks_kept(fleet
 async def test_hubs_that_leave_together_do_not_wait_for_devices_to_go_to_each_other(
     fleet: Fleet, start_hub: StartHub
 ) -> None:
-    patient = {"FLEETWIRE_HUB_LINGER_S": "10"}
+    patient = {"FLEETWIRE_HUB_LINGER_S": "9"}
     running = [await start_hub(name, **patient) for name in ("hub-a", "hub-b")]
     await settled(*running)
     devices = [await fleet.connect(hub.url, await fleet.new_device()) for hub in running for _ in range(3)]
@@ -162,7 +162,7 @@ async def test_hubs_that_leave_together_do_not_wait_for_devices_to_go_to_each_ot
         await device.welcome()
     for hub in running:
         hub.stop.request("everything stops")
-    assert await asyncio.gather(*(device.close_code(9) for device in devices)) == [4001] * 6
+    assert await asyncio.gather(*(device.close_code(8) for device in devices)) == [4001] * 6
 
 
 async def device_of(hub: str, names: list[str], fleet: Fleet) -> str:
