@@ -14,6 +14,10 @@ from typing import Final
 __all__ = ["Action", "BusState", "CanaryJudge", "Probe", "Reconnect", "Send", "worst"]
 
 _OUTSTANDING_MAX: Final = 64
+# So many late in a row are a judgement. A connection that never was heard by, and one to a Redis that is just back,
+# are not called deaf as soon: the publisher needs a moment too.
+_LATE: Final = 2
+_LATE_UNPROVEN: Final = 3
 
 
 class BusState(Enum):
@@ -76,6 +80,7 @@ class CanaryJudge:
         self._next_send = 0.0
         self._last_tick: float | None = None
         self._late = 0
+        self._deaf_from = _LATE_UNPROVEN
         self._is_slow = False
         self._is_connected = False
         # Nothing is believed of a connection until a canary that was sent over it came back.
@@ -91,8 +96,10 @@ class CanaryJudge:
     @property
     def state(self) -> BusState:
         """The judgement now."""
-        if self._late >= 2 and self._serves is not None:
-            return BusState.DEAF if self._serves else BusState.DEGRADED
+        if self._late >= _LATE and self._serves is False:
+            return BusState.DEGRADED
+        if self._late >= self._deaf_from and self._serves:
+            return BusState.DEAF
         if self._late or self._is_slow or not self._is_connected or self._proven_after is not None:
             return BusState.DOUBT
         return BusState.OK
@@ -150,6 +157,7 @@ class CanaryJudge:
         # One that comes late shows that something arrives, not that it arrives in time.
         self._late = 0
         self._is_slow = not in_time
+        self._deaf_from = _LATE
         self._serves = None
         if in_time and self._proven_after is not None and number > self._proven_after and self._is_connected:
             self._proven_after = None
@@ -165,6 +173,7 @@ class CanaryJudge:
             # a moment to return: judge it by what is sent from now on.
             self._outstanding.clear()
             self._late = 0
+            self._deaf_from = _LATE_UNPROVEN
             self._proven_after = self._number
             self._serves = None
         else:

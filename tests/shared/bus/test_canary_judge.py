@@ -144,7 +144,7 @@ def test_a_hub_that_hears_nothing_once_redis_serves_others_again_is_deaf_after_a
     world.redis_answers = True
     world.run(1.0)
     assert world.believes(BusState.DOUBT)
-    world.run(1.0)
+    world.run(1.5)
     assert world.believes(BusState.DEAF)
 
 

@@ -180,10 +180,7 @@ async def test_a_primary_that_is_lost_under_load_is_replaced_by_its_replica(
         async with flowing(bus):
             await until(lambda: len(bus.ear.messages) > 100, "messages flow")
             getattr(old, how)()
-            await until(lambda: bus.canary.state is not BusState.OK, "the loss is noticed")
-            doubtful = bus.canary.doubtful()
-            assert doubtful is not None
-            assert {slot for slot in SLOTS if doubtful(slot)} == touched
+            await until(lambda: {s for s in SLOTS if bus.canary.in_doubt(s)} == touched, "its slots are in doubt", 10.0)
             await bus.until_ok()
         await bus.until_heard_again()
         bus.assert_in_order_and_missed_only_in_gaps()
@@ -199,7 +196,7 @@ async def test_a_replica_that_goes_away_changes_nothing(valkey_cluster: ValkeyCl
             heard = len(bus.ear.messages)
             await until(lambda: len(bus.ear.messages) > heard + 1000, "messages flow on")
         await bus.until_heard_again()
-        assert bus.states == []
+        assert not {BusState.DEAF, BusState.DEGRADED} & {*bus.states}
         assert bus.ear.gaps == []
 
 
@@ -222,8 +219,8 @@ async def test_one_deaf_connection_of_three_is_found_and_puts_only_its_slots_in_
         touched = {slot_of(d) for d in DEVICES if valkey_cluster.owner(key_slot_of(d)) is owner}
         assert 0 < len(touched) < len(SLOTS)
         with deaf_at(bus, DEVICES[0]):
-            await until(lambda: bus.canary.state is BusState.DEAF, "it is found", 2.5)
-        assert {slot for slot in SLOTS if bus.canary.in_doubt(slot)} == touched
+            await until(lambda: bus.canary.state is BusState.DEAF, "it is found", 5.0)
+            await until(lambda: {s for s in SLOTS if bus.canary.in_doubt(s)} == touched, "only its slots are in doubt")
         await bus.until_heard_again()
         assert bus.ear.gap_slots == touched
 
