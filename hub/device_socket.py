@@ -92,9 +92,10 @@ class DeviceSocket(asyncio.Protocol):
         "_deadline",
         "_flusher",
         "_limits",
+        "_more",
+        "_next",
         "_on_request",
         "_open",
-        "_out",
         "_parts",
         "_pinged_at",
         "_protocol",
@@ -137,7 +138,9 @@ class DeviceSocket(asyncio.Protocol):
         self._census = census
         self._protocol = DeviceServerProtocol(extensions)
         self._transport: asyncio.Transport | None = None
-        self._out: list[bytes] = []
+        # What the flusher will write: nearly always one frame, so a list is made only for a second one.
+        self._next: bytes | None = None
+        self._more: list[bytes] | None = None
         self._open = False
         self._requested = False
         self._shortcut = False
@@ -176,7 +179,7 @@ class DeviceSocket(asyncio.Protocol):
     @property
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet."""
-        waiting = sum(map(len, self._out))
+        waiting = len(self._next or b"") + sum(map(len, self._more or ()))
         return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
 
     def link(self) -> LinkState:
@@ -216,9 +219,13 @@ class DeviceSocket(asyncio.Protocol):
 
     def write(self, frame: bytes) -> None:
         """Write a whole frame at the end of this turn. The caller bounds what it writes."""
-        if not self._out:
+        if self._next is None:
+            self._next = frame
             self._flusher.add(self)
-        self._out.append(frame)
+        elif self._more is None:
+            self._more = [frame]
+        else:
+            self._more.append(frame)
 
     def answer(self, frame: bytes) -> None:
         """Write an answer to something the peer sent: bounded here, since a peer that does not read can still ask."""
@@ -258,11 +265,13 @@ class DeviceSocket(asyncio.Protocol):
 
     def flush(self) -> None:
         """Hand the transport what waits; called by the flusher."""
-        out = self._out
-        if not out:
+        data = self._next
+        if data is None:
             return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
+        if self._more is not None:
+            data = b"".join((data, *self._more))
+            self._more = None
+        self._next = None
         self.written += len(data)
         if self._transport is not None:
             self._transport.write(data)
@@ -294,7 +303,7 @@ class DeviceSocket(asyncio.Protocol):
         self._cancel_deadline()
         self._open = False
         self._protocol.receive_eof()
-        self._out.clear()
+        self._next = self._more = None
         self._transport = None
         self.owner.on_lost(self)
 

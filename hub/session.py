@@ -128,21 +128,20 @@ class Session:
     def passes(self, epoch: int, seq: int, size: int) -> bool:
         """Whether an event from the bus is simply the next one and nothing is in its way; then it counts as sent.
 
-        Nearly every event is, and a plain answer costs half of what actions do. For all others, `on_bus`.
+        Nearly every event is, and a plain answer costs half of what actions do. For all others, `on_bus`. Where it is
+        above the head as well, nothing is held: what is held is above `sent` and not above the head.
         """
         if (
             seq != self.sent + 1
+            or seq <= self.head
             or epoch != self.epoch
             or self._reading is not None
-            or self._held.bodies
             or self.behind
             or self.ended is not None
             or not self.window.take(seq, size)
         ):
             return False
-        self.sent = seq
-        if seq > self.head:  # noqa: PLR1730 - a call would cost as much as the rest
-            self.head = seq
+        self.sent = self.head = seq
         return True
 
     def on_bus(self, epoch: int, seq: int, body: bytes) -> Actions:
@@ -211,7 +210,7 @@ class Session:
 
     def ack_passes(self, seq: int) -> bool:
         """Whether an ack only moves the cursor, which is then to be recorded. For all others, `on_ack`."""
-        if seq <= self.acked or seq > self.head or self.behind or self._held.bodies:
+        if seq <= self.acked or seq > self.head or self.sent < self.head or self.behind:
             return False
         self._advance(seq)
         return True
@@ -227,7 +226,9 @@ class Session:
             self._claim = max(self._claim, seq)
             return self._pull()
         self._advance(seq)
-        return [RecordAck(seq), *self._resume()]
+        if self.behind or self._held:
+            return [RecordAck(seq), *self._resume()]
+        return (RecordAck(seq),)
 
     def _ack_below_cursor(self, seq: int) -> Actions:
         """The device began behind what it had acked, to see it again. The cursor stays; the window moves on."""
@@ -255,6 +256,7 @@ class Session:
                 return self._end(CloseCode.HUB_TROUBLE, "the log has lost events that were sent")
             if self.head == known_head:
                 self.head = head
+                self._held.forget(head, known_head)
         elif head > self.head:
             self.head = head
         if acked > self.acked:
@@ -292,7 +294,7 @@ class Session:
     def _advance(self, acked: int) -> None:
         self.acked = acked
         self.window.release(acked)
-        if acked > self.head:  # noqa: PLR1730 - as above
+        if acked > self.head:  # noqa: PLR1730 - this is on the way of every ack, and a call costs as much as the rest
             self.head = acked
         if acked > self.sent:
             self.sent = acked

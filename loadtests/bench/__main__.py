@@ -21,7 +21,7 @@ def main() -> int:
     """Measure, show, save."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--devices", type=int, nargs="+", default=SIZES, help="sockets held, one or more numbers")
-    parser.add_argument("--seconds", type=float, default=4, help="of each turn (default 4)")
+    parser.add_argument("--seconds", type=float, default=3, help="of each turn (default 3)")
     parser.add_argument("--turns", type=int, default=3, help="per server and load (default 3)")
     parser.add_argument("--idle-seconds", type=float, default=20, help="of watching idle devices; 0: not watched")
     parser.add_argument("--no-path", action="store_true", help="leave the whole path out")
