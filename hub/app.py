@@ -27,6 +27,7 @@ from hub.fan_out import FanOut
 from hub.flusher import Flusher
 from hub.gate import Gate
 from hub.handshakes import Greeter
+from hub.heap import give_back_large_blocks
 from hub.hub import Hub
 from hub.leavers import Leaving
 from hub.membership import Membership
@@ -97,6 +98,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"fleetwire hub: {len(error.problems)} setting(s) to mend\n{error}\n")
         return 2
+    give_back_large_blocks()
     logs.configure(settings.name, settings.log_level, json=settings.log_format == "json")
     return lifecycle.run(lambda stop: serve(settings, keys, stop, on_running=_spare_the_collector), environ=os.environ)
 
