@@ -39,9 +39,8 @@ class Stand:
         self.folder = folder
         self.postgres = postgres
         self.valkey = valkey
-        key = urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-        self._keys = json.dumps({"keys": [{"kty": "oct", "kid": "load", "alg": "HS256", "k": key}]})
-        self._ring = KeyRing.from_jwks(self._keys)
+        self._token_keys, self._ticket_keys = _keys("tokens"), _keys("tickets")
+        self._ring = KeyRing.from_jwks(self._token_keys)
         self.pids: dict[str, int] = {}
 
     def token(self, device_id: str) -> str:
@@ -81,8 +80,8 @@ class Stand:
         environment = {
             "FLEETWIRE_DATABASE_URL": self.postgres.url,
             "FLEETWIRE_REDIS_URL": self.valkey.url,
-            "FLEETWIRE_TOKEN_KEYS": self._keys,
-            "FLEETWIRE_TICKET_KEYS": self._keys,
+            "FLEETWIRE_TOKEN_KEYS": self._token_keys,
+            "FLEETWIRE_TICKET_KEYS": self._ticket_keys,
             "FLEETWIRE_HUB_NAME": "load",
             "FLEETWIRE_HUB_PORT": str(port),
             "FLEETWIRE_OPS_PORT": str(free_port()),
@@ -102,6 +101,11 @@ class Stand:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def _keys(key_id: str) -> str:
+    key = urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+    return json.dumps({"keys": [{"kty": "oct", "kid": key_id, "alg": "HS256", "k": key}]})
 
 
 class Hub:
