@@ -333,6 +333,10 @@ class Connection:
                 pass
         socket.look_at_bytes = NEVER_LOOK if self.is_over else socket.heard_bytes + rate.look_after_bytes
 
+    def on_closing(self) -> None:
+        """Close frames are exchanged: nothing may follow ours, though the peer may take its time to go."""
+        self.session.end(CloseCode.GOING_AWAY)
+
     def on_lost(self, socket: DeviceSocket) -> None:
         """The socket is gone."""
         del socket

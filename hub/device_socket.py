@@ -47,6 +47,7 @@ class SocketOwner(Protocol):
     def on_ack(self, seq: int) -> None: ...
     def on_text(self, text: bytes) -> None: ...
     def on_much(self) -> None: ...
+    def on_closing(self) -> None: ...
     def on_lost(self, socket: "DeviceSocket") -> None: ...
 
 
@@ -90,6 +91,7 @@ class DeviceSocket(asyncio.Protocol):
     __slots__ = (
         "_census",
         "_deadline",
+        "_ended",
         "_flusher",
         "_limits",
         "_more",
@@ -142,6 +144,7 @@ class DeviceSocket(asyncio.Protocol):
         self._next: bytes | None = None
         self._more: list[bytes] | None = None
         self._open = False
+        self._ended = False
         self._requested = False
         self._shortcut = False
         self._parts: bytearray | None = None
@@ -273,7 +276,7 @@ class DeviceSocket(asyncio.Protocol):
             self._more = None
         self._next = None
         self.written += len(data)
-        if self._transport is not None:
+        if self._transport is not None and not self._ended:
             self._transport.write(data)
 
     # What asyncio brings
@@ -386,6 +389,7 @@ class DeviceSocket(asyncio.Protocol):
             sent = self._protocol.close_sent
             self.close_code = sent.code if sent is not None else None
             self.set_deadline(self._limits.close_s)
+            self.owner.on_closing()
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.TEXT:
@@ -426,6 +430,8 @@ class DeviceSocket(asyncio.Protocol):
                 self.write(data)
             elif self._transport is not None:
                 self.flush()
+                # Nothing may be written behind it: the transport would raise, in the midst of everybody's frames.
+                self._ended = True
                 with contextlib.suppress(OSError, RuntimeError):
                     self._transport.write_eof()
         self._check_flood()

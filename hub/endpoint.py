@@ -78,6 +78,9 @@ class _Nobody:
     def on_much(self) -> None:
         raise AssertionError("a frame before the upgrade")
 
+    def on_closing(self) -> None:
+        raise AssertionError("a frame before the upgrade")
+
     def on_lost(self, socket: DeviceSocket) -> None:
         self._endpoint.on_lost(socket)
 
@@ -91,6 +94,7 @@ class _Dismissed:
     def on_ack(self, seq: int) -> None: ...
     def on_text(self, text: bytes) -> None: ...
     def on_much(self) -> None: ...
+    def on_closing(self) -> None: ...
     def on_lost(self, socket: DeviceSocket) -> None:
         self._endpoint.on_lost(socket)
 

@@ -3,7 +3,11 @@
 import asyncio
 from typing import Protocol
 
+import structlog
+
 __all__ = ["Flushed", "Flusher"]
+
+_log = structlog.get_logger(__name__)
 
 
 class Flushed(Protocol):
@@ -34,4 +38,7 @@ class Flusher:
         self.in_batch = False
         dirty, self._dirty = self._dirty, []
         for socket in dirty:
-            socket.flush()
+            try:
+                socket.flush()
+            except Exception:  # noqa: BLE001 - one socket's trouble must not keep the others' frames
+                _log.exception("a socket could not be written to")

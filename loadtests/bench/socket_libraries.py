@@ -86,6 +86,9 @@ class _Owner:
     def on_much(self) -> None:
         """Nobody says too much here."""
 
+    def on_closing(self) -> None:
+        """Nobody lingers here."""
+
     def on_lost(self, socket: DeviceSocket) -> None:
         """Nobody comes twice."""
 
@@ -94,6 +97,7 @@ class _Nobody:
     def on_ack(self, seq: int) -> None: ...
     def on_text(self, text: bytes) -> None: ...
     def on_much(self) -> None: ...
+    def on_closing(self) -> None: ...
     def on_lost(self, socket: DeviceSocket) -> None: ...
 
 

@@ -347,6 +347,26 @@ async def test_an_event_of_the_largest_size_gets_through(fleet: Fleet, start_hub
         await device.ack(seq)
 
 
+async def test_events_for_a_device_that_has_said_goodbye_and_lingers_disturb_no_other(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_CLOSE_S="30")
+    leaving, staying = await fleet.new_device(), await fleet.new_device()
+    gone, device = await fleet.connect(hub.url, leaving), await fleet.connect(hub.url, staying)
+    await gone.welcome()
+    await device.welcome()
+    # Its close frame comes, and then it neither reads nor ends the connection.
+    gone.socket.transport.pause_reading()
+    gone.socket.transport.write(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
+    await until(lambda: (one := hub.running.hub.registry.get(leaving)) is not None and one.is_over)
+    for _ in range(3):
+        await fleet.record(leaving, 1)
+        await fleet.record(staying, 1)
+    assert await device.seqs(3) == [1, 2, 3]
+    assert hub.running.hub.registry.get(leaving) is not None
+    gone.socket.transport.abort()
+
+
 async def test_fuzzed_bytes_after_the_upgrade_do_no_harm(fleet: Fleet, start_hub: StartHub) -> None:
     hub = await start_hub()
     for _ in range(40):

@@ -1,0 +1,43 @@
+"""One write per socket and turn, and one socket's trouble is its own."""
+
+import asyncio
+
+from hub.flusher import Flusher
+
+
+class Socket:
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.broken:
+            raise RuntimeError("cannot be written to")
+
+
+async def test_what_is_added_in_one_turn_is_flushed_once_at_its_end() -> None:
+    flusher, sockets = Flusher(asyncio.get_running_loop()), [Socket() for _ in range(3)]
+    for socket in sockets:
+        flusher.add(socket)
+    assert [socket.flushes for socket in sockets] == [0, 0, 0]
+    await asyncio.sleep(0)
+    assert [socket.flushes for socket in sockets] == [1, 1, 1]
+
+
+async def test_a_batch_is_flushed_by_whoever_began_it() -> None:
+    flusher, socket = Flusher(asyncio.get_running_loop()), Socket()
+    flusher.in_batch = True
+    flusher.add(socket)
+    await asyncio.sleep(0)
+    assert socket.flushes == 0
+    flusher.flush()
+    assert socket.flushes == 1
+
+
+async def test_a_socket_that_cannot_be_written_to_does_not_keep_the_frames_of_others() -> None:
+    flusher, sockets = Flusher(asyncio.get_running_loop()), [Socket(), Socket(broken=True), Socket()]
+    for socket in sockets:
+        flusher.add(socket)
+    flusher.flush()
+    assert [socket.flushes for socket in sockets] == [1, 1, 1]
