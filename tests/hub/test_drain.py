@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.drain import Pace, moments, send_away
@@ -12,6 +12,7 @@ from shared.protocol.close_codes import CloseCode
 PACE = Pace(rate=300.0, longest_s=1.0, wave_s=0.05, linger_s=0.2)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 2**32))
 def test_at_least_fifty_a_second_and_all_within_twenty_seconds(count: int, seed: int) -> None:
     when = moments(count, Random(seed), rate=50.0, longest_s=20.0)

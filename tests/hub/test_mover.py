@@ -49,7 +49,7 @@ class Rig:
         self.marked: list[str] = []
         self.postgres_answers = True
         self.are_here = True
-        self.neighbours = Neighbours("hub-a", "run", period_s=0.01, proxy_url=None)
+        self.neighbours = Neighbours("hub-a", "run", period_s=0.1, proxy_url=None)
         self.strangers = Strangers("hub-a", self.neighbours.view, self._connections, stay_s=0.0)
         self.mover = Mover(
             self.neighbours,

@@ -32,6 +32,7 @@ def seat(name: str, *, room: int = 10, draining: bool = False, leaving: bool = F
     return Neighbour(name, "1", f"ws://{name}", room, draining, leaving)
 
 
+@settings(max_examples=40, deadline=None)
 @given(views, views)
 def test_exactly_those_whose_owner_changed_move_from_where_they_are(before: set[str], after: set[str]) -> None:
     for me in before & after:
@@ -123,6 +124,7 @@ def test_a_device_is_sent_home_once_in_ten_minutes_and_never_when_it_was_sent_he
     assert not may_rehome(named=True, since_rehomed_s=None)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(slots), views)
 def test_a_hub_that_leaves_sends_its_devices_to_who_owns_them_then(slot: int, names: set[str]) -> None:
     me = min(names)

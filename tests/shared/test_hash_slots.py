@@ -14,7 +14,7 @@ def test_the_vectors_of_the_protocol_document_hold() -> None:
 
 
 @given(names, st.text("xyz", min_size=1, max_size=5))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_a_hub_that_joins_only_takes_slots_for_itself(hubs: list[str], newcomer: str) -> None:
     for slot in range(SLOTS):
         before, after = owner(slot, hubs), owner(slot, [*hubs, newcomer])
@@ -22,7 +22,7 @@ def test_a_hub_that_joins_only_takes_slots_for_itself(hubs: list[str], newcomer:
 
 
 @given(names)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_a_hub_that_leaves_gives_each_slot_to_the_next_in_line(hubs: list[str]) -> None:
     for slot in range(0, SLOTS, 7):
         line = owners(slot, hubs)
@@ -33,7 +33,7 @@ def test_a_hub_that_leaves_gives_each_slot_to_the_next_in_line(hubs: list[str]) 
 
 
 @given(names)
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_the_order_in_which_hubs_are_named_does_not_matter(hubs: list[str]) -> None:
     assert all(owner(slot, hubs) == owner(slot, hubs[::-1]) for slot in range(0, SLOTS, 13))
 
@@ -45,7 +45,7 @@ def test_a_fifth_hub_takes_a_fifth() -> None:
         five = [*four, f"fleet{fleet}-hub4"]
         moved.append(sum(owner(slot, four) != owner(slot, five) for slot in range(SLOTS)) / SLOTS)
     assert max(moved) <= 0.25
-    assert abs(sum(moved) / len(moved) - 0.2) <= 0.01
+    assert abs(sum(moved) / len(moved) - 0.2) <= 0.005
 
 
 def test_nobody_owns_a_slot_when_there_is_no_hub() -> None:
