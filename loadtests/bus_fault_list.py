@@ -27,7 +27,7 @@ _JUNK: Final = b"\xff" * 200_000
 
 @dataclass
 class Place:
-    """Where it happens. `hub` is the one that is picked on; `hold_s` is how long what can be held is held."""
+    """Where it happens. `hub` is picked on: the first device's. `hold_s` is how long what can be held is held."""
 
     machine: Machine
     relays: Relays

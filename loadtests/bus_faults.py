@@ -198,6 +198,7 @@ async def run_list(place: Place, kind: str, faults: Sequence[Fault], options: ar
     watch = Watch(place.machine)
     stream = Stream(place.machine, options.devices, options.rate)
     place.devices = stream.names
+    place.hub = stream.hub_of(stream.names[0])
     watching = asyncio.create_task(watch.run())
     found: list[Measured] = []
     flowing = None

@@ -43,6 +43,8 @@ class MuteRelay:
             self._server.close()
         for near in tuple(self.open):
             near.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 class Relays:
@@ -108,6 +110,7 @@ class _Near(asyncio.Protocol):
             self.abort()
             return
         self._far = far
+        self._dial = None
         for data in self._early:
             far.write(data)
         self._early.clear()
@@ -134,6 +137,8 @@ class _Near(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
         self._relay.open.discard(self)
+        if self._dial is not None:
+            self._dial.cancel()
         if self._far is not None:
             self._far.abort()
 

@@ -26,14 +26,20 @@ class Stream:
         run = f"stream-{secrets.token_hex(3)}"
         self.names = [f"{run}-{number}" for number in range(devices)]
         self._target = Target(machine.api, machine.hubs, machine.keys)
-        hubs = {f"hub-{number}": url for number, url in enumerate(machine.hubs, 1)}
+        self._hubs = hubs = {f"hub-{number}": url for number, url in enumerate(machine.hubs, 1)}
         tokens = {name: self._target.token(name, "device") for name in self.names}
-        urls = {name: f"{hubs[owner(slot_of(name), hubs) or ''].rstrip('/')}/v1/socket" for name in self.names}
+        urls = {name: f"{hubs[self.hub_of(name)].rstrip('/')}/v1/socket" for name in self.names}
         self.fleet = Fleet(self.names, lambda name: (urls[name], tokens[name]), FleetOptions(), Random(run))
         self.fleet.on_event = self._on_event
         self.publications = Publications(self.fleet.history, run=run, rate=rate)
         self.samples: list[tuple[float, float]] = []  # sent at, late by
         self.stopping = False
+
+    def hub_of(self, device_id: str) -> str:
+        """The hub that owns the device's slot."""
+        found = owner(slot_of(device_id), self._hubs)
+        assert found is not None, "there are hubs"
+        return found
 
     def _on_event(self, device_id: str, payload: bytes) -> None:
         start = payload.index(_SENT) + len(_SENT)
