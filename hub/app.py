@@ -261,7 +261,7 @@ class _Parts:
             watch,
             pause_s=settings.gather_s,
             waiting_max=settings.handshakes_max,
-            on_abandoned=self.hub.acks.departed,
+            on_abandoned=lambda device_id, conn_term: self.hub.acks.departed(device_id, conn_term, excused=True),
         )
         self.endpoint = Endpoint(
             settings,

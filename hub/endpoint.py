@@ -325,11 +325,13 @@ class Endpoint:
                 socket, upgraded, admitted, waiting, greeted=greeted, instance=instance
             )
         except BaseException:
-            # The statement has made it the device's newest connection; there will be none.
-            self._hub.acks.departed(asked.device_id, greeted.conn_term)
+            # The statement has made it the device's newest connection. There will be none, and it is not to blame.
+            self._hub.acks.departed(asked.device_id, greeted.conn_term, excused=True)
             raise
         if outcome is not None:
-            self._hub.acks.departed(asked.device_id, greeted.conn_term)
+            # A device that is told that it flaps and does not heed it goes on flapping.
+            excused = outcome.slug not in ("flapping", "unavailable")
+            self._hub.acks.departed(asked.device_id, greeted.conn_term, excused=excused)
         return outcome
 
     def _flapping(self, greeted: Greeted) -> Refusal | None:

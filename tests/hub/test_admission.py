@@ -6,7 +6,7 @@ import random
 from contextlib import suppress
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hub.admission import Addresses, Admission, AdmissionLimits
 from hub.refusals import Refusal
@@ -219,6 +219,20 @@ async def test_a_device_that_hubs_send_on_does_not_flap(fleet: Fleet, start_hub:
         assert (await device.frame())["type"] == "moved"
         await device.socket.close()
         await until(lambda: not len(hub.running.hub.registry))
+        await until(lambda: "0 departures wait" in repr(hub.running.hub.acks))
+    assert (await fleet.pool.fetch("SELECT flaps FROM cursors WHERE device_id = $1", truck))[0]["flaps"] < 1.5
+
+
+async def test_a_handshake_that_the_hub_could_not_finish_is_no_flap(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_GATHER_S="0.3", **FLAPS)
+    truck = await fleet.new_device()
+    for _ in range(8):
+        connecting = asyncio.create_task(fleet.connect(hub.url, truck))
+        registry = hub.running.hub.registry
+        (waiting,) = await until(lambda: list(registry.waiting(truck)))  # noqa: B023 - awaited in the same turn
+        waiting.on_revocation()
+        with pytest.raises(InvalidStatus):
+            await connecting
         await until(lambda: "0 departures wait" in repr(hub.running.hub.acks))
     assert (await fleet.pool.fetch("SELECT flaps FROM cursors WHERE device_id = $1", truck))[0]["flaps"] < 1.5
 
