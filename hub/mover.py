@@ -209,10 +209,9 @@ class Mover:
 
     def _tell(self, job: _Job, connection: Leaving, target: Neighbour) -> None:
         after_s = self._rand.uniform(0.0, self._times.wave_s)
-        self._strangers.tried(job.device_id)
+        self._strangers.tried(job.device_id)  # until it has gone it is one still, and was told already
         connection.tell_moved(self._neighbours.url(target.name), int(after_s * 1000), job.reason)
         self._leavers.add(connection, monotonic() + after_s + self._times.linger_s, job.reason)
-        self._strangers.tried(job.device_id)  # until it has gone it is one still, and was told already
         self.done += 1
 
     def _finish(self) -> None:

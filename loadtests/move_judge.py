@@ -33,9 +33,11 @@ def unexplained(told: Iterable[Told], hubs: Sequence[int]) -> list[Told]:
     """Moves that no change of the hubs explains, with the numbers of hubs there were, one after the other.
 
     A move is explained by one earlier number at which the device was where it belonged and a later one at which it
-    belongs where it was told to go; the moves of one device in the order of the changes.
+    belongs where it was told to go; the moves of one device in the order of the changes. A newcomer may be sent home
+    once: its own hub was full when it came.
     """
     left = []
+    moved: set[str] = set()
     reached: dict[str, int] = defaultdict(int)
     for move in sorted(told, key=lambda move: move.at_s):
         owners = [owner(slot_of(move.device_id), names(count)) for count in hubs]
@@ -50,8 +52,12 @@ def unexplained(told: Iterable[Told], hubs: Sequence[int]) -> list[Told]:
             ),
             None,
         )
-        if later is None:
+        is_newcomer = move.reason == "rehome" and move.device_id not in moved and move.to_hub in owners
+        moved.add(move.device_id)
+        if later is None and not is_newcomer:
             left.append(move)
+        elif later is None:
+            reached[move.device_id] = owners.index(move.to_hub)
         else:
             reached[move.device_id] = later
     return left

@@ -48,6 +48,16 @@ def test_a_second_move_for_the_same_change_is_found() -> None:
     assert unexplained([first, again], [1, 2]) == [again]
 
 
+def test_a_newcomer_is_sent_home_once_when_its_hub_was_full_and_never_back() -> None:
+    staying = next(device for device in DEVICES if home(device, 1) == home(device, 2))
+    going = next(device for device in DEVICES if home(device, 1) != home(device, 2))
+    newcomer = Told(0.0, staying, "hub-2", "hub-1", "rehome")
+    assert unexplained([newcomer], [1, 2]) == []
+    assert unexplained([newcomer, newcomer], [1, 2]) == [newcomer]
+    drained, back = Told(0.0, going, "hub-2", "hub-1", "drain"), Told(1.0, going, "hub-1", "hub-2", "rehome")
+    assert unexplained([drained, back], [1, 2, 1]) == [back]
+
+
 def test_a_device_on_a_hub_that_is_not_its_own_is_found() -> None:
     where = {device: home(device, 3) for device in DEVICES}
     assert misplaced(where, 3) == []
