@@ -189,7 +189,8 @@ async def _run(stand: Stand, hub: Hub, plan: Plan, show: Callable[[str], None]) 
         await asyncio.to_thread(devices.welcomed)
         orders = {"database_url": stand.postgres.url, "redis_url": stand.valkey.url, "devices": names}
         appender = await stack.enter_async_context(_process(stand, "loadtests.bench.appender", orders))
-        connection = await asyncpg.connect(stand.postgres.url)
+        # Judging a minute at full rate reads a million rows, which no process of ours would be allowed to.
+        connection = await asyncpg.connect(stand.postgres.url, server_settings={"statement_timeout": "0"})
         stack.push_async_callback(connection.close)
         path = _Path(stand, hub, devices, appender, _Acks(connection))
         show("warming up")
