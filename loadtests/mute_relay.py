@@ -83,6 +83,8 @@ def running_relays(ports: Mapping[int, int]) -> Iterator[Relays]:
             run(relay.close())
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)
+        if not thread.is_alive():
+            loop.close()
 
 
 class _Near(asyncio.Protocol):
