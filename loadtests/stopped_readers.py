@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import asyncpg
 import uvloop
 from rich.console import Console
 
@@ -172,14 +173,26 @@ class Run:
         self.after_growths.append(resident_bytes(self._hub.pid) - self.before)
 
     async def _read_on(self, some: list[StoppingDevice]) -> None:
-        before = {device.device_id: device.seq for device in some}
+        """They go on, from what was in flight and then from the log, to its end."""
+        heads = await self._heads([device.device_id for device in some])
         for device in some:
             device.read_on()
-        # More than was in flight, if that much was fed: what comes then is from the log, pulled by acks.
-        fed = self.fed_bytes["stopped"] // len(self.growths) // self._options.devices
-        more = min(2 * MIB, fed * 3 // 4) // self._options.event_bytes
-        await _until(lambda: all(one.seq >= before[one.device_id] + more for one in some), 30.0, "they did not go on")
+        try:
+            await _until(lambda: all(one.seq >= heads[one.device_id] for one in some), 60.0, "did not go on")
+        except RuntimeError as error:
+            stood = [(one.device_id, one.seq, heads[one.device_id], one.close_code, one.is_connected) for one in some]
+            raise RuntimeError(f"{error}: {stood}") from None
         self.resumed += len(some)
+
+    async def _heads(self, device_ids: Sequence[str]) -> dict[str, int]:
+        connection = await asyncpg.connect(self._stand.postgres.url)
+        try:
+            rows = await connection.fetch(
+                "SELECT device_id, head_seq FROM devices WHERE device_id = ANY ($1::text[])", device_ids
+            )
+        finally:
+            await connection.close()
+        return {row["device_id"]: row["head_seq"] for row in rows}
 
     async def _phase(self, name: str, others: Others, fed: Sequence[str]) -> int:
         """The most resident bytes of the hub."""

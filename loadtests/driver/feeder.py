@@ -6,6 +6,7 @@ answered by one JSON line that says what was recorded since the order before.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -57,12 +58,12 @@ class Feeder:
     async def feed(self, device_ids: Sequence[str], bytes_per_s: float) -> None:
         """One event after the other for each device in turn, until cancelled."""
         per_s = len(device_ids) * bytes_per_s / self._event_bytes
-        began, fed = monotonic(), 0
+        began, fed, turns = monotonic(), 0, itertools.cycle(device_ids)
         while True:
             due = int((monotonic() - began) * per_s)
             if due - fed > per_s * _DEBT_S:
                 fed = due - int(per_s * _DEBT_S)
-            turn = [device_ids[number % len(device_ids)] for number in range(fed, min(due, fed + self._at_once))]
+            turn = [next(turns) for _ in range(min(due - fed, self._at_once))]
             fed += len(turn)
             if turn:
                 await self.record(turn, publish=True)
