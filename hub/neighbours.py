@@ -1,12 +1,12 @@
 """The hubs there are, as this one last read them with its own heartbeat, and which view of them has settled.
 
 What is known is as old as the last heartbeats that Postgres took, this hub's and the others'. Devices sent to a hub
-count against its room for a period and a half more, until its own row is sure to count them: so a burst does not
-overrun it.
+count against its room from the moment they are told, and not twice once its own row counts them: so a burst neither
+overruns it nor finds it full too early.
 """
 
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from hub.rebalance import Neighbour, Settling, View, next_best
 from shared.clock import monotonic
@@ -33,8 +33,9 @@ class Neighbours:
         self._proxy_url = proxy_url
         self.on_view: Callable[[], None] = lambda: None
         self._hubs: dict[str, Neighbour] = {}
-        self._sent: deque[tuple[float, str]] = deque()
-        self._counted_s = 1.5 * period_s
+        self._connections: dict[str, int] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._counted_s = 2 * period_s
         self.settling = Settling(View({name: instance}), period_s=period_s)
 
     def __repr__(self) -> str:
@@ -53,10 +54,9 @@ class Neighbours:
     def on_rows(self, rows: Sequence[HubRow]) -> None:
         """What the table says now."""
         now = monotonic()
-        while self._sent and self._sent[0][0] < now - self._counted_s:
-            self._sent.popleft()
-        on_their_way = Counter(name for _, name in self._sent)
-        self._hubs = {row.name: _neighbour(row, on_their_way[row.name]) for row in rows}
+        self._sent = {name: sent for name, sent in self._sent.items() if sent.last_at >= now - self._counted_s}
+        self._hubs = {row.name: _neighbour(row, self._sent.get(row.name)) for row in rows}
+        self._connections = {row.name: row.connections for row in rows}
         self.settling.observe(View.of(self._hubs.values()), now)
         self.on_view()
 
@@ -82,9 +82,19 @@ class Neighbours:
         hub = self._hubs.get(name)
         if hub is not None:
             self._hubs[name] = hub._replace(room=hub.room - 1)
-            self._sent.append((monotonic(), name))
+            before = self._sent.get(name)
+            held = max(self._connections.get(name, 0), before.expected if before is not None else 0)
+            self._sent[name] = _Sent(held + 1, monotonic())
 
 
-def _neighbour(row: HubRow, on_their_way: int) -> Neighbour:
-    room = row.capacity - row.connections - on_their_way
+class _Sent(NamedTuple):
+    """How many devices a hub will hold when those sent there have come, and when the last one was told."""
+
+    expected: int
+    last_at: float
+
+
+def _neighbour(row: HubRow, sent: _Sent | None) -> Neighbour:
+    held = row.connections if sent is None else max(row.connections, sent.expected)
+    room = row.capacity - held
     return Neighbour(row.name, row.instance, row.url, room, row.draining, row.leaving)

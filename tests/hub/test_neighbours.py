@@ -35,6 +35,16 @@ def test_those_on_their_way_take_room_even_when_the_rows_do_not_know_them_yet() 
     assert again.room == 0
 
 
+def test_those_that_have_come_are_not_counted_twice() -> None:
+    neighbours = Neighbours("hub-a", "run", period_s=5.0, proxy_url=None)
+    for connections in range(8):
+        neighbours.on_rows([row("hub-a"), row("hub-b", connections)])
+        hub = neighbours.get("hub-b")
+        assert hub is not None
+        assert hub.room == 10 - connections
+        neighbours.sent_to("hub-b")
+
+
 def test_devices_are_told_the_hubs_address_or_the_proxys() -> None:
     for proxy, url in ((None, "ws://hub-b:1/v1/socket"), ("wss://edge", "wss://edge/v1/socket?hub=hub-b")):
         neighbours = Neighbours("hub-a", "run", period_s=5.0, proxy_url=proxy)
