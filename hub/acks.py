@@ -15,7 +15,7 @@ from shared.store import cursors
 from shared.store.cursors import Ack, AckResult
 from shared.store.errors import StoreError
 from shared.store.pool import Pool
-from shared.telemetry.metrics import HUB_ACKS_WRITTEN
+from shared.telemetry.metrics import HUB_ACKS_DROPPED, HUB_ACKS_WRITE_SECONDS, HUB_ACKS_WRITTEN
 
 __all__ = ["AckBook", "AckWriter"]
 
@@ -43,6 +43,7 @@ class AckBook:
             if len(self._acks) >= self._devices_max:
                 del self._acks[next(iter(self._acks))]
                 self.dropped += 1
+                HUB_ACKS_DROPPED.inc()
         elif known >= (epoch, seq):
             return
         self._acks[device_id] = (epoch, seq)
@@ -134,7 +135,8 @@ class AckWriter:
         if acks:
             try:
                 async with self._watch.asking():
-                    refused = await cursors.record_acks(self._pool, acks, refused_only=True)
+                    with HUB_ACKS_WRITE_SECONDS.time():
+                        refused = await cursors.record_acks(self._pool, acks, refused_only=True)
             except BaseException:
                 self.book.put_back(acks)
                 raise

@@ -20,6 +20,7 @@ from hub.link_profile import LOOK_S, CatchUp, GoodLink, in_flight_max, profile_o
 from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
 from hub.rates import InboundLimits, InboundRate, RateVerdict
 from hub.session import LogPage, Session
+from hub.stage_lag import NEVER_SAMPLED
 from hub.wire import event_bytes, text_bytes
 from shared.clock import iso, monotonic, wall
 from shared.hash_slots import slot_of
@@ -39,7 +40,7 @@ from shared.protocol.frames import (
 )
 from shared.store.cursors import Ack as CursorAck
 from shared.store.cursors import AckResult, Known, Swept
-from shared.telemetry.metrics import HUB_FRAMES_REFUSED, HUB_RTT_SECONDS, HUB_WINDOW_STALLS
+from shared.telemetry.metrics import HUB_FRAMES_REFUSED, HUB_RTT_SECONDS, HUB_WINDOW_STALL_SECONDS
 from shared.tokens import KeyRing
 
 __all__ = ["Connection", "ConnectionTimes", "Services"]
@@ -96,7 +97,9 @@ class Connection:
         "_pulse",
         "_renewing",
         "_rtt_s",
-        "_stalls",
+        "_sampled_at",
+        "_sampled_seq",
+        "_stalled_at",
         "_tickets",
         "_times",
         "_tokens",
@@ -153,7 +156,9 @@ class Connection:
         self._flaps = flaps
         self._heartbeat_s = pulse.times.heartbeat_s
         self._catch_up: CatchUp | None = None
-        self._stalls = 0
+        self._stalled_at = 0.0
+        self._sampled_seq = NEVER_SAMPLED
+        self._sampled_at = 0.0
 
     def __repr__(self) -> str:
         return f"Connection({self.device_id}, term {self.conn_term}, {self.session!r}, {self.socket!r})"
@@ -195,15 +200,20 @@ class Connection:
         """An event of this device."""
         session = self.session
         if session.passes(epoch, seq, len(body)):
-            self._counts.sent += 1
+            counts = self._counts
+            counts.sent += 1
             if len(body) < self._deflate_from:
                 self.socket.write(event_bytes(seq, body))
             else:
                 self._send_event(seq, body)
+            if counts.sent >= counts.sample_at:
+                self._sample(seq, body)
             return
         actions = session.on_bus(epoch, seq, body)
         if actions:
             self.perform(actions)
+        else:
+            self._time_stall()
 
     def on_replaced(self, conn_term: int, instance: str | None) -> None:
         """The device has connected elsewhere, or here again."""
@@ -256,6 +266,8 @@ class Connection:
                 known_head=known.head,
             )
         )
+        if self._sampled_seq <= self.session.acked:
+            self._sampled_seq = NEVER_SAMPLED  # acked by REST, which is timed nowhere
 
     def on_renewal_checked(self, credential: Credential, revoked: bool | None) -> None:
         """Whether the credential that a `token` frame brought was revoked; None when nobody could say."""
@@ -292,8 +304,12 @@ class Connection:
         self._counts.acks += 1
         session = self.session
         if session.ack_passes(seq):
+            if seq >= self._sampled_seq:
+                self._time_ack()
             self._note_ack(self.device_id, session.epoch, seq)
             return
+        if self._sampled_seq <= seq <= session.head:
+            self._time_ack()
         actions = session.on_ack(seq)
         if actions:
             self.perform(actions)
@@ -341,7 +357,7 @@ class Connection:
         """The socket is gone."""
         del socket
         self.is_done = True
-        self._count_stalls()
+        self._time_stall()
         self.session.end(CloseCode.GOING_AWAY)
         self._hub.forget(self)
 
@@ -351,7 +367,6 @@ class Connection:
         """The wheel came by: credential, sign of life, progress."""
         if self.is_done or now < self._next_visit - 0.001:
             return
-        self._count_stalls()
         if self.session.ended:
             return
         if now >= self._expires_due and not self._still_valid(now):
@@ -419,11 +434,23 @@ class Connection:
         if now + LOOK_S < self._next_visit:
             self._plan_visit(now)
 
-    def _count_stalls(self) -> None:
-        stalls = self.session.stalls
-        if stalls != self._stalls:
-            HUB_WINDOW_STALLS.inc(stalls - self._stalls)
-            self._stalls = stalls
+    def _time_stall(self) -> None:
+        """A stall begins when the session falls behind and is over when it reads again, or with the socket."""
+        if self.session.behind and not self.is_done:
+            self._stalled_at = self._stalled_at or monotonic()
+        elif self._stalled_at:
+            HUB_WINDOW_STALL_SECONDS.observe(monotonic() - self._stalled_at)
+            self._stalled_at = 0.0
+
+    def _sample(self, seq: int, body: bytes) -> None:
+        """This event is one of those that are timed; its ack, too, unless an earlier one is still waited for."""
+        self._counts.sample(body)
+        if self._sampled_seq == NEVER_SAMPLED:
+            self._sampled_seq, self._sampled_at = seq, monotonic()
+
+    def _time_ack(self) -> None:
+        self._counts.lag.acked(self._sampled_at)
+        self._sampled_seq = NEVER_SAMPLED
 
     def _still_valid(self, now: float) -> bool:
         self._set_expiry(now)
@@ -471,6 +498,7 @@ class Connection:
                 self._say(action.frame)
             elif isinstance(action, End):
                 self.socket.close(action.code, action.reason)
+        self._time_stall()
 
     def _send_event(self, seq: int, body: bytes) -> None:
         frame = self._hub.deflater.event(seq, body) if len(body) >= self._deflate_from else None

@@ -192,7 +192,12 @@ class DeviceSocket(asyncio.Protocol):
     def set_deadline(self, seconds: float) -> None:
         """Abort after so long, unless accepted or lost before."""
         self._cancel_deadline()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        if not self._requested:
+            HUB_SOCKETS_CUT.labels("request").inc()
+        self.abort()
 
     def judge_upgrade(self, request: Request) -> Response:
         """The answer that would upgrade the connection; another status than 101 says that it cannot be."""

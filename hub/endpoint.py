@@ -53,7 +53,14 @@ from shared.store import devices, log
 from shared.store.cursors import Greeted, Greeting
 from shared.store.errors import StoreError
 from shared.store.pool import Pool
-from shared.telemetry.metrics import HUB_CLOSES, HUB_GREETING_SECONDS, HUB_HANDSHAKES_REFUSED, HUB_RESETS
+from shared.telemetry.metrics import (
+    HUB_BACKLOG_SIZE,
+    HUB_CLOSES,
+    HUB_GREETING_SECONDS,
+    HUB_HANDSHAKES,
+    HUB_HANDSHAKES_REFUSED,
+    HUB_RESETS,
+)
 from shared.tokens import KeyRing
 
 __all__ = ["Endpoint"]
@@ -167,6 +174,7 @@ class Endpoint:
         self._handshakes: dict[DeviceSocket, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
         self.port = settings.port
+        HUB_HANDSHAKES.set_function(lambda: len(self._handshakes))
 
     @property
     def census(self) -> Census:
@@ -395,6 +403,7 @@ class Endpoint:
         )
         socket.accept(upgraded, self._first_frames(greeted, beginning, profile.heartbeat_s))
         socket.owner = connection
+        HUB_BACKLOG_SIZE.observe(session.head - session.sent)
         self._hub.welcome(connection)
         return None
 

@@ -1,6 +1,7 @@
 """One write per socket and turn of the loop, however many frames were due."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -25,6 +26,7 @@ class Flusher:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dirty: list[Flushed] = []
+        self._after: list[Callable[[], None]] = []
         self.in_batch = False
 
     def add(self, socket: Flushed) -> None:
@@ -32,6 +34,10 @@ class Flusher:
         if not self._dirty and not self.in_batch:
             self._loop.call_soon(self.flush)
         self._dirty.append(socket)
+
+    def after_flush(self, call: Callable[[], None]) -> None:
+        """Call once when what was added by now is written."""
+        self._after.append(call)
 
     def flush(self) -> None:
         """Write now; a batch is over."""
@@ -42,3 +48,7 @@ class Flusher:
                 socket.flush()
             except Exception:  # noqa: BLE001 - one socket's trouble must not keep the others' frames
                 _log.exception("a socket could not be written to")
+        if self._after:
+            after, self._after = self._after, []
+            for call in after:
+                call()

@@ -78,7 +78,7 @@ class Hub:
             devices_max=settings.acks_max,
         )
         self.note_ack = self.acks.book.note
-        self.counts = Counts()
+        self.counts = Counts(flusher.after_flush)
         self.deflater = Deflater(threshold=settings.compression_min_bytes)
         self.gone = asyncio.Event()
         self.gone.set()

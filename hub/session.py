@@ -62,7 +62,6 @@ class Session:
         "head",
         "instance",
         "sent",
-        "stalls",
         "window",
     )
 
@@ -87,7 +86,6 @@ class Session:
         self.instance = instance
         self.window = Window(limits)
         self.behind = False
-        self.stalls = 0
         self.ended: End | None = None
         self._held = Held()
         self._holding = False
@@ -345,7 +343,6 @@ class Session:
         return [*self._send(()), *self._hold()]
 
     def _fall_behind(self) -> None:
-        self.stalls += not self.behind
         self.behind = True
         self._held.clear()
 

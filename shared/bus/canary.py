@@ -27,9 +27,9 @@ from shared.telemetry.metrics import (
     BUS_CANARIES_LATE,
     BUS_CANARY_SECONDS,
     BUS_RECOVERIES,
+    BUS_STALL_SECONDS,
     BUS_STATE,
     BUS_TROUBLE_SECONDS,
-    LOOP_STALL_SECONDS,
 )
 
 __all__ = ["BusState", "Canary"]
@@ -110,7 +110,7 @@ class Canary:
                 self._tell()
                 await asyncio.sleep(self._tick_s)
                 if (stall := self._clock() - began - self._tick_s) > _STALL_WORTH_COUNTING_S:
-                    LOOP_STALL_SECONDS.observe(stall)
+                    BUS_STALL_SECONDS.observe(stall)
         finally:
             for one in self._watched.values():
                 if one.probe is not None:

@@ -18,7 +18,8 @@ import structlog
 from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
-from shared.telemetry.metrics import BUS_DELIVERIES, BUS_DROPPED, BUS_PUBLISHED, BUS_RECONNECTS
+from shared.stages import Stage
+from shared.telemetry.metrics import BUS_DELIVERIES, BUS_DROPPED, BUS_PUBLISHED, BUS_RECONNECTS, STAGE_LAG_SECONDS
 
 __all__ = ["Budget", "CommandQueue", "Counters", "Item", "Limits"]
 
@@ -27,6 +28,8 @@ _SECOND_LOOK_S: Final = 0.02
 # A server that is no primary any more takes what is published and brings it to nobody.
 _ROLE_CHECK_S: Final = 0.5
 _NO_SLOT: Final = -1
+# How often it is looked how long a message waited before it left.
+_TIME_EVERY_S: Final = 0.1
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +87,8 @@ class Counters:
         self.published = BUS_PUBLISHED.labels(role)
         self.uncounted = BUS_PUBLISHED.labels("canary")
         self.deliveries = BUS_DELIVERIES.labels(role)
+        # Events leave by one role only.
+        self.waited = STAGE_LAG_SECONDS.labels(Stage.PUBLISHED) if role == "publisher" else None
         self.reconnects = BUS_RECONNECTS.labels(role)
         self.dropped = {
             reason: BUS_DROPPED.labels(role, reason) for reason in ("full", "expired", "refused", "closing")
@@ -129,6 +134,7 @@ class CommandQueue:
         self._deadline: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._received = 0
+        self._time_next = 0.0
         self._lost = asyncio.Event()
         self._closed = asyncio.Event()
 
@@ -251,7 +257,8 @@ class CommandQueue:
         connection = self._connection
         if connection is None or self._in_flight:
             return
-        self.expire(self._clock())
+        now = self._clock()
+        self.expire(now)
         limits, waiting, batch = self._limits, self._waiting, self._in_flight
         size = 0
         while (
@@ -265,6 +272,10 @@ class CommandQueue:
         if not batch:
             return
         connection.write(b"".join([item.command for item in batch]))
+        if now >= self._time_next and batch[0].is_counted and batch[0].key_slot != _NO_SLOT:
+            self._time_next = now + _TIME_EVERY_S
+            if self._counters.waited is not None:
+                self._counters.waited.observe(now - (batch[0].until - limits.max_age_s))
         self._deadline = asyncio.get_running_loop().call_later(limits.deadline_s, self._on_deadline, connection, False)
 
     def _on_reply(self, reply: Any) -> None:

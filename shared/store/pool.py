@@ -16,6 +16,7 @@ import asyncpg
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.log_identity import LogWitness
 from shared.store.warm_up import warm_up
+from shared.telemetry.metrics import DB_ERRORS, DB_RETRIES
 
 __all__ = ["Connection", "Pool", "open_pool"]
 
@@ -106,11 +107,12 @@ class Pool:
             async with enter() as connection:
                 return await work(connection)
         except asyncpg.DeadlockDetectedError:
-            pass
+            DB_RETRIES.inc()
         try:
             async with enter() as connection:
                 return await work(connection)
         except asyncpg.DeadlockDetectedError as error:
+            DB_ERRORS.labels("busy").inc()
             raise StoreBusy(f"deadlock, twice: {error}") from error
 
     async def close(self, *, timeout_s: float = 5.0) -> None:
@@ -133,12 +135,15 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, _MISSING):
+            DB_ERRORS.labels("not_migrated").inc()
             raise NotMigrated from error
         if isinstance(error, _BUSY):
+            DB_ERRORS.labels("busy").inc()
             raise StoreBusy(f"{type(error).__name__}: {error}") from error
         if isinstance(error, _JUDGED_BY_CALLERS) and not isinstance(error, _CHANGED_ON_THE_SERVER):
             return
         if isinstance(error, _UNAVAILABLE):
+            DB_ERRORS.labels("unavailable").inc()
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
 

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.asgi_server import AsgiServer
 from shared.settings import SettingsError, bounded_int, setting
+from shared.telemetry.loop_delay import LoopDelay
 from shared.telemetry.metrics import PROCESS_READY, PROCESS_TASKS, REGISTRY
 
 __all__ = ["OpsServer", "OpsSettings", "Readiness", "is_loopback"]
@@ -101,6 +102,7 @@ class OpsServer:
             ]
         )
         self.app: ASGIApp = _Guard(app, token)
+        self._delay = LoopDelay()
         self._server = AsgiServer(self.app, host, port, setting="FLEETWIRE_OPS_PORT", close_s=1.0)
 
     @property
@@ -111,9 +113,11 @@ class OpsServer:
     async def start(self) -> None:
         """Bind and answer. Raises PortBusy."""
         await self._server.start()
+        self._delay.start()
 
     async def close(self) -> None:
         """Answer nothing more."""
+        self._delay.close()
         await self._server.close()
 
     async def _index(self, request: Request) -> Response:

@@ -27,6 +27,8 @@ GCCollector(registry=REGISTRY)
 _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.075, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 _SLOW: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
+_COUNTS: Final = (0.0, 1.0, 5.0, 20.0, 100.0, 500.0, 2_000.0, 10_000.0, 100_000.0)
+
 
 def _counter(name: str, help: str, *labels: str) -> Counter:
     return Counter(f"fleetwire_{name}", help, labels, registry=REGISTRY)
@@ -45,10 +47,14 @@ KEYS_READ_ANEW = _counter("keys_read_anew_total", "Times a changed key set was t
 KEYS_UNREADABLE = _gauge(
     "keys_unreadable", "1 while the file of a key set cannot be used and the old set goes on.", "set"
 )
-LOOP_STALL_SECONDS = _histogram("loop_stall_seconds", "How long the event loop could not run.")
+LOOP_DELAY_SECONDS = _histogram("loop_delay_seconds", "How late the event loop ran a timer, looked at each second.")
 PROCESS_READY = _gauge("process_ready", "1 while the process is ready, else 0.")
 PROCESS_TASKS = _gauge("process_tasks", "Tasks of the event loop.")
-STAGE_LAG_SECONDS = _histogram("stage_lag_seconds", "Time from one stage of an event's life to the next.", "stage")
+STAGE_LAG_SECONDS = _histogram(
+    "stage_lag_seconds",
+    "Time that events took to a stage of their life, from the one that is timed before it.",
+    "stage",
+)
 
 # Bus, in every process that publishes or reads
 BUS_CANARY_SECONDS = _histogram("bus_canary_seconds", "Round trip of a canary through the publish path.")
@@ -61,24 +67,29 @@ BUS_MAPS = _counter("bus_maps_total", "Maps of a cluster's nodes that were fetch
 BUS_MOVED = _counter("bus_moved_total", "Commands sent again to another node, because their key had moved.", "role")
 BUS_NODES = _gauge("bus_nodes", "Nodes of Redis that this role is to be connected to.", "role")
 BUS_RECOVERIES = _counter("bus_recoveries_total", "Returns to a bus that is well, by the worst state before.", "worst")
-BUS_TROUBLE_SECONDS = _histogram("bus_trouble_seconds", "How long the bus was in a state other than ok.", "state")
+BUS_TROUBLE_SECONDS = _histogram(
+    "bus_trouble_seconds", "How long the bus was in a state other than ok, once it had left it.", "state", buckets=_SLOW
+)
 BUS_MALFORMED = _counter("bus_malformed_total", "Messages from Redis that could not be read.")
 BUS_PUBLISHED = _counter("bus_published_total", "Messages that Redis took.", "role")
 BUS_QUEUED = _gauge("bus_queued", "Messages that wait for Redis.", "role")
 BUS_RECEIVED = _counter("bus_received_total", "Messages received from slots.")
 BUS_RECONNECTS = _counter("bus_reconnects_total", "Connections to Redis that had to be made again.", "role")
+BUS_STALL_SECONDS = _histogram("bus_stall_seconds", "How long a hub's loop stood still between looks at the bus.")
 BUS_STATE = _gauge("bus_state", "1 for the state the bus is judged to be in (ok, doubt, degraded, deaf).", "state")
 
 # Store, in every process with a pool
-DB_SECONDS = _histogram("db_seconds", "Duration of a named statement or transaction.", "statement")
-DB_ERRORS = _counter("db_errors_total", "Database errors by class.", "kind")
-DB_RETRIES = _counter(
-    "db_retries_total", "Transactions run again after a deadlock or serialization failure.", "statement"
-)
+DB_ERRORS = _counter("db_errors_total", "Errors of Postgres that ended what was asked, by what they mean.", "kind")
+DB_RETRIES = _counter("db_retries_total", "Transactions run again after a deadlock.")
 
 # hub
 HUB_ACKS = _counter("hub_acks_total", "Ack frames taken.")
+HUB_ACKS_DROPPED = _counter("hub_acks_dropped_total", "Acks given up because too many devices' waited for Postgres.")
+HUB_ACKS_WRITE_SECONDS = _histogram("hub_acks_write_seconds", "Duration of a gathered write of acks.")
 HUB_ACKS_WRITTEN = _counter("hub_acks_written_total", "Cursor rows moved by gathered acks.")
+HUB_BACKLOG_SIZE = _histogram(
+    "hub_backlog_size", "Events that a device had missed when it was welcomed.", buckets=_COUNTS
+)
 HUB_BEHIND = _gauge("hub_behind", "Connections whose window is full.")
 HUB_CLOSES = _counter("hub_closes_total", "Sockets closed, by code.", "code")
 HUB_COMPRESSED_BYTES = _counter(
@@ -88,6 +99,7 @@ HUB_CONNECTIONS = _gauge("hub_connections", "Open device sockets.")
 HUB_CONNECTION_CAPACITY = _gauge("hub_connection_capacity", "Most device sockets this hub takes.")
 HUB_EVENTS_SENT = _counter("hub_events_sent_total", "Event frames written.", "path")
 HUB_FRAMES_REFUSED = _counter("hub_frames_refused_total", "Frames answered by an error or a close.", "code")
+HUB_HANDSHAKES = _gauge("hub_handshakes", "Handshakes under way.")
 HUB_GREETING_SECONDS = _histogram("hub_greeting_seconds", "Handshake to welcome.")
 HUB_HANDSHAKES_REFUSED = _counter("hub_handshakes_refused_total", "Handshakes refused.", "status", "reason")
 HUB_LOG_READ_SECONDS = _histogram("hub_log_read_seconds", "Gathered log reads.")
@@ -99,7 +111,9 @@ HUB_STRANGERS = _gauge("hub_strangers", "Connected devices that belong to anothe
 HUB_RTT_SECONDS = _histogram("hub_rtt_seconds", "Round trip of a ping, what waits before it included.")
 HUB_SOCKETS_CUT = _counter("hub_sockets_cut_total", "Sockets cut before they said anything, by the limit.", "limit")
 HUB_SWEEP_SECONDS = _histogram("hub_sweep_seconds", "Duration of a sweep.")
-HUB_WINDOW_STALLS = _counter("hub_window_stalls_total", "Times a window was full while more events waited.")
+HUB_WINDOW_STALL_SECONDS = _histogram(
+    "hub_window_stall_seconds", "How long a window was full while more events waited.", buckets=_SLOW
+)
 
 # api
 API_REQUESTS = _counter("api_requests_total", "Requests answered.", "route", "method", "status")

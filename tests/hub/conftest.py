@@ -26,6 +26,7 @@ from hub.settings import Settings
 from loadtests.ports import free_port
 from shared.bus.message import EVENT, Message
 from shared.bus.publisher import Publisher
+from shared.clock import iso
 from shared.hash_slots import slot_of
 from shared.lifecycle import Stop
 from shared.protocol.event import body_hash, encode_event
@@ -218,9 +219,7 @@ class Fleet:
         for number in range(first, first + count):
             data = {"n": number, "fill": "." * size}
             event_id = f"{device_id}:{number}:{secrets.token_hex(4)}"
-            body = encode_event(
-                event_id=event_id, event_type="Test", source="/test", time="2026-11-22T00:00:00Z", data=data
-            )
+            body = encode_event(event_id=event_id, event_type="Test", source="/test", time=iso(time.time()), data=data)
             items.append(NewEvent(device_id, event_id, "Test", body, body_hash("Test", data)))
         results = []
         for start in range(0, count, 500):

@@ -41,3 +41,13 @@ async def test_a_socket_that_cannot_be_written_to_does_not_keep_the_frames_of_ot
         flusher.add(socket)
     flusher.flush()
     assert [socket.flushes for socket in sockets] == [1, 1, 1]
+
+
+async def test_who_asked_for_it_is_called_once_when_all_is_written() -> None:
+    flusher, socket = Flusher(asyncio.get_running_loop()), Socket()
+    flusher.add(socket)
+    seen: list[int] = []
+    flusher.after_flush(lambda: seen.append(socket.flushes))
+    await asyncio.sleep(0)
+    flusher.flush()
+    assert seen == [1]

@@ -1,0 +1,91 @@
+"""How late events are is read from a few of them, without parsing any, and shown by stages."""
+
+import time
+
+import pytest
+
+from hub.counts import Counts
+from hub.stage_lag import EVERY, NEWS_S, StageLag, recorded_at
+from shared.clock import iso
+from shared.protocol.event import encode_event
+from shared.stages import Stage
+from shared.telemetry.metrics import REGISTRY
+from tests.hub.conftest import Fleet, StartHub, until
+
+
+def body(moment: str, *, event_id: str = "e-1", source: str = "/tests") -> bytes:
+    return encode_event(event_id=event_id, event_type="T", source=source, time=moment, data={"time": "never"})
+
+
+def timed(stage: Stage) -> float:
+    return REGISTRY.get_sample_value("fleetwire_stage_lag_seconds_count", {"stage": stage.value}) or 0.0
+
+
+def test_the_time_of_an_event_is_found_without_parsing_it() -> None:
+    assert recorded_at(body("2026-11-21T08:30:00.125Z")) == 1795249800.125
+    assert recorded_at(body("2026-11-21T09:30:00+01:00")) == 1795249800.0
+
+
+def test_a_time_that_another_field_pretends_to_be_is_not_taken() -> None:
+    forged = '","time":"2001-01-01T00:00:00Z'
+    assert recorded_at(body("2026-11-21T08:30:00Z", event_id=forged, source=forged)) == 1795249800.0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"", b"{}", b'{"time":"', b'{"time":"soon"}', b'{"time":"2026-11-21T08:30:00"}', b'{"time":"\xff"}', b"x" * 9999],
+)
+def test_what_has_no_time_has_no_lag(odd: bytes) -> None:
+    assert recorded_at(odd) is None
+    StageLag(lambda call: None).fanned_out(odd)
+
+
+def test_what_is_too_old_to_be_news_is_not_counted_and_the_future_is_no_lag() -> None:
+    lag = StageLag(lambda call: None)
+    before, sum_before = timed(Stage.FANNED_OUT), _sum(Stage.FANNED_OUT)
+    lag.fanned_out(body(iso(time.time() - NEWS_S - 10)))
+    assert timed(Stage.FANNED_OUT) == before
+    lag.fanned_out(body(iso(time.time() + 60)))
+    assert (timed(Stage.FANNED_OUT), _sum(Stage.FANNED_OUT)) == (before + 1, sum_before)
+
+
+def test_the_first_event_of_a_tick_is_timed_and_then_one_in_many() -> None:
+    counts = Counts(lambda call: None)
+    now = body(iso(time.time()))
+    sampled = []
+    for tick in range(2):
+        for number in range(1, 2 * EVERY):
+            counts.sent += 1
+            if counts.sent >= counts.sample_at:
+                counts.sample(now)
+                sampled.append((tick, number))
+        counts.flush()
+    assert sampled == [(0, 1), (0, 1 + EVERY), (1, 1), (1, 1 + EVERY)]
+
+
+async def test_an_event_is_timed_when_it_is_taken_up_sent_and_acked(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub()
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    taken, sent, acked, published = (
+        timed(stage) for stage in (Stage.FANNED_OUT, Stage.SENT, Stage.ACKED, Stage.PUBLISHED)
+    )
+    seq = 0
+    # An event whose hint comes too late is read from the log, and those are not timed.
+    while timed(Stage.SENT) == sent:
+        await fleet.record(truck)
+        seq += 1
+        assert await device.seqs(1) == [seq]
+    assert timed(Stage.FANNED_OUT) > taken
+    assert timed(Stage.PUBLISHED) > published
+    assert timed(Stage.ACKED) == acked
+    await device.ack(seq)
+    await until(lambda: timed(Stage.ACKED) > acked)
+    assert hub.running.hub.registry.get(truck) is not None
+    await device.ack(seq)
+    assert timed(Stage.ACKED) == acked + 1
+
+
+def _sum(stage: Stage) -> float:
+    return REGISTRY.get_sample_value("fleetwire_stage_lag_seconds_sum", {"stage": stage.value}) or 0.0
