@@ -186,9 +186,13 @@ class Mover:
                 raise
         told = 0
         for job, connection, target in chosen:
-            if self._get(job.device_id) is connection and not connection.is_over and not self._closed:
-                self._tell(job, connection, target)
-                told += 1
+            if self._get(job.device_id) is not connection or connection.is_over or self._closed:
+                continue
+            hub = self._neighbours.get(target.name)
+            if hub is None or hub.leaving:
+                continue  # it went while they were marked; what is to be done about that, the new view says
+            self._tell(job, connection, target)
+            told += 1
         if not self._queue:
             self._finish()
         return told

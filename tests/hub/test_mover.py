@@ -1,7 +1,7 @@
 """Moving, step by step: at its rate, marked before told, dropped when the hubs change, held when too many vanish."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
 
 import pytest
@@ -49,6 +49,7 @@ class Rig:
         self.marked: list[str] = []
         self.postgres_answers = True
         self.are_here = True
+        self.while_marking: Callable[[], None] = lambda: None
         self.neighbours = Neighbours("hub-a", "run", period_s=0.1, proxy_url=None)
         self.strangers = Strangers("hub-a", self.neighbours.view, self._connections, stay_s=0.0)
         self.mover = Mover(
@@ -69,6 +70,7 @@ class Rig:
 
     async def _mark(self, device_ids: Sequence[str]) -> None:
         await asyncio.sleep(0)
+        self.while_marking()
         if not self.postgres_answers:
             raise StoreUnavailable("away")
         assert not any(self.devices[device_id].told for device_id in device_ids)
@@ -112,6 +114,17 @@ async def test_each_is_marked_then_told_once_and_ended_when_it_stays(rig: Rig) -
     assert all(device.told[0][0] == "ws://hub-b/v1/socket" for device in won)
     assert sorted(rig.marked) == sorted(device.device_id for device in won)
     assert rig.mover.rebalance.base.names == ["hub-a", "hub-b"]
+
+
+async def test_a_hub_that_dies_while_its_devices_are_being_marked_gets_none_and_moving_goes_on(rig: Rig) -> None:
+    rig.while_marking = lambda: rig.see("hub-a", "hub-c")
+    await rig.settle("hub-a", "hub-b", "hub-c")
+    await until(lambda: bool(rig.marked))
+    rig.while_marking = lambda: None
+    await rig.settle("hub-a", "hub-c")
+    won = rig.belonging_to("hub-c")
+    await until(lambda: all(device.told for device in won))
+    assert {told[0] for device in rig.devices.values() for told in device.told} == {"ws://hub-c/v1/socket"}
 
 
 async def test_nobody_is_told_while_postgres_cannot_mark_them_and_all_are_when_it_can(rig: Rig) -> None:
