@@ -34,6 +34,8 @@ HUB_AUDIENCE: Final = "hub"
 LEEWAY_S: Final = 1.0
 TOKEN_MAX_BYTES: Final = 8192
 TOKEN_ID_MAX_LENGTH: Final = 128
+# The end of the year 9999: later is no date, and mostly milliseconds where seconds belong.
+TIME_MAX: Final = 253_402_300_799
 
 Scope = Literal["device", "operator", "service"]
 _SCOPES: Final = frozenset({"device", "operator", "service"})
@@ -178,7 +180,7 @@ class KeyRing:
         parent, parent_key = payload.get("tid"), payload.get("tkid")
         if not isinstance(jti, str) or not 8 <= len(jti) <= 64:
             raise InvalidToken("bad_claims", "jti must be a string of 8 to 64 characters")
-        if not isinstance(session_exp, int | float) or isinstance(session_exp, bool) or session_exp <= now:
+        if not _is_time(session_exp) or session_exp <= now:
             raise InvalidToken("bad_claims", "session_exp must be a time to come")
         return Ticket(
             subject=subject,
@@ -297,8 +299,8 @@ def _named_key(token: str) -> object:
 def _check_times(payload: Mapping[str, Any], now: float) -> None:
     expires_at, not_before = payload["exp"], payload.get("nbf", 0)
     for name, value in (("exp", expires_at), ("nbf", not_before)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-            raise InvalidToken("bad_claims", f"{name} must be Unix seconds")
+        if not _is_time(value):
+            raise InvalidToken("bad_claims", f"{name} must be Unix seconds before the year 10000")
     if now >= expires_at:
         raise InvalidToken("expired", "token has expired")
     if now < not_before - LEEWAY_S:
@@ -306,9 +308,11 @@ def _check_times(payload: Mapping[str, Any], now: float) -> None:
 
 
 def _issued_at(value: Any, now: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        return None
-    return min(float(value), now)
+    return min(float(value), now) if _is_time(value) else None
+
+
+def _is_time(value: Any) -> TypeGuard[int | float]:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= TIME_MAX
 
 
 def _is_id(value: Any) -> TypeGuard[str]:

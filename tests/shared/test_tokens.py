@@ -74,6 +74,7 @@ def test_a_token_is_refused_for_the_reason_that_is_true() -> None:
     assert reason(forged(sub=None)) == "bad_claims"
     assert reason(forged(sub="Truck 7")) == "bad_claims"
     assert reason(forged(exp=None)) == "bad_claims"
+    assert reason(forged(exp=NOW * 1000)) == "bad_claims"
     assert reason(forged(exp="soon")) in ("bad_claims", "malformed")
 
 
@@ -126,7 +127,15 @@ def test_a_ticket_admits_to_a_hub_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "claims", [{"jti": None}, {"jti": "short"}, {"session_exp": None}, {"session_exp": NOW - 1}, {"sub": "A"}]
+    "claims",
+    [
+        {"jti": None},
+        {"jti": "short"},
+        {"session_exp": None},
+        {"session_exp": NOW - 1},
+        {"session_exp": NOW * 1000},
+        {"sub": "A"},
+    ],
 )
 def test_a_ticket_that_lacks_something_is_refused(claims: dict[str, Any]) -> None:
     complete: dict[str, Any] = {"aud": HUB_AUDIENCE, "jti": "j" * 10, "session_exp": NOW + 9}
