@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from hub.actions import Actions, End, Hold, ReadLog, RecordAck, Say, SendEvents
+from hub.apart import apart
 from hub.compression import NEVER, Deflater
 from hub.counts import Counts
 from hub.device_socket import NEVER_LOOK, DeviceSocket
@@ -215,6 +216,7 @@ class Connection:
         else:
             self._time_stall()
 
+    @apart
     def on_replaced(self, conn_term: int, instance: str | None) -> None:
         """The device has connected elsewhere, or here again."""
         self.perform(self.session.on_replaced(conn_term, instance))
@@ -232,6 +234,7 @@ class Connection:
 
     # Gathered answers
 
+    @apart
     def on_page(self, page: LogPage) -> None:
         """The log answered."""
         self._counts.from_log += len(page.events)
@@ -239,14 +242,17 @@ class Connection:
         if self.session.behind:
             self._watch_catch_up()
 
+    @apart
     def on_read_failed(self) -> None:
         """The log knows no such device any more."""
         self.perform(self.session.on_read_failed())
 
+    @apart
     def on_hold_over(self) -> None:
         """The bus had its time."""
         self.perform(self.session.on_hold_over())
 
+    @apart
     def on_swept(self, swept: Swept, known: Known) -> None:
         """The sweep found a difference."""
         if swept.revoked and (known.issued_at, known.token_id) == (
@@ -269,6 +275,7 @@ class Connection:
         if self._sampled_seq <= self.session.acked:
             self._sampled_seq = NEVER_SAMPLED  # acked by REST, which is timed nowhere
 
+    @apart
     def on_renewal_checked(self, credential: Credential, revoked: bool | None) -> None:
         """Whether the credential that a `token` frame brought was revoked; None when nobody could say."""
         self._renewing = False
@@ -285,6 +292,7 @@ class Connection:
             self._plan_visit(now)
         self._say(TokenOk(iso(credential.expires_at)))
 
+    @apart
     def on_ack_refused(self, ack: CursorAck, result: AckResult) -> None:
         """An ack of ours did not count: the epoch was raised, or the log has lost its end."""
         if result.epoch != ack.epoch:
@@ -292,6 +300,7 @@ class Connection:
         else:
             self.end(CloseCode.HUB_TROUBLE, "the log has lost events that were acked")
 
+    @apart
     def on_keys_changed(self) -> None:
         """The key sets were read anew: what a retired key has signed is not good any more."""
         if not is_signed(self._credential, tokens=self._tokens, tickets=self._tickets):
@@ -353,6 +362,11 @@ class Connection:
         """Close frames are exchanged: nothing may follow ours, though the peer may take its time to go."""
         self.session.end(CloseCode.GOING_AWAY)
 
+    def on_fault(self) -> None:
+        """Something here failed that cannot: what this connection believes is worth nothing any more."""
+        self.socket.close_code = 1011
+        self.socket.abort()
+
     def on_lost(self, socket: DeviceSocket) -> None:
         """The socket is gone."""
         del socket
@@ -363,6 +377,7 @@ class Connection:
 
     # Time
 
+    @apart
     def visit(self, now: float, *, stood_still: bool) -> None:
         """The wheel came by: credential, sign of life, progress."""
         if self.is_done or now < self._next_visit - 0.001:
@@ -379,6 +394,7 @@ class Connection:
         if not self.session.ended:
             self._plan_visit(now)
 
+    @apart
     def on_clock_set(self, now: float) -> None:
         """The wall clock was set: the credential may be over sooner than was planned."""
         self._set_expiry(now)
@@ -471,10 +487,12 @@ class Connection:
 
     # Doing
 
+    @apart
     def end(self, code: CloseCode, reason: str | None = None) -> None:
         """Close for a reason from outside the session."""
         self.perform(self.session.end(code, reason))
 
+    @apart
     def tell_moved(self, url: str, after_ms: int, reason: str) -> None:
         """Say where the device shall connect. Nothing else changes here until it has."""
         self.was_sent_on = True
