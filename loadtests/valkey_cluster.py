@@ -247,6 +247,9 @@ class ValkeyCluster:
         replica = self.replica_of(primary)
         replica.ask("CLUSTER", "FAILOVER")
         wait(lambda: replica.says("replication", "role") == "master", f"{replica} takes over")
+        # For a moment both say so.
+        wait(lambda: primary.says("replication", "role") != "master", f"{primary} steps down")
+        wait(lambda: len(self.primaries()) == PRIMARIES and self._agree(), "all agree on it")
         return replica
 
 
