@@ -129,7 +129,7 @@ async def open_link(url: str, bearer: str, *, timing: Timing, tls: ssl.SSLContex
             **options,
         )
     except InvalidStatus as error:
-        raise _refused(error) from None
+        raise refusal_of(error) from None
     except (InvalidHandshake, InvalidURI, WebSocketException) as error:
         raise Unreachable(f"socket handshake failed: {type(error).__name__}") from error
     except (OSError, TimeoutError, ssl.SSLError, EOFError) as error:
@@ -142,7 +142,8 @@ async def open_link(url: str, bearer: str, *, timing: Timing, tls: ssl.SSLContex
     return Link(connection, timing)
 
 
-def _refused(error: InvalidStatus) -> Exception:
+def refusal_of(error: InvalidStatus) -> Exception:
+    """What another answer than 101 means: an error of ours, by status and problem."""
     response = error.response
     status = response.status_code
     headers = {name.lower(): value for name, value in response.headers.raw_items()}

@@ -11,6 +11,7 @@ import pytest
 
 from shared.store import devices, log
 from shared.store.log import Retention
+from shared.telemetry.metrics import HUB_SOCKETS_CUT
 from tests.hub.conftest import Fleet, StartHub, ticket, token, until
 
 
@@ -220,7 +221,10 @@ async def test_a_device_cannot_have_many_handshakes_under_way(fleet: Fleet, star
 
 async def test_a_request_that_never_comes_is_cut(start_hub: StartHub) -> None:
     hub = await start_hub(FLEETWIRE_HUB_HANDSHAKE_S="0.3")
+    cut = HUB_SOCKETS_CUT.labels("request")
+    before = cut._value.get()
     assert await raw(hub.url, b"GET /v1/so") == b""
+    assert cut._value.get() == before + 1
 
 
 async def test_sockets_that_ask_for_nothing_are_bounded_and_leave_room_again(fleet: Fleet, start_hub: StartHub) -> None:

@@ -11,6 +11,7 @@ import pytest
 from loadtests.ports import free_port
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.pool import Connection, Pool, open_pool
+from shared.telemetry.metrics import DB_ERRORS, DB_RETRIES
 from tests.servers import ServerProcess
 
 
@@ -92,7 +93,9 @@ async def test_a_deadlock_is_tried_again_once(pool: Pool) -> None:
             raise asyncpg.DeadlockDetectedError("test")
         return attempts
 
+    retries = DB_RETRIES._value.get()
     assert await pool.run(work) == 2
+    assert DB_RETRIES._value.get() == retries + 1
 
 
 async def test_the_database_ends_transactions_of_a_process_that_stopped_inside_one(pool: Pool) -> None:
@@ -107,8 +110,11 @@ async def test_a_second_deadlock_is_said_to_be_a_busy_store(pool: Pool) -> None:
     async def work(connection: Connection) -> None:
         raise asyncpg.DeadlockDetectedError("test")
 
+    busy = DB_ERRORS.labels("busy")
+    before = busy._value.get()
     with pytest.raises(StoreBusy, match="twice"):
         await pool.run(work)
+    assert busy._value.get() == before + 1
 
 
 @pytest.mark.parametrize(
