@@ -91,6 +91,7 @@ class Connection:
         "_flaps",
         "_heard_before",
         "_heartbeat_s",
+        "_holds_up",
         "_hub",
         "_inbound",
         "_next_visit",
@@ -157,6 +158,8 @@ class Connection:
         self._flaps = flaps
         self._heartbeat_s = pulse.times.heartbeat_s
         self._catch_up: CatchUp | None = None
+        # Events are late by the device's own doing: it was away, or its window is full.
+        self._holds_up = not session.is_live
         self._stalled_at = 0.0
         self._sampled_seq = NEVER_SAMPLED
         self._sampled_at = 0.0
@@ -237,10 +240,15 @@ class Connection:
     @apart
     def on_page(self, page: LogPage) -> None:
         """The log answered."""
-        self._counts.from_log += len(page.events)
-        self.perform(self.session.on_page(page))
-        if self.session.behind:
+        session, counts = self.session, self._counts
+        counts.from_log += len(page.events)
+        self.perform(session.on_page(page))
+        if session.behind:
             self._watch_catch_up()
+        elif session.is_live:
+            if page.events and not self._holds_up and counts.sent >= counts.sample_at:
+                self._sample(*page.events[-1])
+            self._holds_up = False
 
     @apart
     def on_read_failed(self) -> None:
@@ -453,6 +461,7 @@ class Connection:
     def _time_stall(self) -> None:
         """A stall begins when the session falls behind and is over when it reads again, or with the socket."""
         if self.session.behind and not self.is_done:
+            self._holds_up = True
             self._stalled_at = self._stalled_at or monotonic()
         elif self._stalled_at:
             HUB_WINDOW_STALL_SECONDS.observe(monotonic() - self._stalled_at)
@@ -461,7 +470,7 @@ class Connection:
     def _sample(self, seq: int, body: bytes) -> None:
         """This event is one of those that are timed; its ack, too, unless an earlier one is still waited for."""
         self._counts.sample(body)
-        if self._sampled_seq == NEVER_SAMPLED:
+        if self._sampled_seq == NEVER_SAMPLED and seq > self.session.acked:
             self._sampled_seq, self._sampled_at = seq, monotonic()
 
     def _time_ack(self) -> None:

@@ -19,7 +19,7 @@ _LOG: Final = HUB_EVENTS_SENT.labels("log")
 class Counts:
     """`sent` counts event frames written, `from_log` those that pages brought for it, `acks` ack frames taken.
 
-    Once `sent` has reached `sample_at`, the next event from the bus is handed to `sample`.
+    Once `sent` has reached `sample_at`, the next event is handed to `sample`.
     """
 
     __slots__ = ("acks", "from_log", "lag", "sample_at", "sent")

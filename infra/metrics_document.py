@@ -119,8 +119,9 @@ _NOTES: Final[Mapping[str, str]] = {
         "`recorded`: since the file was detected. `published`: since the hint was offered to the bus. "
         "`fanned_out`: since the time that the event carries, which its recorder wrote (two machines' clocks). "
         "`sent`: since `fanned_out`, until the socket has it. `acked`: since `sent`, until the ack is here; it is "
-        "durable one gathered write later. Hubs time the first event from the bus in each quarter of a second and "
-        "one in 256 after it; each connection waits for one ack at a time. What came by the log is not timed."
+        "durable one gathered write later. Hubs time the first event in each quarter of a second and one in 256 "
+        "after it, each connection one ack at a time, and nothing that waited for the device: it was away, or its "
+        "window was full."
     ),
     "HUB_BACKLOG_SIZE": "The count is the number of welcomes.",
     "HUB_WINDOW_STALL_SECONDS": "The count is the number of stalls; one that lasts is seen in `hub_behind`.",

@@ -9,6 +9,7 @@ from hub.stage_lag import EVERY, NEWS_S, StageLag, recorded_at
 from shared.clock import iso
 from shared.protocol.event import encode_event
 from shared.stages import Stage
+from shared.telemetry.metrics import HUB_WINDOW_STALL_SECONDS as STALL
 from shared.telemetry.metrics import REGISTRY
 from tests.hub.conftest import Fleet, StartHub, until
 
@@ -85,6 +86,37 @@ async def test_an_event_is_timed_when_it_is_taken_up_sent_and_acked(fleet: Fleet
     assert hub.running.hub.registry.get(truck) is not None
     await device.ack(seq)
     assert timed(Stage.ACKED) == acked + 1
+
+
+async def test_an_event_that_only_the_log_brought_is_timed_too_unless_it_waited_for_the_device(
+    fleet: Fleet, start_hub: StartHub
+) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_WINDOW_EVENTS="16")
+    truck = await fleet.new_device()
+    await fleet.record(truck, 10, publish=False)
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    taken = timed(Stage.FANNED_OUT)
+    assert await device.seqs(10) == list(range(1, 11))
+    assert timed(Stage.FANNED_OUT) == taken  # it was away
+    await device.ack(10)
+    seq = 10
+    while timed(Stage.FANNED_OUT) == taken:
+        await fleet.record(truck, publish=False)
+        seq += 1
+        assert await device.seqs(1) == [seq]
+        await device.ack(seq)
+    # Its window is full: what follows waits for its acks.
+    await fleet.record(truck, 30, publish=False)
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    await device.seqs(16)
+    await until(lambda: connection.session.behind)
+    stalls, taken = STALL._sum.get(), timed(Stage.FANNED_OUT)
+    await device.ack(seq + 16)
+    assert await device.seqs(14) == list(range(seq + 17, seq + 31))
+    assert timed(Stage.FANNED_OUT) == taken
+    assert STALL._sum.get() > stalls
 
 
 def _sum(stage: Stage) -> float:
