@@ -107,6 +107,9 @@ class Autoscaler:
         wished = desired_hubs(total, current, target=rules.target, tolerance=rules.tolerance)
         held = max(wished, current) if missing else wished
         answer = min(max(held, rules.hubs_min), rules.hubs_max)
+        if not self._answers:
+            # What there is counts as the first answer: devices that are still on their way back are no quiet time.
+            self._answers.append((now, min(max(current, answer), rules.hubs_max)))
         highest = self._highest_of_quiet_time(answer, now)
         if answer < current:
             answer = min(current, highest)

@@ -72,6 +72,12 @@ def test_more_devices_never_mean_fewer_hubs(one: int, other: int, current: int) 
     assert decided == sorted(decided)
 
 
+def test_what_there_is_at_the_start_stays_for_the_quiet_time() -> None:
+    scaler = Autoscaler(Rules(hubs_min=1, quiet_s=60.0))
+    assert [scaler.decide(spread(0, 3), now).hubs for now in (0.0, 30.0, 59.0)] == [3, 3, 3]
+    assert scaler.decide(spread(0, 3), 60.0).hubs == 2
+
+
 @given(st.integers(0, 30_000), st.integers(1, 20), st.integers(1, 5), st.integers(0, 20))
 def test_a_constant_load_changes_the_number_in_one_direction_and_then_no_more(
     total: int, hubs: int, least: int, more: int
