@@ -74,6 +74,7 @@ class Mover:
         self._automatic = automatic
         self._rand = rand
         self._backoff = backoff
+        # One for each plan: who comes back from Postgres with some of an older one finds another here.
         self._queue: deque[_Job] = deque()
         self._queued_for = neighbours.view
         self._leavers = Leavers(CloseCode.MOVED, lambda reason, outcome: HUB_MOVES.labels(reason, outcome).inc())
@@ -101,11 +102,11 @@ class Mover:
             if self._queue[0].reason == "operator":
                 return  # first things first
             if view != self._queued_for:
-                self._queue.clear()  # devices on their way home, which may be elsewhere now
+                self._queue = deque()  # devices on their way home, which may be elsewhere now
         match self.rebalance.judge(self._neighbours.settling):
             case Verdict.DROP:
                 _log.info("the hubs have changed again, moving stops", left=len(self._queue), hubs=view.names)
-                self._queue.clear()
+                self._queue = deque()
             case Verdict.PLAN:
                 self._strangers.judge_all(view)
                 if not self._automatic:
@@ -169,6 +170,7 @@ class Mover:
 
     async def _wave(self, most: int) -> int:
         """Tell up to so many. Returns how many. Raises StoreError, with nobody told."""
+        plan = self._queue
         chosen: list[tuple[_Job, Leaving, Neighbour]] = []
         while self._queue and len(chosen) < most:
             job = self._queue.popleft()
@@ -182,8 +184,10 @@ class Mover:
             try:
                 await self._mark([job.device_id for job, _, _ in chosen])
             except BaseException:
-                self._queue.extendleft(job for job, _, _ in reversed(chosen))
+                plan.extendleft(job for job, _, _ in reversed(chosen))
                 raise
+        if self._queue is not plan:
+            return 0  # given up while they were marked
         told = 0
         for job, connection, target in chosen:
             if self._get(job.device_id) is not connection or connection.is_over or self._closed:
@@ -226,7 +230,7 @@ class Mover:
     def close(self) -> None:
         """This hub leaves: what is planned is off."""
         self._closed = True
-        self._queue.clear()
+        self._queue = deque()
 
     # For operators
 
@@ -301,8 +305,9 @@ class Mover:
     def abort(self) -> int:
         """Forget what is left, and do not begin it again for this view. Returns how many stay."""
         left = len(self._queue)
-        self._queue.clear()
+        self._queue = deque()
         self.rebalance.finished()
+        self._strangers.let_stay()  # else they would be on their way again as soon as nothing else moves
         self.is_paused = False
         _log.info("an operator stopped the moves", left=left)
         return left

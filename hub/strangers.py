@@ -74,6 +74,10 @@ class Strangers:
         """It is being sent home; once is enough."""
         self._rehomable.pop(device_id, None)
 
+    def let_stay(self) -> None:
+        """None of those who are here now is sent home, unless ownership changes."""
+        self._rehomable.clear()
+
     def _forget(self, device_id: str) -> None:
         self._here.pop(device_id, None)
         self._rehomable.pop(device_id, None)

@@ -127,6 +127,28 @@ async def test_a_hub_that_dies_while_its_devices_are_being_marked_gets_none_and_
     assert {told[0] for device in rig.devices.values() for told in device.told} == {"ws://hub-c/v1/socket"}
 
 
+@pytest.mark.parametrize("postgres_answers", [True, False])
+async def test_what_is_stopped_while_some_are_being_marked_is_stopped_for_those_too(
+    rig: Rig, postgres_answers: bool
+) -> None:
+    stopped: list[int] = []
+
+    def stop() -> None:
+        rig.postgres_answers = postgres_answers
+        stopped.append(rig.mover.abort())
+        rig.while_marking = lambda: None
+
+    rig.while_marking = stop
+    await rig.settle("hub-a", "hub-b")
+    await until(lambda: stopped)
+    rig.postgres_answers = True
+    for _ in range(20):
+        rig.see("hub-a", "hub-b")
+        await asyncio.sleep(0.005)
+    assert rig.mover.progress()["left"] == 0
+    assert rig.told == []
+
+
 async def test_nobody_is_told_while_postgres_cannot_mark_them_and_all_are_when_it_can(rig: Rig) -> None:
     rig.postgres_answers = False
     await rig.settle("hub-a", "hub-b")
