@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
@@ -51,6 +52,16 @@ def test_the_vectors_of_slots_and_owners_hold() -> None:
     for device_id, slot, partition, line in rows:
         assert (slot_of(device_id), partition_of(device_id)) == (int(slot), int(partition))
         assert re.findall(r"`([^`]+)`", line) == owners(int(slot), ["hub-1", "hub-2", "hub-3"])
+
+
+def test_the_digests_of_the_example_are_those_of_the_hash_that_is_named() -> None:
+    digests = re.findall(r"`blake2b\(\"([^\"]+)\"\)` = `([0-9a-f]{16})`", DOCUMENT)
+    assert len(digests) == 4
+    for text, digest in digests:
+        assert blake2b(text.encode(), digest_size=8).hexdigest() == digest
+    assert int(digests[0][1], 16) % 1024 == slot_of("truck-7") == 27
+    assert [text.partition("|")[0] for text, _ in digests[1:]] == owners(27, ["hub-1", "hub-2", "hub-3"])
+    assert sorted((digest for _, digest in digests[1:]), reverse=True) == [digest for _, digest in digests[1:]]
 
 
 def _refusals() -> list[tuple[int, str, str, str]]:

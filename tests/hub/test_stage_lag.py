@@ -79,7 +79,7 @@ async def test_an_event_is_timed_when_it_is_taken_up_sent_and_acked(fleet: Fleet
         seq += 1
         assert await device.seqs(1) == [seq]
     assert timed(Stage.FANNED_OUT) > taken
-    assert timed(Stage.PUBLISHED) > published
+    await until(lambda: timed(Stage.PUBLISHED) > published)
     assert timed(Stage.ACKED) == acked
     await device.ack(seq)
     await until(lambda: timed(Stage.ACKED) > acked)
