@@ -79,6 +79,8 @@ class Sweeper:
                     await self.sweep(None if is_full else doubtful)
                 backoff.reset()
             except StoreError:
+                if is_full:
+                    self.soon()  # what was asked for is still to be done, not only for those in doubt by now
                 await asyncio.sleep(backoff.next())
                 continue
             if is_full:

@@ -10,6 +10,7 @@ from hub.sweep import Sweeper
 from shared.hash_slots import slot_of
 from shared.store import devices
 from shared.store.cursors import Known, Swept
+from shared.store.errors import StoreUnavailable
 from shared.store.pool import Pool
 from tests.hub.conftest import Fleet, until
 
@@ -54,6 +55,38 @@ async def test_only_the_devices_in_doubt_are_swept_often(pool: Pool, fleet: Flee
         sweeper.soon()
         before = seen[names[1]]
         await until(lambda: seen[names[1]] > before)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_a_sweep_of_all_that_fails_is_made_up_for_with_all(pool: Pool, fleet: Fleet) -> None:
+    name, other = await fleet.new_device(), "truck-in-doubt"
+    await fleet.record(name, 1, publish=False)
+    seen: Counter[str] = Counter()
+    failures: list[StoreUnavailable] = []
+
+    def connections() -> list[Connected]:
+        if failures:
+            raise failures.pop()
+        return [Connected(name, seen)]
+
+    sweeper = Sweeper(
+        pool,
+        StoreWatch(Random(1), deadline_s=4.0),
+        connections=connections,
+        doubtful=lambda: lambda slot: slot == slot_of(other),
+        interval_s=3600.0,
+        doubt_interval_s=0.01,
+        rand=Random(1),
+    )
+    task = asyncio.create_task(sweeper.run())
+    try:
+        sweeper.soon()
+        await until(lambda: seen[name] == 1)
+        failures.append(StoreUnavailable("away"))
+        sweeper.soon()
+        await until(lambda: seen[name] == 2)
     finally:
         task.cancel()
         await asyncio.wait([task])
