@@ -293,6 +293,9 @@ class Connection:
             detail = "the token was revoked" if revoked else "the token cannot be checked now; send it again"
             self._refuse("token_refused", detail)
             return
+        if not is_signed(credential, tokens=self._tokens, tickets=self._tickets):
+            self._refuse("token_refused", "the key that signed the token was retired meanwhile")
+            return
         self._credential = credential
         now = monotonic()
         self._set_expiry(now)

@@ -213,6 +213,35 @@ async def test_a_key_is_added_and_retired_without_a_restart_and_ends_only_what_i
     await (await fleet.connect(hub.url, goes, bearer=signed(both, goes))).welcome()
 
 
+async def test_a_renewal_by_a_key_that_is_retired_while_it_is_checked_does_not_count(
+    fleet: Fleet, start_hub: StartHub, tmp_path: Path
+) -> None:
+    old, new = key("old"), key("new")
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [new, old]}))
+    ring = KeyRing.from_jwks(file.read_text())
+    # Renewals wait long for others, so that the key is retired meanwhile.
+    hub = await start_hub(
+        FLEETWIRE_TOKEN_KEYS="",
+        FLEETWIRE_TOKEN_KEYS_FILE=str(file),
+        FLEETWIRE_KEYS_RELOAD_S="0.05",
+        FLEETWIRE_HUB_GATHER_S="1.0",
+    )
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck, bearer=ticket(truck))
+    await device.welcome()
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    renewed = ring.mint(subject=truck, scopes=frozenset({"device"}), now=time.time(), lifetime_s=600)
+    await device.socket.send(json.dumps({"type": "token", "token": renewed}))
+    await until(lambda: connection._renewing)
+    beside = tmp_path / "keys.new"
+    beside.write_text(json.dumps({"keys": [new]}))
+    beside.rename(file)
+    answer = await device.frame()
+    assert (answer["type"], answer["code"]) == ("error", "token_refused")
+
+
 @pytest.mark.parametrize("is_true", [True, False])
 async def test_a_revocation_during_the_handshake_is_not_overlooked(
     fleet: Fleet, start_hub: StartHub, is_true: bool
