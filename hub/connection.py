@@ -205,12 +205,12 @@ class Connection:
         session = self.session
         if session.passes(epoch, seq, len(body)):
             counts = self._counts
-            counts.sent += 1
+            sent = counts.sent = counts.sent + 1
             if len(body) < self._deflate_from:
                 self.socket.write(event_bytes(seq, body))
             else:
                 self._send_event(seq, body)
-            if counts.sent >= counts.sample_at:
+            if sent >= counts.sample_at:
                 self._sample(seq, body)
             return
         actions = session.on_bus(epoch, seq, body)
