@@ -13,7 +13,7 @@ from uuid import UUID
 
 from hub.refusals import Refusal
 from shared.protocol.frames import SUBPROTOCOL, TICKET_PREFIX, Reset
-from shared.protocol.ids import device_id_problem
+from shared.protocol.ids import device_class_problem, device_id_problem
 from shared.protocol.position import InvalidPosition, Position, parse_position
 from shared.protocol.resume import GoOn, Implausible, LogLossSuspected, StartOver, acked_position, resume
 from shared.tokens import Claims, InvalidToken, KeyRing, Ticket
@@ -218,7 +218,10 @@ def _verified(token: str, tokens: KeyRing, tickets: KeyRing, now: float) -> Cred
     except InvalidToken as error:
         if error.reason not in ("unknown_key", "wrong_audience"):
             raise
-    return of_claims(tokens.verify(token, now=now))
+    claims = tokens.verify(token, now=now)
+    if claims.device_class is not None and (problem := device_class_problem(claims.device_class)):
+        raise InvalidToken("bad_claims", problem)
+    return of_claims(claims)
 
 
 def of_ticket(ticket: Ticket) -> Credential:

@@ -56,6 +56,13 @@ def test_a_token_and_a_ticket_admit_alike_and_only_the_ticket_is_spent() -> None
     assert by_ticket.credential.scopes == {"device"}
 
 
+@pytest.mark.parametrize("device_class", ["", "Van", "van\x00", "\ud800", "v" * 33])
+def test_a_token_that_names_an_illegal_class_admits_nobody(device_class: str) -> None:
+    refused = admitted(token("truck-7", device_class=device_class))
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.reason) == (401, "bad_claims")
+
+
 def test_a_bearer_token_is_no_ticket_subprotocol() -> None:
     refused = admitted("", offered=[*OFFERED, f"ticket.{token('truck-7')}"])
     assert isinstance(refused, Refusal)
