@@ -38,7 +38,11 @@ class FanOut:
             connection = registry.by_device.get(device_id)
             if connection is not None:
                 self._flusher.in_batch = True
-                connection.on_event(epoch, seq, body)
+                try:
+                    connection.on_event(epoch, seq, body)
+                except Exception:  # noqa: BLE001 - it may count as sent already: the device must come back for it
+                    _log.exception("a connection is broken and given up", device_id=device_id)
+                    connection.on_fault()
             if registry.handshakes:
                 for waiting in registry.waiting(device_id):
                     waiting.on_event(epoch, seq)
