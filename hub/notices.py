@@ -99,7 +99,10 @@ class Notices:
             await asyncio.sleep(0)
             self._flusher.in_batch = True
             for receiver in receivers[start : start + STEP]:
-                sent += not receiver.is_done and receiver.on_notice(frames)
+                try:
+                    sent += not receiver.is_done and receiver.on_notice(frames)
+                except Exception:  # noqa: BLE001 - one device's trouble must not keep the others' frames
+                    _log.exception("a notice could not be handed to a device")
             self._flusher.flush()
         _SENT.inc(sent)
         _BEHIND.inc(len(receivers) - sent)

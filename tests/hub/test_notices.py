@@ -61,6 +61,24 @@ async def test_the_loop_goes_on_while_a_notice_is_handed_out() -> None:
     task.cancel()
 
 
+async def test_a_device_that_breaks_over_a_notice_keeps_it_from_no_other() -> None:
+    class Broken(Receiver):
+        def on_notice(self, frames: NoticeFrames) -> bool:
+            raise ZeroDivisionError
+
+    others = [Receiver(), Receiver()]
+    flusher = Flusher(asyncio.get_running_loop())
+    notices = Notices(
+        receivers=lambda: [others[0], Broken(), others[1]], flusher=flusher, deflater=Deflater(threshold=512)
+    )
+    task = asyncio.create_task(notices.run())
+    for number in (1, 2):
+        notices.on_message(NOTICE, "", 0, 0, notice_message(None, notice_frame(str(number), b"{}")).body)
+    await until(lambda: all(len(one.got) == 2 for one in others))
+    assert not flusher.in_batch
+    task.cancel()
+
+
 async def test_more_notices_than_can_wait_are_dropped() -> None:
     receiver = Receiver()
     notices = Notices(
