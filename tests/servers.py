@@ -9,6 +9,8 @@ import signal
 import subprocess
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from infra.onebox.postgres import EmbeddedPostgres
@@ -23,6 +25,7 @@ class ServerProcess:
     def __init__(self, server: EmbeddedPostgres | EmbeddedValkey) -> None:
         self.server = server
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_paused = False
         self._log = server.home.path / f"{server.name}.log"
 
     def __repr__(self) -> str:
@@ -83,24 +86,47 @@ class ServerProcess:
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        """SIGSTOP: connections stay open, nothing is answered. Postgres answers each by a process of its own."""
+        os.kill(self.pid, signal.SIGSTOP)  # first, so that it makes no more of them
+        for child in _children(self.pid):
+            _signal(child, signal.SIGSTOP)
+        self._is_paused = True
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        for process in [*_children(self.pid), self.pid]:
+            _signal(process, signal.SIGCONT)
+        self._is_paused = False
 
     def _end(self, signum: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self._is_paused:
+            self.resume()  # or its children would stay behind, stopped
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process.poll() is not None:
             return
         process.send_signal(signum)
-        if signum is not signal.SIGKILL:
-            process.send_signal(signal.SIGCONT)  # a paused one would not hear the other
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                stat = (entry / "stat").read_text()
+                if int(stat[stat.rindex(")") + 2 :].split()[1]) == pid:
+                    found.append(int(entry.name))
+    return found
+
+
+def _signal(pid: int, signum: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signum)
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:
