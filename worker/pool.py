@@ -60,13 +60,14 @@ class Done:
 class _Process:
     child: asyncio.subprocess.Process
     began: float
+    is_ready: bool = False
     served: int = 0
     retired: bool = False
     retired_on_purpose: bool = False
 
     @property
     def usable(self) -> bool:
-        return not self.retired and self.child.returncode is None
+        return self.is_ready and not self.retired and self.child.returncode is None
 
     def kill(self) -> None:
         self.retired = True
@@ -283,4 +284,5 @@ class HandlerPool:
                 _log.error("handler left out", problem=problem)
         self.kinds = tuple(hello.kinds)
         self.problem = None
+        process.is_ready = True
         return process

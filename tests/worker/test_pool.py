@@ -151,6 +151,18 @@ async def test_a_pool_whose_processes_do_not_start_says_so(environ: dict[str, st
     await pool.close()
 
 
+async def test_a_process_that_has_not_said_so_is_not_ready(environ: dict[str, str], tmp_path: Path) -> None:
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o700)
+    pool = HandlerPool(1, environ=environ, limits=PoolLimits(), rand=Random(1), python=str(silent))
+    with pytest.raises(PoolUnavailable):
+        await pool.start(wait_s=1.0)
+    assert pool.ready == 0
+    assert pool.pids == []
+    await pool.close()
+
+
 async def test_closing_leaves_no_process(tmp_path: Path, environ: dict[str, str]) -> None:
     pool = HandlerPool(2, environ=environ, limits=PoolLimits(), rand=Random(1))
     await pool.start()

@@ -60,11 +60,10 @@ class Bus:
         await until(lambda: all(self.heard(one)[-1:] == [self.sent[one]] for one in DEVICES), "all is heard", LONG_S)
 
     def assert_in_order_and_missed_only_in_gaps(self) -> None:
+        """Whoever is told of a gap reads the log, and may get out of order what was on its way when it began."""
         for device in DEVICES:
-            heard = self.heard(device)
-            assert heard == sorted(heard), f"{device} out of order"
-            if heard != list(range(1, self.sent[device] + 1)):
-                assert slot_of(device) in self.ear.gap_slots, f"{device} missed one and no gap was told"
+            if self.heard(device) != list(range(1, self.sent[device] + 1)):
+                assert slot_of(device) in self.ear.gap_slots, f"{device} missed one, or late, and no gap was told"
 
 
 @asynccontextmanager
