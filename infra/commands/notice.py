@@ -4,12 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
 from infra.command_settings import CommandSettings
-from infra.commands.errors import CommandFailed
-from infra.commands.publish import DEADLINE_S, json_object, service_token, what_is_wrong
-from infra.shown_commands import starting
+from infra.commands.api_call import post
+from infra.commands.publish import SUBJECT, json_object
 from shared.settings import load
 
 __all__ = ["run"]
@@ -23,17 +20,5 @@ def run(environ: Mapping[str, str], data: str, *, device_class: str | None, noti
         body["class"] = device_class
     if notice_id is not None:
         body["id"] = notice_id
-    try:
-        answer = httpx.post(
-            f"{settings.need_api_url().rstrip('/')}/api/v1/notices",
-            json=body,
-            headers={"Authorization": f"Bearer {service_token(settings)}"},
-            timeout=DEADLINE_S,
-            trust_env=False,
-        )
-    except httpx.HTTPError as error:
-        raise CommandFailed(f"the API cannot be asked: {error}; does `{starting()}` run?") from error
-    if answer.status_code >= 400:
-        raise CommandFailed(f"the API refused it ({answer.status_code}): {what_is_wrong(answer)}")
-    print(json.dumps(answer.json()))
+    print(json.dumps(post(settings, "/api/v1/notices", body, subject=SUBJECT, scope="service")))
     return 0

@@ -5,18 +5,16 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-import httpx
-
 from infra.command_settings import CommandSettings
+from infra.commands.api_call import post
 from infra.commands.errors import CommandFailed
-from infra.shown_commands import shown, starting
-from shared.clock import wall
+from infra.shown_commands import shown
 from shared.protocol.ids import check_device_id
 from shared.settings import load
 
-__all__ = ["DEADLINE_S", "json_object", "run", "service_token", "what_is_wrong"]
+__all__ = ["SUBJECT", "json_object", "run"]
 
-DEADLINE_S: Final = 15.0
+SUBJECT: Final = "fleetwire-publish"
 
 
 def run(environ: Mapping[str, str], device_id: str, data: str, *, event_type: str, key: str | None) -> int:
@@ -26,20 +24,8 @@ def run(environ: Mapping[str, str], device_id: str, data: str, *, event_type: st
     item: dict[str, Any] = {"device_id": device_id, "type": event_type, "data": json_object(data)}
     if key is not None:
         item["key"] = key
-    headers = {"Authorization": f"Bearer {service_token(settings)}"}
-    try:
-        answer = httpx.post(
-            f"{settings.need_api_url().rstrip('/')}/api/v1/events",
-            json={"events": [item]},
-            headers=headers,
-            timeout=DEADLINE_S,
-            trust_env=False,
-        )
-    except httpx.HTTPError as error:
-        raise CommandFailed(f"the API cannot be asked: {error}; does `{starting()}` run?") from error
-    if answer.status_code >= 400:
-        raise CommandFailed(f"the API refused it ({answer.status_code}): {what_is_wrong(answer)}")
-    result = answer.json()["results"][0]
+    answer = post(settings, "/api/v1/events", {"events": [item]}, subject=SUBJECT, scope="service")
+    result = answer["results"][0]
     print(json.dumps(result))
     status = result.get("status")
     if status in ("recorded", "duplicate"):
@@ -67,21 +53,3 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CommandFailed('DATA must be a JSON object, for example \'{"note": "hello"}\'')
     return value
-
-
-def service_token(settings: CommandSettings) -> str:
-    """The token that is set, else one made for this call."""
-    if settings.token is not None:
-        return settings.token
-    return settings.need_signing_keys().mint(
-        subject="fleetwire-publish", scopes=frozenset({"service"}), now=wall(), lifetime_s=60.0
-    )
-
-
-def what_is_wrong(answer: httpx.Response) -> str:
-    """The sentence of a problem."""
-    try:
-        problem = answer.json()
-    except ValueError:
-        return answer.text[:300]
-    return str(problem.get("detail") or problem.get("title")) if isinstance(problem, dict) else str(problem)[:300]

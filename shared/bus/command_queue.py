@@ -18,6 +18,7 @@ import structlog
 from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
+from shared.bus.waiting import happened
 from shared.stages import Stage
 from shared.telemetry.metrics import BUS_DELIVERIES, BUS_DROPPED, BUS_PUBLISHED, BUS_RECONNECTS, STAGE_LAG_SECONDS
 
@@ -222,7 +223,7 @@ class CommandQueue:
                 role = self._counters.role
                 _log.warning("cannot connect to Redis", role=role, redis=str(self.endpoint), error=repr(error))
             self._events.trouble(self.endpoint)
-            await self._wait(self._closed, delay)
+            await happened(self._closed, delay)
             return
         if self._closed.is_set():
             connection.abort()
@@ -231,21 +232,12 @@ class CommandQueue:
         if self._backoff.attempt:
             _log.info("connected to Redis again", role=self._counters.role, redis=str(self.endpoint))
         self._send()
-        while not await self._wait(self._lost, _ROLE_CHECK_S):
+        while not await happened(self._lost, _ROLE_CHECK_S):
             self._ask_role()
         if not self._closed.is_set():
             self._counters.reconnects.inc()
             self._events.trouble(self.endpoint)
-            await self._wait(self._closed, self._backoff.next())
-
-    @staticmethod
-    async def _wait(event: asyncio.Event, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
+            await happened(self._closed, self._backoff.next())
 
     def _ask_role(self) -> None:
         if not self._in_flight:  # else it is being asked something already, under a deadline

@@ -20,6 +20,7 @@ from shared.bus.client import Endpoint
 from shared.bus.message import CONNECTION, InvalidMessage, decode
 from shared.bus.slot_map import Address, Moved, parse_moved
 from shared.bus.subscriptions import SUBSCRIBE, Subscriptions
+from shared.bus.waiting import happened
 from shared.telemetry.metrics import BUS_GAPS, BUS_MALFORMED, BUS_RECEIVED, BUS_RECONNECTS
 
 __all__ = ["Ears", "NodeReader", "OnMessage"]
@@ -130,7 +131,7 @@ class NodeReader:
             if self._backoff.attempt == 1:
                 _log.warning("cannot connect to Redis", role=_ROLE, redis=str(self.endpoint), error=repr(error))
             self._ears.trouble(self.endpoint)
-            await self._wait(self._closed, delay)
+            await happened(self._closed, delay)
             return
         if self._closed.is_set():
             connection.abort()
@@ -142,21 +143,12 @@ class NodeReader:
         self.subscriptions.on_connected(self._clock())
         self.write_commands()
         self._ears.connection(self, True)
-        while not await self._wait(self._lost, _TICK_S):
+        while not await happened(self._lost, _TICK_S):
             self._tick()
         if not self._closed.is_set():
             BUS_RECONNECTS.labels(_ROLE).inc()
             self._ears.trouble(self.endpoint)
-            await self._wait(self._closed, self._backoff.next())
-
-    @staticmethod
-    async def _wait(event: asyncio.Event, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
+            await happened(self._closed, self._backoff.next())
 
     def _tick(self) -> None:
         # Here and not for every read: a metric costs as much as the message.

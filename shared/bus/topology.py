@@ -17,6 +17,7 @@ from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
 from shared.bus.slot_map import Address, InvalidMap, SlotMap
+from shared.bus.waiting import happened
 from shared.clock import monotonic
 from shared.telemetry.metrics import BUS_MAPS
 
@@ -99,16 +100,16 @@ class Topology:
         while not self._closed.is_set():
             self._trouble.clear()
             if not await self._refresh():
-                await self._wait(self._closed, self._backoff.next())
+                await happened(self._closed, self._backoff.next())
                 continue
             self._backoff.reset()
             if self.is_cluster and pauses:
                 pause = pauses.pop(0)
                 # Not sooner, whatever is reported meanwhile.
-                await self._wait(self._closed, pause * self._rand.uniform(0.5, 1.0))
+                await happened(self._closed, pause * self._rand.uniform(0.5, 1.0))
                 if self._trouble.is_set() and not pauses:
                     pauses.append(pause)
-            elif await self._wait(
+            elif await happened(
                 self._trouble, self._refresh_s * self._rand.uniform(0.5, 1.5) if self.is_cluster else None
             ):
                 pauses = list(_EAGER_S)
@@ -209,12 +210,3 @@ class Topology:
         _log.info("key slots moved", slots=len(moved))
         self.map = self.map.with_moved(moved)
         self._on_change(self.map)
-
-    @staticmethod
-    async def _wait(event: asyncio.Event, seconds: float | None) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
