@@ -320,11 +320,9 @@ class Endpoint:
             credential.issued_at,
             credential.token_id,
         )
-        greeted = await self._greeter.greet(greeting)
-        if greeted.verdict == "unknown_device":
-            # Its first valid token makes the device.
-            await devices.ensure(self._pool, asked.device_id, credential.device_class or devices.DEFAULT_CLASS)
-            greeted = await self._greeter.greet(greeting)
+        # Its first valid token makes a device.
+        device_class = credential.device_class or devices.DEFAULT_CLASS
+        greeted = await self._greeter.greet(greeting, device_class=device_class)
         refusal = _refused_by_statement(greeted)
         if refusal is not None:
             return refusal

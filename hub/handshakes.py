@@ -2,18 +2,19 @@
 
 A wave of five thousand devices costs a few dozen statements. Each device is in a statement at most once; its next
 handshake waits for the next one. When the one statement cannot get a lock, because of one device, its handshakes are
-greeted one by one, so that the others do not wait with it.
+greeted one by one, so that the others do not wait with it. The devices of a batch that nobody has seen before are made
+together, by their first valid token, and greeted again.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from hub.errors import Crowded
 from hub.gathering import Gathering
 from hub.store_watch import StoreWatch
 from shared.clock import monotonic
-from shared.store import cursors
+from shared.store import cursors, devices
 from shared.store.cursors import Greeted, Greeting
 from shared.store.errors import StoreBusy, StoreError
 from shared.store.pool import Pool
@@ -23,7 +24,15 @@ __all__ = ["Greeter"]
 BATCH_MAX: Final = 500
 ONE_BY_ONE_AT_ONCE: Final = 4
 
-_Batch: TypeAlias = dict[str, tuple[asyncio.Future[Greeted], Greeting]]
+
+class _Asked(NamedTuple):
+    """One handshake; `make_as` is the class to make its device with, None when that is not for it to do."""
+
+    greeting: Greeting
+    make_as: str | None
+
+
+_Batch: TypeAlias = dict[str, tuple[asyncio.Future[Greeted], _Asked]]
 
 
 class Greeter:
@@ -44,19 +53,22 @@ class Greeter:
         self._gathering = Gathering(pause_s)
         self._waiting_max = waiting_max
         self._on_abandoned = on_abandoned
-        self._waiting: dict[asyncio.Future[Greeted], Greeting] = {}
+        self._waiting: dict[asyncio.Future[Greeted], _Asked] = {}
         self._work = asyncio.Event()
         self._apart: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"Greeter({len(self._waiting)} wait)"
 
-    async def greet(self, greeting: Greeting) -> Greeted:
-        """Admit one connection. Raises Crowded, StoreError; the caller has the deadline."""
+    async def greet(self, greeting: Greeting, *, device_class: str | None = None) -> Greeted:
+        """Admit one connection, of a device that is made with this class if there is none.
+
+        Raises Crowded, StoreError; the caller has the deadline.
+        """
         if len(self._waiting) >= self._waiting_max:
             raise Crowded
         answer: asyncio.Future[Greeted] = asyncio.get_running_loop().create_future()
-        self._waiting[answer] = greeting
+        self._waiting[answer] = _Asked(greeting, device_class)
         self._work.set()
         try:
             return await answer
@@ -83,9 +95,10 @@ class Greeter:
 
     def _take(self) -> _Batch:
         batch: _Batch = {}
-        for answer, greeting in list(self._waiting.items()):
-            if greeting.device_id not in batch and len(batch) < BATCH_MAX:
-                batch[greeting.device_id] = answer, greeting
+        for answer, asked in list(self._waiting.items()):
+            device_id = asked.greeting.device_id
+            if device_id not in batch and len(batch) < BATCH_MAX:
+                batch[device_id] = answer, asked
                 del self._waiting[answer]
         if not self._waiting:
             self._work.clear()
@@ -94,24 +107,49 @@ class Greeter:
     async def _greet(self, batch: _Batch) -> None:
         try:
             async with self._watch.asking():
-                answers = await cursors.greet(self._pool, [greeting for _, greeting in batch.values()])
+                answers = await cursors.greet(self._pool, [asked.greeting for _, asked in batch.values()])
         except StoreBusy as error:
-            if len(batch) == 1:
-                _fail(batch, error)
-            else:
-                # Beside the loop, or whoever comes meanwhile would wait for that one lock, too.
-                task = asyncio.create_task(self._greet_one_by_one(batch), name="greet one by one")
-                self._apart.add(task)
-                task.add_done_callback(self._apart.discard)
+            self._busy(batch, error)
         except StoreError as error:
             _fail(batch, error)
         else:
-            for device_id, (answer, _) in batch.items():
+            unknown: _Batch = {}
+            for device_id, (answer, asked) in batch.items():
                 greeted = answers[device_id]
-                if not answer.done():
-                    answer.set_result(greeted)
-                else:
+                if answer.done():
                     self._abandon(device_id, greeted)
+                elif greeted.verdict == "unknown_device" and asked.make_as is not None:
+                    unknown[device_id] = answer, asked
+                else:
+                    answer.set_result(greeted)
+            if unknown:
+                self._begin_apart(self._make(unknown), "make devices")
+
+    async def _make(self, batch: _Batch) -> None:
+        try:
+            async with self._watch.asking():
+                await devices.ensure_all(self._pool, {name: asked.make_as or "" for name, (_, asked) in batch.items()})
+        except StoreBusy as error:
+            self._busy(batch, error)
+        except StoreError as error:
+            _fail(batch, error)
+        else:
+            for answer, asked in batch.values():
+                if not answer.done():
+                    self._waiting[answer] = _Asked(asked.greeting, None)
+            self._work.set()
+
+    def _busy(self, batch: _Batch, error: StoreBusy) -> None:
+        if len(batch) == 1:
+            _fail(batch, error)
+        else:
+            self._begin_apart(self._greet_one_by_one(batch), "greet one by one")
+
+    def _begin_apart(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Beside the loop, or whoever comes meanwhile would wait for that one lock, too."""
+        task = asyncio.create_task(work, name=name)
+        self._apart.add(task)
+        task.add_done_callback(self._apart.discard)
 
     def _abandon(self, device_id: str, greeted: Greeted) -> None:
         if greeted.verdict == "ok":
@@ -120,10 +158,10 @@ class Greeter:
     async def _greet_one_by_one(self, batch: _Batch) -> None:
         turns = asyncio.Semaphore(ONE_BY_ONE_AT_ONCE)
 
-        async def one(device_id: str, answer: asyncio.Future[Greeted], greeting: Greeting) -> None:
+        async def one(device_id: str, answer: asyncio.Future[Greeted], asked: _Asked) -> None:
             async with turns:
                 if not answer.done():
-                    await self._greet({device_id: (answer, greeting)})
+                    await self._greet({device_id: (answer, asked)})
 
         await asyncio.gather(*(one(device_id, *entry) for device_id, entry in batch.items()))
 

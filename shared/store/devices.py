@@ -1,12 +1,13 @@
 """Devices as rows: made once, by a command, an operator or their first valid token."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 
-__all__ = ["DEFAULT_CLASS", "DeviceState", "ensure", "get", "put"]
+__all__ = ["DEFAULT_CLASS", "DeviceState", "ensure", "ensure_all", "get", "put"]
 
 _SQL = statements("devices")
 
@@ -33,15 +34,20 @@ class DeviceState(NamedTuple):
 
 async def ensure(pool: Pool, device_id: str, device_class: str) -> bool:
     """Make the device unless it exists, whatever class it then has. Returns whether it was made."""
-    rows = await pool.fetch(_SQL["ensure"], device_id, device_class)
-    return bool(rows[0]["made"])
+    return await ensure_all(pool, {device_id: device_class}) == 1
+
+
+async def ensure_all(pool: Pool, classes: Mapping[str, str]) -> int:
+    """Make those of the devices, each with its class, that do not exist. Returns how many were made."""
+    rows = await pool.fetch(_SQL["ensure"], list(classes), list(classes.values()))
+    return int(rows[0]["made"])
 
 
 async def put(pool: Pool, device_id: str, device_class: str) -> bool:
     """Make the device, or give it this class. Returns whether it was made."""
 
     async def work(connection: Connection) -> bool:
-        made = await connection.fetchval(_SQL["ensure"], device_id, device_class)
+        made = await connection.fetchval(_SQL["ensure"], [device_id], [device_class])
         await connection.execute(_SQL["set_class"], device_id, device_class)
         return bool(made)
 

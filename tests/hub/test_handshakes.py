@@ -1,6 +1,7 @@
 """The gathered greeting: few statements for many devices, and one locked device does not stop the others."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from random import Random
 
@@ -136,3 +137,56 @@ async def test_a_device_admitted_when_nobody_waits_any_more_is_said_to_have_gone
     assert abandoned == [(truck, 1)]
     running.cancel()
     await asyncio.wait([running])
+
+
+def new_names(count: int) -> list[str]:
+    run = secrets.token_hex(4)
+    return [f"new-{run}-{number}" for number in range(count)]
+
+
+async def test_two_hundred_devices_never_seen_before_are_made_by_few_statements(
+    pool: Pool, greeter: Greeter, counting: CountingPool
+) -> None:
+    names = new_names(200)
+    answers = await asyncio.gather(*(greeter.greet(greeting(name), device_class="office") for name in names))
+    assert {(answer.verdict, answer.device_class, answer.conn_term) for answer in answers} == {("ok", "office", 1)}
+    assert counting.statements <= 8
+    assert repr(greeter) == "Greeter(0 wait)"
+
+
+async def test_a_device_that_another_is_just_making_does_not_stop_other_new_ones(pool: Pool, greeter: Greeter) -> None:
+    stuck, free = new_names(2)
+    async with pool.transaction() as connection:
+        await connection.execute("INSERT INTO devices (device_id, class, epoch) VALUES ($1, 'truck', 1)", stuck)
+        both = asyncio.gather(
+            greeter.greet(greeting(stuck), device_class="truck"),
+            greeter.greet(greeting(free), device_class="truck"),
+            return_exceptions=True,
+        )
+        async with asyncio.timeout(20):
+            first, second = await both
+        await connection.execute("INSERT INTO cursors (device_id, epoch) VALUES ($1, 1)", stuck)
+    assert isinstance(first, StoreBusy)
+    assert not isinstance(second, BaseException)
+    assert second.verdict == "ok"
+    assert (await greeter.greet(greeting(stuck), device_class="truck")).verdict == "ok"
+
+
+async def test_a_postgres_that_hangs_over_making_devices_is_given_up_and_said(pool: Pool) -> None:
+    class Hanging(CountingPool):
+        async def fetch(self, statement: str, *arguments: object) -> list[object]:
+            if "INSERT INTO devices" in statement:
+                await asyncio.get_running_loop().create_future()
+            return await super().fetch(statement, *arguments)
+
+    watch = StoreWatch(Random(1), deadline_s=0.2)
+    greeter = Greeter(Hanging(pool), watch, pause_s=0.001, waiting_max=10)  # type: ignore[arg-type]
+    task = asyncio.create_task(greeter.run())
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(
+            *(greeter.greet(greeting(name), device_class="truck") for name in new_names(3)), return_exceptions=True
+        )
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    assert watch.failing is not None
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,8 +1,9 @@
 -- name: ensure
--- Make the device and its cursor, unless they are there. A new device starts in the log's epoch.
+-- Make the devices and their cursors, those that are not there, in id order. A new device starts in the log's epoch.
 WITH made AS (
     INSERT INTO devices (device_id, class, epoch)
-    SELECT $1, $2, l.epoch FROM log_identity l
+    SELECT i.device_id, i.class, l.epoch FROM unnest($1::text[], $2::text[]) AS i (device_id, class), log_identity l
+    ORDER BY i.device_id COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING device_id, epoch
 ), cursor AS (
