@@ -12,7 +12,7 @@ import structlog
 
 from hub.store_watch import StoreWatch
 from shared.store import cursors
-from shared.store.cursors import Ack, AckResult
+from shared.store.cursors import Ack, AckResult, Departure
 from shared.store.errors import StoreError
 from shared.store.pool import Pool
 from shared.telemetry.metrics import HUB_ACKS_DROPPED, HUB_ACKS_WRITE_SECONDS, HUB_ACKS_WRITTEN
@@ -78,10 +78,10 @@ class AckWriter:
         self._on_refused = on_refused
         self._pause_s = pause_s
         self._batch_max = batch_max
-        self._gone: dict[str, int] = {}
-        self._excused: set[str] = set()
+        self._gone: dict[str, Departure] = {}
         self._devices_max = devices_max
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"AckWriter({len(self.book)} acks, {len(self._gone)} departures wait)"
@@ -91,11 +91,7 @@ class AckWriter:
 
         `excused`: by the hub's own doing, so that the next one is no flap.
         """
-        if len(self._gone) >= self._devices_max:
-            self._forget(next(iter(self._gone)))
-        if excused:
-            self._excused.add(device_id)
-        self._gone[device_id] = max(conn_term, self._gone.get(device_id, 0))
+        self._note_gone(Departure(device_id, conn_term, int(excused)))
         self._wake.set()
 
     async def run(self) -> None:
@@ -113,14 +109,18 @@ class AckWriter:
                 await asyncio.sleep(backoff.next())
 
     async def flush(self, deadline_s: float) -> bool:
-        """Write what is left within `deadline_s`. Returns whether all of it is written."""
+        """Write what is left within `deadline_s`, what is just being written included. Returns whether all of it is."""
         try:
             async with asyncio.timeout(deadline_s):
-                while self.book or self._gone:
+                while self._unwritten:
                     await self._write_some()
         except (StoreError, TimeoutError) as error:
             _log.warning("acks left unwritten", devices=len(self.book), reason=str(error) or "deadline")
-        return not self.book and not self._gone
+        return not self._unwritten
+
+    @property
+    def _unwritten(self) -> bool:
+        return self._writing.locked() or bool(self.book) or bool(self._gone)
 
     async def _wait(self) -> None:
         try:
@@ -131,27 +131,44 @@ class AckWriter:
         self._wake.clear()
 
     async def _write_some(self) -> None:
-        acks = self.book.take(self._batch_max)
-        if acks:
-            try:
-                async with self._watch.asking():
-                    with HUB_ACKS_WRITE_SECONDS.time():
-                        refused = await cursors.record_acks(self._pool, acks, refused_only=True)
-            except BaseException:
-                self.book.put_back(acks)
-                raise
-            HUB_ACKS_WRITTEN.inc(len(acks) - len(refused))
-            by_device = {ack.device_id: ack for ack in acks} if refused else {}
-            for result in refused:
-                self._on_refused(by_device[result.device_id], result)
-        gone = dict(list(self._gone.items())[: self._batch_max])
-        if gone:
-            async with self._watch.asking():
-                await cursors.mark_disconnected(self._pool, list(gone.items()), excused=self._excused)
-            for device_id, conn_term in gone.items():
-                if self._gone.get(device_id) == conn_term:
-                    self._forget(device_id)
+        async with self._writing:
+            await self._write_acks()
+            await self._write_gone()
 
-    def _forget(self, device_id: str) -> None:
-        del self._gone[device_id]
-        self._excused.discard(device_id)
+    async def _write_acks(self) -> None:
+        acks = self.book.take(self._batch_max)
+        if not acks:
+            return
+        try:
+            async with self._watch.asking():
+                with HUB_ACKS_WRITE_SECONDS.time():
+                    refused = await cursors.record_acks(self._pool, acks, refused_only=True)
+        except BaseException:
+            self.book.put_back(acks)
+            raise
+        HUB_ACKS_WRITTEN.inc(len(acks) - len(refused))
+        by_device = {ack.device_id: ack for ack in acks} if refused else {}
+        for result in refused:
+            self._on_refused(by_device[result.device_id], result)
+
+    async def _write_gone(self) -> None:
+        gone = [self._gone.pop(device_id) for device_id in list(self._gone)[: self._batch_max]]
+        if not gone:
+            return
+        try:
+            async with self._watch.asking():
+                await cursors.mark_disconnected(self._pool, gone)
+        except BaseException:
+            for departure in gone:
+                self._note_gone(departure)
+            raise
+
+    def _note_gone(self, departure: Departure) -> None:
+        """Several connections of a device become one entry: the newest term, and how many of them are excused."""
+        device_id, conn_term, excused = departure
+        known = self._gone.get(device_id)
+        if known is not None:
+            conn_term, excused = max(conn_term, known.conn_term), excused + known.excused
+        elif len(self._gone) >= self._devices_max:
+            del self._gone[next(iter(self._gone))]
+        self._gone[device_id] = Departure(device_id, conn_term, excused)

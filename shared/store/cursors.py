@@ -5,7 +5,7 @@ gathered: one statement for all handshakes of a few milliseconds, one for all ac
 connected devices.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from shared.store.pool import Pool
@@ -14,6 +14,7 @@ from shared.store.queries import statements
 __all__ = [
     "Ack",
     "AckResult",
+    "Departure",
     "Greeted",
     "Greeting",
     "Known",
@@ -83,6 +84,17 @@ class AckResult(NamedTuple):
     floor: int
     head: int
     acked: int
+
+
+class Departure(NamedTuple):
+    """Connections of a device that are gone, up to the newest of them, `conn_term`.
+
+    `excused` is how many of them the hub itself ended, so that the connections that follow those are no flaps.
+    """
+
+    device_id: str
+    conn_term: int
+    excused: int = 0
 
 
 class Known(NamedTuple):
@@ -172,17 +184,16 @@ async def sweep(pool: Pool, known: Sequence[Known]) -> list[Swept]:
     return [Swept(*row) for row in rows]
 
 
-async def mark_disconnected(
-    pool: Pool, connections: Sequence[tuple[str, int]], *, excused: Collection[str] = frozenset()
-) -> None:
-    """These (device_id, conn_term) are gone; a newer connection's mark is left alone.
+async def mark_disconnected(pool: Pool, departures: Sequence[Departure]) -> None:
+    """These connections are gone; a newer connection's mark is left alone.
 
-    Those of the devices in `excused` were ended by the hub, so that the connection that follows is no flap.
+    Raises ValueError when a device is there twice: its departures are one.
     """
-    if connections:
-        device_ids, conn_terms = zip(*connections, strict=True)
-        flags = [device_id in excused for device_id in device_ids]
-        await pool.fetch(_SQL["mark_disconnected"], list(device_ids), list(conn_terms), flags)
+    if len({departure.device_id for departure in departures}) != len(departures):
+        raise ValueError("mark_disconnected takes each device at most once")
+    if departures:
+        device_ids, conn_terms, excused = zip(*departures, strict=True)
+        await pool.fetch(_SQL["mark_disconnected"], list(device_ids), list(conn_terms), list(excused))
 
 
 async def mark_rehomed(pool: Pool, device_ids: Sequence[str]) -> None:

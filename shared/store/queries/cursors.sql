@@ -87,19 +87,19 @@ FROM known
 WHERE revoked OR (log_epoch, log_head, log_acked, newest_term) IS DISTINCT FROM (epoch, head_seq, acked_seq, conn_term)
 
 -- name: mark_disconnected
--- Only while the connection that ended is still the newest one. One that the hub itself ended ($3) was no flap, whether or
--- not a newer one has come meanwhile.
+-- Only while the connection that ended is still the newest one. Those that the hub itself ended ($3 is how many) were no
+-- flaps, whether or not a newer one has come meanwhile.
 WITH input AS (
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::boolean[]) AS i (device_id, conn_term, excused)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::integer[]) AS i (device_id, conn_term, excused)
 ), locked AS (
     SELECT device_id FROM cursors WHERE device_id = ANY ($1::text[]) ORDER BY device_id FOR NO KEY UPDATE
 )
 UPDATE cursors c SET
     hub = CASE WHEN c.conn_term = i.conn_term THEN NULL ELSE c.hub END,
     disconnected_at = CASE WHEN c.conn_term = i.conn_term THEN clock_timestamp() ELSE c.disconnected_at END,
-    flaps = CASE WHEN i.excused THEN GREATEST(c.flaps - 1, 0) ELSE c.flaps END
+    flaps = GREATEST(c.flaps - i.excused, 0)
 FROM locked l JOIN input i ON i.device_id = l.device_id
-WHERE c.device_id = l.device_id AND (c.conn_term = i.conn_term OR i.excused)
+WHERE c.device_id = l.device_id AND (c.conn_term = i.conn_term OR i.excused > 0)
 
 -- name: mark_rehomed
 -- These devices are sent to the hub that owns them, once in a while.

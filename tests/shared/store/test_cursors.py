@@ -6,7 +6,7 @@ import time
 import pytest
 
 from shared.store import cursors, devices, log
-from shared.store.cursors import Ack, Greeting, Known
+from shared.store.cursors import Ack, Departure, Greeting, Known
 from shared.store.pool import Pool
 from tests.shared.store.samples import event, make_devices
 
@@ -134,11 +134,11 @@ async def test_only_the_newest_connection_can_say_that_a_device_is_gone(pool: Po
     await make_devices(pool, "a")
     await greet_one(pool, Greeting("a", "i", 0, "hub-1"))
     await greet_one(pool, Greeting("a", "i", 1, "hub-2"))
-    await cursors.mark_disconnected(pool, [("a", 1)])
+    await cursors.mark_disconnected(pool, [Departure("a", 1)])
     state = await devices.get(pool, "a")
     assert state is not None
     assert state.hub == "hub-2"
-    await cursors.mark_disconnected(pool, [("a", 2)])
+    await cursors.mark_disconnected(pool, [Departure("a", 2)])
     state = await devices.get(pool, "a")
     assert state is not None
     assert state.hub is None
@@ -221,13 +221,13 @@ async def test_a_connection_that_its_hub_ended_is_no_flap(pool: Pool) -> None:
     await hub_row(pool, "h1", "-1 hour")
     fourth = await greet_one(pool, Greeting("a", "i", 0, "h1"))
     assert fourth.flaps == pytest.approx(first.flaps + 1, abs=0.3)
-    await cursors.mark_disconnected(pool, [("a", third.conn_term)], excused={"a"})
+    await cursors.mark_disconnected(pool, [Departure("a", third.conn_term, excused=1)])
     state = await devices.get(pool, "a")
     assert state is not None
     assert state.hub == "h1"
     assert (await pool.fetch("SELECT flaps FROM cursors"))[0]["flaps"] == pytest.approx(first.flaps, abs=0.3)
     # One that went by itself is one.
-    await cursors.mark_disconnected(pool, [("a", fourth.conn_term)])
+    await cursors.mark_disconnected(pool, [Departure("a", fourth.conn_term)])
     fifth = await greet_one(pool, Greeting("a", "i", 0, "h1"))
     assert fifth.flaps == pytest.approx(first.flaps + 1, abs=0.3)
 
