@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import structlog
 
+from hub.allowances import allowances_of
 from hub.connection import Connection
 from hub.control import Control
 from hub.device_socket import Census
@@ -34,6 +35,7 @@ from hub.membership import Membership
 from hub.mover import Mover, MoverTimes
 from hub.neighbours import Neighbours
 from hub.notices import Notices
+from hub.reception import Reception
 from hub.registry import Registry
 from hub.settings import Settings
 from hub.store_watch import StoreWatch
@@ -263,8 +265,10 @@ class _Parts:
             waiting_max=settings.handshakes_max,
             on_abandoned=lambda device_id, conn_term: self.hub.acks.departed(device_id, conn_term, excused=True),
         )
-        self.endpoint = Endpoint(
+        allowances = allowances_of(settings)
+        reception = Reception(
             settings,
+            allowances,
             pool=pool,
             hub=self.hub,
             greeter=self._greeter,
@@ -275,6 +279,7 @@ class _Parts:
             gate=gate,
             rand=rand,
         )
+        self.endpoint = Endpoint(settings, allowances, reception=reception, flusher=flusher, rand=rand)
         self._key_watch = KeyWatch(
             [
                 WatchedKeys("FLEETWIRE_TOKEN_KEYS", settings.token_keys_file, keys.tokens),

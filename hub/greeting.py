@@ -1,8 +1,8 @@
 """What a device says when it connects, judged step by step: request → who it is → where it goes on.
 
 Each step takes the value that only the step before can give, so nothing unauthenticated ever reaches a session:
-`read_request` gives `Asked`, `admit` makes it `Admitted`, the greeting statement answers it, `begin` says where
-pushing starts. All of it is pure.
+`read_request` gives `Asked`, `admit` makes it `Admitted`, the greeting statement answers it (`refused_by_statement`
+reads the answer), `begin` says where pushing starts. All of it is pure.
 """
 
 import re
@@ -16,6 +16,7 @@ from shared.protocol.frames import SUBPROTOCOL, TICKET_PREFIX, Reset
 from shared.protocol.ids import device_class_problem, device_id_problem
 from shared.protocol.position import InvalidPosition, Position, parse_position
 from shared.protocol.resume import GoOn, Implausible, LogLossSuspected, StartOver, acked_position, resume
+from shared.store.cursors import Greeted
 from shared.tokens import Claims, InvalidToken, KeyRing, Ticket
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "begin",
     "is_signed",
     "read_request",
+    "refused_by_statement",
     "renew",
     "request_id_of",
 ]
@@ -279,6 +281,21 @@ def renew(current: Credential, token: str, *, tokens: KeyRing, tickets: KeyRing,
     if not renewed.scopes <= current.scopes:
         return "the token's scope is wider than the connection's"
     return renewed
+
+
+def refused_by_statement(greeted: Greeted) -> Refusal | None:
+    """What the greeting statement has against the device; None when it admitted it."""
+    match greeted.verdict:
+        case "ok":
+            return None
+        case "ticket_used":
+            return Refusal("ticket-used", "a ticket opens one socket; ask for the assignment again")
+        case "older_attempt":
+            return Refusal("older-attempt", "a newer attempt of this instance was here")
+        case "unknown_device":
+            return Refusal("unavailable", "the device could not be made; try again", reason="device")
+        case "revoked":
+            return Refusal("unauthorized", "the token was revoked", reason="revoked")
 
 
 def begin(

@@ -5,11 +5,23 @@ from typing import Any
 
 import pytest
 
-from hub.greeting import Admitted, Asked, Begin, Credential, admit, begin, read_request, renew, request_id_of
+from hub.greeting import (
+    Admitted,
+    Asked,
+    Begin,
+    Credential,
+    admit,
+    begin,
+    read_request,
+    refused_by_statement,
+    renew,
+    request_id_of,
+)
 from hub.refusals import Refusal
 from shared.protocol.frames import Reset
 from shared.protocol.position import Position
 from shared.protocol.resume import Implausible, LogLossSuspected
+from shared.store.cursors import Greeted, Verdict
 from tests.hub.conftest import TICKETS, TOKENS, ticket, token
 
 OFFERED = ["fleetwire.v1"]
@@ -112,3 +124,12 @@ def test_only_harmless_request_ids_are_taken_over() -> None:
     assert request_id_of("abc-1", "fresh") == "abc-1"
     for given in (None, "", "a b", "x" * 65, "a\nb"):
         assert request_id_of(given, "fresh") == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [("ok", None), ("ticket_used", 401), ("older_attempt", 409), ("unknown_device", 503), ("revoked", 401)],
+)
+def test_every_verdict_of_the_greeting_statement_has_an_answer(verdict: Verdict, status: int | None) -> None:
+    refusal = refused_by_statement(Greeted(verdict))
+    assert (None if refusal is None else refusal.status) == status
