@@ -100,7 +100,12 @@ class Child:
         try:
             while not self._stopping.is_set():
                 began = monotonic()
-                what = await self._run_once()
+                try:
+                    what = await self._run_once()
+                except Exception as error:
+                    if not self._first_ready.done():
+                        raise
+                    what = f"cannot be started: {error}"  # now: it ran before, and the reason may pass
                 if self._stopping.is_set():
                     return
                 self.restarts += 1
@@ -115,10 +120,8 @@ class Child:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._stopping.wait()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
             self._fail(f"{self.spec.name} does not start: {error}")
-            if self._first_ready.done():
-                raise
         finally:
             self.state = "stopped"
 

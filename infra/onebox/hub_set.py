@@ -34,16 +34,20 @@ class HubSet:
         make: Callable[[int], Process],
         tier: int,
         on_change: Callable[[Sequence[Process]], None],
+        say: Callable[[str], None],
     ) -> None:
         """`started` run already, 1 to n; `make(number)` plans one more and may raise OneboxError.
 
-        `on_change(hubs)` is called when hubs came or went.
+        `on_change(hubs)` is called when hubs came or went; an OSError of it is said and it is called again later.
+        `say` takes a line for people.
         """
         self._supervisor = supervisor
         self._environment = environment
         self._make = make
         self._tier = tier
         self._on_change = on_change
+        self._say = say
+        self._is_told = True
         self._token = environment.get("FLEETWIRE_OPS_TOKEN") or None
         self._hubs = list(started)
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -58,6 +62,8 @@ class HubSet:
 
     async def read(self) -> list[Reading]:
         """How many devices each holds now, from the metric that a cluster's autoscaler reads."""
+        if not self._is_told:
+            self._tell_change()
         hubs = list(self._hubs)
         numbers = await asyncio.gather(*(self._connections(hub.ops_port) for hub in hubs))
         return [Reading(hub.name, number, hub.name in self._leaving) for hub, number in zip(hubs, numbers, strict=True)]
@@ -71,7 +77,7 @@ class HubSet:
             await self._supervisor.end(hub.name, 1.0)
             raise
         self._hubs.append(hub)
-        self._on_change(self._hubs)
+        self._tell_change()
         return hub.name
 
     def begin_removal(self, on_gone: Callable[[str, float], None]) -> str | None:
@@ -82,10 +88,15 @@ class HubSet:
         name, began = staying[-1].name, monotonic()
 
         async def removal() -> None:
-            await self._supervisor.end(name, REMOVE_DEADLINE_S)
+            try:
+                await self._supervisor.end(name, REMOVE_DEADLINE_S)
+            except Exception as error:  # noqa: BLE001 - said; the hub stays and is ended later
+                self._say(f"{name} could not be ended and stays: {type(error).__name__} {error}")
+                return
+            finally:
+                del self._leaving[name]
             self._hubs = [hub for hub in self._hubs if hub.name != name]
-            del self._leaving[name]
-            self._on_change(self._hubs)
+            self._tell_change()
             on_gone(name, monotonic() - began)
 
         self._leaving[name] = asyncio.create_task(removal(), name=f"end {name}")
@@ -97,6 +108,16 @@ class HubSet:
         for task in removals:
             task.cancel()
         await asyncio.gather(*removals, return_exceptions=True)
+
+    def _tell_change(self) -> None:
+        try:
+            self._on_change(self._hubs)
+        except OSError as error:
+            if self._is_told:
+                self._say(f"the list of hubs cannot be kept up to date, other commands may not find them: {error}")
+            self._is_told = False
+        else:
+            self._is_told = True
 
     async def _connections(self, ops_port: int) -> int | None:
         status, body = await ask(ops_port, "/metrics", token=self._token, answer_max=_METRICS_MAX)

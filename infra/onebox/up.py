@@ -242,7 +242,7 @@ class _Up:
             port, ops_port = settle(hub_port_wishes(self._settings, number))
             return hub_process(number, port, ops_port, keys, self._environ)
 
-        hubs = HubSet(supervisor, started, environment, make=make, tier=_PROCESSES, on_change=on_change)
+        hubs = HubSet(supervisor, started, environment, make=make, tier=_PROCESSES, on_change=on_change, say=self._tell)
         return Autoscale(hubs, Autoscaler(scale.rules()), period_s=scale.period_s, say=self._tell, rand=SystemRandom())
 
     def _servers(self, ports: Ports) -> "list[EmbeddedPostgres | EmbeddedValkey]":

@@ -1,11 +1,12 @@
 """Hubs as processes come and go by what they say they hold."""
 
 import asyncio
+import errno
 import io
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -38,6 +39,7 @@ class Site:
         self.said: list[str] = []
         self.changes: list[list[str]] = []
         self.port_taken = False
+        self.disk_full = False
         self.package = "tests.infra.onebox.hub_double"
         first = self.make(1)
         self.hubs = HubSet(
@@ -46,7 +48,8 @@ class Site:
             {**os.environ, "FLEETWIRE_TEST_FOLDER": str(folder)},
             make=self.make,
             tier=1,
-            on_change=lambda hubs: self.changes.append([hub.name for hub in hubs]),
+            on_change=self.on_change,
+            say=self.said.append,
         )
         self.first = first.spec({**os.environ, "FLEETWIRE_TEST_FOLDER": str(folder)})
         self.autoscale = Autoscale(self.hubs, Autoscaler(RULES), period_s=30.0, say=self.said.append, rand=Random(1))
@@ -58,6 +61,11 @@ class Site:
         self.hold(name, 0)
         [port] = settle([PortWish("operations", 0, "")])
         return Process(name, self.package, port, {"FLEETWIRE_HUB_NAME": name})
+
+    def on_change(self, hubs: Sequence[Process]) -> None:
+        if self.disk_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.changes.append([hub.name for hub in hubs])
 
     def hold(self, name: str, connections: int) -> None:
         (self.folder / name).write_text(str(connections))
@@ -164,6 +172,35 @@ async def test_a_stop_during_a_removal_ends_the_hub_with_the_others(site: Site) 
     await site.hubs.close()
     await site.supervisor.stop(5.0)
     assert {child.state for child in site.supervisor.children} == {"stopped"}
+
+
+async def test_a_hub_that_could_not_be_ended_stays_and_is_ended_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.grow_to_three()
+
+    async def end(name: str, deadline_s: float) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    gone: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(site.supervisor, "end", end)
+        assert site.hubs.begin_removal(lambda name, seconds: gone.append(name)) == "hub-3"
+        await until(lambda: not site.hubs.leaving)
+    assert any(line.startswith("hub-3 could not be ended and stays: BlockingIOError") for line in site.said)
+    assert [reading.leaving for reading in await site.hubs.read()] == [False, False, False]
+    assert site.hubs.begin_removal(lambda name, seconds: gone.append(name)) == "hub-3"
+    await until(lambda: gone == ["hub-3"] and not site.hubs.leaving)
+    assert site.names() == ["hub-1", "hub-2"]
+
+
+async def test_a_list_of_hubs_that_cannot_be_written_is_said_once_and_written_later(site: Site) -> None:
+    site.disk_full = True
+    await site.grow_to_three()
+    assert sum("cannot be kept up to date" in line for line in site.said) == 1
+    site.disk_full = False
+    await site.autoscale.look()
+    assert site.changes == [["hub-1", "hub-2", "hub-3"]]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -66,6 +68,23 @@ async def test_a_child_that_is_killed_is_started_again(make_child: MakeChild) ->
     os.kill(first, signal.SIGKILL)
     await until(lambda: child.restarts == 1 and child.state == "ready")
     assert child.pid != first
+
+
+async def test_a_child_that_cannot_be_started_again_now_is_started_when_it_can(
+    make_child: MakeChild, lines: LogLines, tmp_path: Path
+) -> None:
+    child = make_child(PATIENT)
+    folder = tmp_path / "there"
+    folder.mkdir()
+    child.spec = replace(child.spec, folder=str(folder))
+    child.start()
+    await child.wait_ready()
+    folder.rmdir()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    await until(lambda: any("cannot be started: [Errno 2]" in line for line in lines.tail("thing")))
+    folder.mkdir()
+    await until(lambda: child.state == "ready")
 
 
 async def test_a_child_that_ends_well_by_itself_is_started_again_too(make_child: MakeChild, lines: LogLines) -> None:
