@@ -164,6 +164,7 @@ def _key_watch(settings: Settings, keys: Keys, rand: Random) -> KeyWatch:
         [
             WatchedKeys("FLEETWIRE_TOKEN_KEYS", settings.token_keys_file, keys.tokens),
             WatchedKeys("FLEETWIRE_TICKET_KEYS", settings.ticket_keys_file, keys.tickets, signs=True),
+            WatchedKeys("FLEETWIRE_FILES_KEYS", settings.files_keys_file, keys.files),
         ],
         period_s=settings.keys_reload_s,
         rand=rand,

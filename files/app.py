@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from random import SystemRandom
 
 import structlog
 
@@ -15,6 +15,8 @@ from shared.asgi_server import AsgiServer, PortBusy
 from shared.bounded_http import bounded_http
 from shared.cloud.errors import CloudError, Misconfigured
 from shared.cloud.local import LocalStore
+from shared.key_watch import KeyWatch, WatchedKeys
+from shared.keys import HmacKeys
 from shared.settings import SettingsError, load
 from shared.signed_urls import host_of
 from shared.telemetry import logs
@@ -45,7 +47,7 @@ class _StoreCheck:
             await asyncio.sleep(_CHECK_S)
 
 
-async def serve(settings: Settings, keys: Mapping[str, bytes], stop: lifecycle.Stop) -> int:
+async def serve(settings: Settings, keys: HmacKeys, stop: lifecycle.Stop) -> int:
     """Run until `stop`: not ready at once, open transfers finish or are ended, drafts are removed, exit."""
     store = settings.open_local_store()
     removed = await store.remove_leftovers(older_than_s=settings.draft_age_s)
@@ -72,7 +74,12 @@ async def serve(settings: Settings, keys: Mapping[str, bytes], stop: lifecycle.S
     ops = OpsServer(
         settings.ops_host, settings.ops_port, process="files", readiness=readiness, token=settings.ops_token
     )
-    checking = asyncio.create_task(store_check.run(), name="store check")
+    watched = WatchedKeys("FLEETWIRE_FILES_KEYS", settings.files_keys_file, keys)
+    key_watch = KeyWatch([watched], period_s=settings.keys_reload_s, rand=SystemRandom())
+    beside = {
+        asyncio.create_task(store_check.run(), name="store check"),
+        asyncio.create_task(key_watch.run(), name="key watch"),
+    }
     try:
         await server.start()
         gateway.host = host_of(settings.url or f"http://{_in_url(settings.host)}:{server.port}")
@@ -89,7 +96,7 @@ async def serve(settings: Settings, keys: Mapping[str, bytes], stop: lifecycle.S
         # Not ready is said, and new transfers are refused, while those that run go on.
         await transfers.leave(settings.leave_s)
     finally:
-        checking.cancel()
+        await lifecycle.cancelled(beside)
         await server.close()
         await ops.close()
         await store.close()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shared.cloud.settings import CloudSettings
+from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings
 from shared.settings import bounded_float, bounded_int, setting
 from shared.signed_urls import host_of
@@ -17,7 +18,7 @@ def base_url(raw: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(CloudSettings, FilesKeySettings, OpsSettings, LogSettings):
+class Settings(CloudSettings, FilesKeySettings, KeyWatchSettings, OpsSettings, LogSettings):
     """All settings of the process."""
 
     host: str = setting("FLEETWIRE_FILES_HOST", "127.0.0.1", help="Address of the gateway.")

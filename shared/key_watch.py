@@ -9,13 +9,12 @@ over. Sets given inline in the environment stay as they are.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 
 import structlog
 
-from shared.keys import key_ring_of, read_key_text
+from shared.keys import HmacKeys, read_again
 from shared.settings import SettingsError, bounded_float, setting
 from shared.telemetry.metrics import KEYS_READ_ANEW, KEYS_UNREADABLE
 from shared.tokens import KeyRing
@@ -39,11 +38,11 @@ class KeyWatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class WatchedKeys:
-    """A ring and the file it is read from; None: it was given inline and stays. `signs`: a private key is needed."""
+    """Keys and the file they are read from; None: they were given inline and stay. `signs`: a private key is needed."""
 
     name: str
     file: Path | None
-    ring: KeyRing
+    ring: KeyRing | HmacKeys
     signs: bool = False
 
 
@@ -82,8 +81,8 @@ class KeyWatch:
     async def _look_at(self, watched: WatchedKeys) -> bool:
         assert watched.file is not None
         try:
-            ring, digest = await asyncio.to_thread(_read, watched.file, watched.name)
-            if watched.signs and ring.signing_key_id is None:
+            read, digest = await asyncio.to_thread(read_again, watched.ring, watched.file, variable=watched.name)
+            if watched.signs and read.signing_key_id is None:
                 raise SettingsError([f"{watched.name}: the set holds public keys only; a private one is needed"])
         except SettingsError as error:
             self._refuse(watched, str(error))
@@ -93,11 +92,11 @@ class KeyWatch:
         self._seen[watched.name] = digest
         if before == digest:
             return False
-        gone = watched.ring.key_ids - ring.key_ids
-        watched.ring.adopt(ring)
+        gone = watched.ring.key_ids - read.key_ids
+        _adopt(watched.ring, read)
         if before != b"":
             KEYS_READ_ANEW.labels(watched.name).inc()
-            _log.info("keys were read anew", set=watched.name, keys=sorted(ring.key_ids), retired=sorted(gone))
+            _log.info("keys were read anew", set=watched.name, keys=sorted(read.key_ids), retired=sorted(gone))
         return True
 
     def _refuse(self, watched: WatchedKeys, why: str) -> None:
@@ -107,6 +106,11 @@ class KeyWatch:
         self._seen[watched.name] = None
 
 
-def _read(file: Path, name: str) -> tuple[KeyRing, bytes]:
-    text = read_key_text(file, variable=name)
-    return key_ring_of(text, source=f"{name}_FILE"), sha256(text.encode()).digest()
+def _adopt(ring: KeyRing | HmacKeys, read: KeyRing | HmacKeys) -> None:
+    match ring, read:
+        case (KeyRing(), KeyRing()):
+            ring.adopt(read)
+        case (HmacKeys(), HmacKeys()):
+            ring.adopt(read)
+        case _:
+            raise AssertionError("keys are read as the kind that they are")

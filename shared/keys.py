@@ -8,59 +8,86 @@ keyword-only).
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from shared.settings import SettingsError, path, setting
 from shared.tokens import KeyRing
 
 __all__ = [
     "FilesKeySettings",
+    "HmacKeys",
     "TicketKeySettings",
     "TokenKeySettings",
-    "key_ring_of",
+    "read_again",
     "read_hmac_keys",
     "read_key_ring",
-    "read_key_text",
 ]
 
 KEY_FILE_MAX_BYTES: Final = 64 * 1024
 HMAC_KEY_MIN_BYTES: Final = 32
 
+K = TypeVar("K")
+
+
+class HmacKeys(Mapping[str, bytes]):
+    """Secrets by key id, in the order of their set: the last signs, all verify."""
+
+    def __init__(self, secrets: Mapping[str, bytes]) -> None:
+        self._secrets = secrets
+
+    def __repr__(self) -> str:
+        return f"HmacKeys({sorted(self._secrets)}, signs with {self.signing_key_id})"
+
+    def __getitem__(self, key_id: str) -> bytes:
+        return self._secrets[key_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._secrets)
+
+    def __len__(self) -> int:
+        return len(self._secrets)
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The ids of all keys."""
+        return frozenset(self._secrets)
+
+    @property
+    def signing_key_id(self) -> str:
+        """The id of the key that signs."""
+        return list(self._secrets)[-1]
+
+    def adopt(self, other: "HmacKeys") -> None:
+        """Accept and sign with the keys of `other` from now on, and no longer with those it had."""
+        self._secrets = other._secrets
+
+    @classmethod
+    def from_jwks(cls, text: str) -> "HmacKeys":
+        """Read a key set of `kty: oct`. Raises ValueError naming the key and the member to mend, never the secret."""
+        return cls(_hmac_keys(text))
+
 
 def read_key_ring(file: Path | None, inline: str | None, *, variable: str = "FLEETWIRE_TOKEN_KEYS") -> KeyRing:
     """The key set of `<variable>_FILE` or `<variable>`. Raises SettingsError naming the variable, never the keys."""
     text, source = _read(file, inline, variable)
-    return key_ring_of(text, source=source)
+    return _keys_of(KeyRing.from_jwks, text, source)
 
 
-def read_key_text(file: Path, *, variable: str) -> str:
-    """The text of a key file, of bounded size. Raises SettingsError."""
-    return _read(file, None, variable)[0]
+def read_again(keys: KeyRing | HmacKeys, file: Path, *, variable: str) -> tuple[KeyRing | HmacKeys, bytes]:
+    """Keys of the same kind from the file, and a digest of it. Raises SettingsError; what it holds is left alone."""
+    text, source = _read(file, None, variable)
+    from_jwks: Callable[[str], KeyRing | HmacKeys] = type(keys).from_jwks
+    return _keys_of(from_jwks, text, source), sha256(text.encode()).digest()
 
 
-def key_ring_of(text: str, *, source: str) -> KeyRing:
-    """The key set as a ring. Raises SettingsError naming where it is from, never the keys."""
-    try:
-        return KeyRing.from_jwks(text)
-    except ValueError as error:
-        raise SettingsError([f"{source} is wrong: {error}"]) from None
-
-
-def read_hmac_keys(
-    file: Path | None, inline: str | None, *, variable: str = "FLEETWIRE_FILES_KEYS"
-) -> Mapping[str, bytes]:
-    """Secrets by key id from a key set of `kty: oct`, in its order: the last signs, all verify.
-
-    Raises SettingsError.
-    """
+def read_hmac_keys(file: Path | None, inline: str | None, *, variable: str = "FLEETWIRE_FILES_KEYS") -> HmacKeys:
+    """The secrets of `<variable>_FILE` or `<variable>`. Raises SettingsError naming the variable, never the secrets."""
     text, source = _read(file, inline, variable)
-    try:
-        return _hmac_keys(text)
-    except ValueError as error:
-        raise SettingsError([f"{source} is wrong: {error}"]) from None
+    return _keys_of(HmacKeys.from_jwks, text, source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +130,16 @@ class FilesKeySettings:
     )
     files_keys: str | None = setting("FLEETWIRE_FILES_KEYS", None, help="The same key set inline.", secret=True)
 
-    def files_hmac_keys(self) -> Mapping[str, bytes]:
+    def files_hmac_keys(self) -> HmacKeys:
         """Read and check the secrets. Raises SettingsError."""
         return read_hmac_keys(self.files_keys_file, self.files_keys, variable="FLEETWIRE_FILES_KEYS")
+
+
+def _keys_of(from_jwks: Callable[[str], K], text: str, source: str) -> K:
+    try:
+        return from_jwks(text)
+    except ValueError as error:
+        raise SettingsError([f"{source} is wrong: {error}"]) from None
 
 
 def _read(file: Path | None, inline: str | None, variable: str) -> tuple[str, str]:

@@ -67,15 +67,18 @@ class SignedUrls:
     """Makes addresses below `base_url` (scheme, host and port only)."""
 
     def __init__(self, keys: Mapping[str, bytes], base_url: str) -> None:
-        """`keys` are secrets by key id, in the order of their set. Raises ValueError saying what is wrong."""
+        """`keys` are secrets by key id, in the order of their set; the last one that it then holds signs.
+
+        Raises ValueError saying what is wrong.
+        """
         if not keys:
             raise ValueError("there is no key to sign file addresses with")
         self._host = host_of(base_url)
         self._base = base_url.rstrip("/")
-        self._key_id, self._key = list(keys.items())[-1]
+        self._keys = keys
 
     def __repr__(self) -> str:
-        return f"SignedUrls({self._base}, signs with {self._key_id})"
+        return f"SignedUrls({self._base}, signs with {list(self._keys)[-1]})"
 
     def sign(
         self,
@@ -98,8 +101,9 @@ class SignedUrls:
             raise ValueError(f"a signed address lives for 1 to {LIFETIME_MAX_S} s, not {lifetime_s:g}")
         if size < 0 or _SHA256.fullmatch(sha256) is None:
             raise ValueError("size must not be negative and sha256 must be 64 lower-case hex digits")
+        key_id = list(self._keys)[-1]
         values = {
-            "key": self._key_id,
+            "key": key_id,
             "expires": str(int(now + lifetime_s)),
             "size": str(size),
             "sha256": sha256,
@@ -108,7 +112,7 @@ class SignedUrls:
         }
         raw_path = (PATH_PREFIX + quote(path, safe="/")).encode()
         raw_values = [quote(value, safe="").encode() for value in values.values()]
-        signature = _signature(self._key, method.encode(), self._host, raw_path, raw_values)
+        signature = _signature(self._keys[key_id], method.encode(), self._host, raw_path, raw_values)
         query = b"&".join(b"%s=%s" % pair for pair in zip(_FIELDS, raw_values, strict=True))
         if len(raw_path) + len(query) > _RAW_MAX_BYTES:
             raise ValueError("the path is too long for an address")

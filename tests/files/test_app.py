@@ -31,8 +31,8 @@ class Process:
     port: int
     ops_port: int
 
-    def url(self, method: Method, path: str, content: bytes) -> str:
-        signer = SignedUrls({"k1": KEY}, f"http://127.0.0.1:{self.port}")
+    def url(self, method: Method, path: str, content: bytes, *, key_id: str = "k1") -> str:
+        signer = SignedUrls({key_id: KEY}, f"http://127.0.0.1:{self.port}")
         digest = sha256(content).hexdigest()
         return signer.sign(method, path, size=len(content), sha256=digest, now=clock.wall(), lifetime_s=60)
 
@@ -95,6 +95,20 @@ async def test_it_serves_says_ready_and_ends_with_0_when_asked_to(tmp_path: Path
         assert b"signature" not in log
         assert KEY_SET.encode() not in log
     assert list((tmp_path / "cloud-tmp").iterdir()) == []
+
+
+@pytest.mark.processes
+async def test_a_secret_is_added_and_retired_without_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(KEY_SET)
+    changes = {"FILES_KEYS": "", "FILES_KEYS_FILE": str(file), "KEYS_RELOAD_S": "0.05"}
+    async with serving(tmp_path, **changes) as files, httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.put(files.url("PUT", "a", b"x"), content=b"x")).status_code == 201
+        file.write_text(KEY_SET.replace("k1", "k2"))
+        async with asyncio.timeout(20):
+            while (await client.get(files.url("GET", "a", b"x", key_id="k2"))).status_code != 200:
+                pass
+        assert (await client.get(files.url("GET", "a", b"x"))).status_code == 403
 
 
 @pytest.mark.processes

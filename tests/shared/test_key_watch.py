@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.key_watch import KeyWatch, WatchedKeys
-from shared.keys import read_key_ring
+from shared.keys import read_hmac_keys, read_key_ring
 from shared.telemetry.metrics import KEYS_UNREADABLE
 
 SECRET = base64.urlsafe_b64encode(b"0123456789abcdef0123456789abcdef").decode().rstrip("=")
@@ -84,3 +84,17 @@ async def test_who_signs_keeps_the_set_it_can_sign_with(tmp_path: Path) -> None:
     made.file.write_text(json.dumps({"keys": [public | {"kid": "p", "alg": "EdDSA"}]}))
     await made.watch.look()
     assert made.ring.key_ids == {"a"}
+
+
+async def test_secrets_of_file_addresses_follow_their_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "files.json"
+    file.write_text(key_set("a"))
+    keys = read_hmac_keys(file, None)
+    watch = KeyWatch([WatchedKeys("FILES", file, keys)], period_s=1.0, rand=random.Random(1))
+    file.write_text(key_set("a", "b"))
+    await watch.look()
+    assert (list(keys), keys.signing_key_id) == (["a", "b"], "b")
+    file.write_text(json.dumps({"keys": [{"kty": "oct", "kid": "short", "k": "AAAA"}]}))
+    await watch.look()
+    assert list(keys) == ["a", "b"]
+    assert SECRET not in repr(keys)

@@ -1,5 +1,7 @@
+import asyncio
 import re
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -10,7 +12,7 @@ from shared.keys import read_hmac_keys
 from shared.signed_urls import verify
 from shared.store import devices
 from shared.store.pool import Pool
-from tests.api.conftest import FILES_KEYS, RunningApi, problem
+from tests.api.conftest import FILES_KEYS, RunningApi, StartApi, oct_key_set, problem
 from tests.api.responses import add_response
 
 SHA256 = "ab" * 32
@@ -35,6 +37,20 @@ async def test_the_owner_and_an_operator_are_sent_to_the_store_for_five_minutes(
         assert re.fullmatch(r"Responses/truck-7/load\.[0-9a-f-]{36}/file-0\.csv", grant.path)
         assert (grant.size, grant.sha256, grant.content_type, grant.name) == (10, SHA256, "text/csv", "file-0.csv")
         assert 290 < grant.expires_at - time.time() <= 300
+
+
+async def test_a_secret_added_at_the_end_of_the_file_signs_from_then_on(
+    start_api: StartApi, file_id: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "files.json"
+    file.write_text(FILES_KEYS)
+    api = await start_api(FLEETWIRE_FILES_KEYS="", FLEETWIRE_FILES_KEYS_FILE=file, FLEETWIRE_KEYS_RELOAD_S="0.05")
+    device = api.device("truck-7")
+    assert "?key=files-1&" in (await device.get(f"/api/v1/files/{file_id}")).headers["location"]
+    file.write_text(oct_key_set("files-2"))
+    async with asyncio.timeout(20):
+        while "?key=files-2&" not in (await device.get(f"/api/v1/files/{file_id}")).headers["location"]:
+            pass
 
 
 async def test_a_file_of_another_device_is_out_of_reach(api: RunningApi, file_id: str) -> None:
