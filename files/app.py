@@ -57,6 +57,7 @@ async def serve(settings: Settings, keys: HmacKeys, stop: lifecycle.Stop) -> int
         stall_s=settings.stall_s,
         transfer_min_s=settings.transfer_min_s,
         bytes_per_s_min=settings.bytes_per_s_min,
+        transfer_max_s=settings.transfer_max_s,
     )
     gateway = Gateway(store, keys, transfers, limits)
     http = bounded_http(connections_max=settings.connections_max, head_s=settings.head_s, stall_s=settings.stall_s)

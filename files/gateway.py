@@ -4,10 +4,12 @@ Nothing is known here about devices or tokens: the signature is the whole permis
 size, hash, content type, name) is the whole request. A download that cannot be finished is cut, never padded or ended
 as if it were whole. An upload becomes a file when every byte of it is there and right, or leaves no trace. The second
 of two equal uploads finds the file and says so (200 instead of 201), so that a device whose answer was lost may just
-repeat it.
+repeat it. A HEAD that wants the digest (RFC 9530) is answered with that of what lies there, not of what was signed.
+Only what was uploaded and not kept is ever removed: files of `Photos/`, by an address that the API signs for itself.
 """
 
 import asyncio
+import base64
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from files.disposition import attachment
+from files.digests import Digests
 from files.problems import Problem
 from files.ranges import Part, Unsatisfiable, part_of
 from files.transfers import Transfers
@@ -35,7 +37,8 @@ from shared.cloud.errors import (
     StoreUnavailable,
 )
 from shared.cloud.hashes import Digest
-from shared.cloud.store import Existed, Store
+from shared.cloud.store import Existed, Stat, Store, Stored
+from shared.disposition import attachment
 from shared.signed_urls import Grant, InvalidSignedUrl, verify
 from shared.telemetry.metrics import FILES_BYTES, FILES_REFUSED, FILES_REQUESTS
 
@@ -45,7 +48,8 @@ _log = structlog.get_logger(__name__)
 _SLICE: Final = 64 * 1024
 _GONE: Final = 499
 _SLOW_S: Final = 1.0
-_METHODS: Final = ("GET", "HEAD", "PUT")
+_METHODS: Final = ("GET", "HEAD", "PUT", "DELETE")
+_REMOVABLE: Final = "Photos/"
 _PRIVATE: Final = {
     "Cache-Control": "private, no-store",
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -62,10 +66,11 @@ class Limits:
     stall_s: float
     transfer_min_s: float
     bytes_per_s_min: int
+    transfer_max_s: float
 
     def seconds_for(self, size: int) -> float:
         """How long a transfer of so many bytes may take in all."""
-        return self.transfer_min_s + size / self.bytes_per_s_min
+        return min(self.transfer_min_s + size / self.bytes_per_s_min, self.transfer_max_s)
 
 
 class ClientGone(Exception):
@@ -82,6 +87,7 @@ class Gateway:
         self._keys = keys
         self._transfers = transfers
         self._limits = limits
+        self._digests = Digests()
 
     def __repr__(self) -> str:
         return f"Gateway({self.host.decode()}, {self._transfers!r})"
@@ -108,10 +114,14 @@ class Gateway:
     async def _handle(self, exchange: "_Exchange") -> None:
         try:
             grant = self._admitted(exchange)
-            if grant.method == "PUT":
-                await self._upload(exchange, grant)
-            else:
-                await self._download(exchange, grant)
+            exchange.about(grant)
+            match grant.method:
+                case "PUT":
+                    await self._upload(exchange, grant)
+                case "DELETE":
+                    await self._remove(exchange, grant)
+                case "GET":
+                    await self._download(exchange, grant)
         except ClientGone:
             exchange.status = _GONE
         except Problem as problem:
@@ -139,10 +149,8 @@ class Gateway:
             raise Problem(slug, str(error), reason=error.reason) from None
 
     async def _download(self, exchange: "_Exchange", grant: Grant) -> None:
-        exchange.about(grant)
         headers = exchange.headers
-        if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-            raise Problem("invalid-request", "this method takes no body")
+        exchange.check_no_body()
         etag = f'"{grant.sha256}"'
         if _names(headers.get("if-none-match", ""), etag):
             await exchange.answer(Response(status_code=304, headers={"ETag": etag, **_PRIVATE}))
@@ -170,12 +178,31 @@ class Gateway:
                 answer["Content-Range"] = f"bytes {part.first}-{part.last}/{grant.size}"
             status = 200 if wanted is None else 206
             if exchange.scope["method"] == "HEAD":
+                if _wants_digest(headers.get("want-repr-digest", "")):
+                    answer["Repr-Digest"] = f"sha-256=:{await self._digest_of(grant.path, file.stat)}:"
                 await exchange.answer(Response(status_code=status, headers=answer))
             else:
                 await exchange.stream(status, answer, file.chunks(part.first, part.length))
 
+    async def _digest_of(self, path: str, stat: Stat) -> str:
+        """The sha256 of what lies there, as RFC 9530 writes it; read again when it is not known."""
+        digest = self._digests.of(path, stat)
+        if digest is None:
+            stat, digest = await self._store.content(path)
+            self._digests.learn(path, stat, digest)
+        return base64.b64encode(bytes.fromhex(digest.sha256)).decode()
+
+    async def _remove(self, exchange: "_Exchange", grant: Grant) -> None:
+        exchange.check_no_body()
+        if not grant.path.startswith(_REMOVABLE):
+            raise Problem("forbidden", "only an upload that was not kept may be removed", reason="not_removable")
+        async with self._transfers.admit(self._limits.transfer_min_s):
+            if not await self._store.remove(grant.path):
+                raise Problem("not-found", "there is no such file")
+        self._digests.forget(grant.path)
+        await exchange.answer(Response(status_code=204, headers={"Cache-Control": "no-store"}))
+
     async def _upload(self, exchange: "_Exchange", grant: Grant) -> None:
-        exchange.about(grant)
         headers = exchange.headers
         if "transfer-encoding" in headers or "content-length" not in headers:
             raise Problem("length-required", "send the body with Content-Length, not chunked")
@@ -195,6 +222,8 @@ class Gateway:
                 raise Problem("exists", "a file of this name is there, with other content; nothing was changed")
             expect = Digest(grant.size, grant.sha256)
             stored = await self._store.put_new(grant.path, exchange.body(self._limits.stall_s), expect=expect)
+            if isinstance(stored, Stored) and (made := await self._store.stat(grant.path)) is not None:
+                self._digests.learn(grant.path, made, stored.content)
         if isinstance(stored, Existed) and not stored.identical:
             raise Problem("exists", "a file of this name is there, with other content; nothing was changed")
         answer = {"size": stored.content.size, "sha256": stored.content.sha256}
@@ -220,6 +249,11 @@ class _Exchange:
     def about(self, grant: Grant) -> None:
         """What the request turned out to be about."""
         self._path = grant.path
+
+    def check_no_body(self) -> None:
+        """Raises Problem when one is announced."""
+        if self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers:
+            raise Problem("invalid-request", "this method takes no body")
 
     async def answer(self, response: Response) -> None:
         """Send a whole answer."""
@@ -300,6 +334,12 @@ class _Exchange:
 def _names(header: str, etag: str) -> bool:
     """Whether an If-None-Match header names this content (RFC 9110, section 13.1.2: weak comparison)."""
     return header.strip() == "*" or etag in (one.strip().removeprefix("W/") for one in header.split(","))
+
+
+def _wants_digest(header: str) -> bool:
+    """Whether a Want-Repr-Digest header (RFC 9530, section 4) asks for sha-256."""
+    wanted = (part.strip().partition("=") for part in header.split(","))
+    return any(name == "sha-256" and weight != "0" for name, _, weight in wanted)
 
 
 def _problem_of(error: CloudError) -> Problem:

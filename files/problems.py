@@ -56,5 +56,5 @@ class Problem(Exception):
         if self.status in (503, 507):
             headers["Retry-After"] = str(RETRY_AFTER_S)
         if self.status == 405:
-            headers["Allow"] = "GET, HEAD, PUT"
+            headers["Allow"] = "GET, HEAD, PUT, DELETE"
         return Response(orjson.dumps(body), self.status, headers, media_type="application/problem+json")

@@ -70,6 +70,12 @@ class Settings(CloudSettings, FilesKeySettings, KeyWatchSettings, OpsSettings, L
         help="Least average rate: a transfer may take its size divided by this, beyond the seconds above.",
         parse=bounded_int(1, 2**30),
     )
+    transfer_max_s: float = setting(
+        "FLEETWIRE_FILES_TRANSFER_MAX_S",
+        43_200.0,
+        help="Seconds that no transfer may exceed; keep it below FLEETWIRE_PHOTO_PENDING_S.",
+        parse=bounded_float(0.05, 30 * 86_400),
+    )
     draft_age_s: float = setting(
         "FLEETWIRE_FILES_DRAFT_AGE_S",
         3_600.0,

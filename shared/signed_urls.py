@@ -9,6 +9,8 @@ The signature is an HMAC-SHA256 over the method, the host, the raw path and ever
 length, so that no byte can move from one field into the next. It is checked on the bytes as they came; only then is
 anything decoded. There is one spelling of an address: parameters in this order, each once. Whatever differs in any byte
 is refused. To rotate, add a secret at the end of the set (the last one signs), drop the old one five minutes later.
+
+An address for GET admits HEAD as well; one for DELETE is only ever used by the API itself.
 """
 
 import base64
@@ -35,7 +37,9 @@ _MEDIA_TYPE: Final = re.compile(
     r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}(?:; ?[\w!#$&^.+-]{1,32}=[\w!#$&^.+-]{1,64}){0,4}", re.ASCII
 )
 
-Method = Literal["GET", "PUT"]
+Method = Literal["GET", "PUT", "DELETE"]
+_SIGNED: Final[Mapping[str, Method]] = {"GET": "GET", "HEAD": "GET", "PUT": "PUT", "DELETE": "DELETE"}
+
 Refused = Literal["malformed", "unknown_key", "bad_signature", "expired", "lives_too_long"]
 
 
@@ -133,8 +137,8 @@ def verify(
     key = keys.get(key_id)
     if key is None:
         raise InvalidSignedUrl("unknown_key", "the address names no key that is accepted here; ask for a fresh one")
-    signed_method: Method = "PUT" if method == "PUT" else "GET"
-    if method not in ("GET", "HEAD", "PUT") or not hmac.compare_digest(
+    signed_method = _SIGNED.get(method)
+    if signed_method is None or not hmac.compare_digest(
         signature, _signature(key, signed_method.encode(), host, raw_path, raw_values)
     ):
         raise InvalidSignedUrl(

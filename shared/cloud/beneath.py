@@ -84,6 +84,15 @@ class Root:
         finally:
             os.close(folder)
 
+    def remove(self, parts: Parts) -> None:
+        """Remove what has this name, which must not be a folder; durable on return."""
+        folder = self.open_folder(parts[:-1])
+        try:
+            os.unlink(parts[-1], dir_fd=folder)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
     def close(self) -> None:
         """Give the root up."""
         if self.fd >= 0:

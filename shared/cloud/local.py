@@ -140,6 +140,16 @@ class LocalStore:
         finally:
             await self._threads.run_always(folder, pages.close)
 
+    async def remove(self, path: str) -> bool:
+        """Remove the regular file there, durably; False when nothing was there. Raises BadPath, NotAFile."""
+        if await self.stat(path) is None:
+            return False
+        try:
+            await self._threads.run(path, self._root.remove, split_path(path))
+        except NotFound:
+            return False
+        return True
+
     async def remove_leftovers(self, *, older_than_s: float) -> int:
         """Remove drafts that a process left behind when it died; returns how many. To be called at start."""
 

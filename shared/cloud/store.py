@@ -87,3 +87,11 @@ class Store(Protocol):
     async def stat(self, path: str) -> Stat | None:
         """The regular file there, or None. Raises NotAFile for anything else."""
         ...
+
+    async def content(self, path: str) -> tuple[Stat, Digest]:
+        """The file there, read in a stream. Raises NotFound, NotAFile, ContentChanged."""
+        ...
+
+    async def remove(self, path: str) -> bool:
+        """Remove the regular file there, durably; False when nothing was there. Raises NotAFile."""
+        ...

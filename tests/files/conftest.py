@@ -21,7 +21,7 @@ from shared.cloud.local import LocalStore
 from shared.signed_urls import Method, SignedUrls, host_of
 
 KEYS = {"k1": b"1" * 32}
-LIMITS = Limits(upload_max_bytes=10**9, stall_s=5.0, transfer_min_s=20.0, bytes_per_s_min=1024)
+LIMITS = Limits(upload_max_bytes=10**9, stall_s=5.0, transfer_min_s=20.0, bytes_per_s_min=1024, transfer_max_s=3600.0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import os
 import socket
 from hashlib import sha256
@@ -199,7 +200,7 @@ async def test_an_address_that_was_altered_admits_nothing(running: Running) -> N
     problem(await running.client.get(url.replace("key=k1", "key=k2")), 403, "forbidden")
     problem(await running.client.put(url, content=b"12345"), 403, "forbidden")
     problem(await running.client.post(url, content=b"12345"), 405, "method-not-allowed")
-    problem(await running.client.delete(url), 405, "method-not-allowed")
+    problem(await running.client.patch(url), 405, "method-not-allowed")
 
 
 async def test_an_address_for_another_host_admits_nothing_here(running: Running) -> None:
@@ -410,3 +411,71 @@ def test_no_request_line_breaks_the_gateway(start: Start) -> None:
         check()
         runner.run(ask(b"still there"))
         runner.run(gateway.__aexit__(None, None, None))
+
+
+def digest_field(content: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(sha256(content).digest()).decode()}:"
+
+
+WANT = {"Want-Repr-Digest": "sha-256=10"}
+
+
+async def test_a_head_that_wants_the_digest_is_told_that_of_what_lies_there(running: Running) -> None:
+    running.put_file("f", b"12345")
+    url = running.url("GET", "f", b"12345")
+    assert "repr-digest" not in (await running.client.head(url)).headers
+    assert "repr-digest" not in (await running.client.head(url, headers={"Want-Repr-Digest": "sha-256=0"})).headers
+    assert (await running.client.head(url, headers=WANT)).headers["repr-digest"] == digest_field(b"12345")
+    running.put_file("f", b"54321")
+    # The address still says what was signed; the digest is of the disk.
+    assert (await running.client.head(url, headers=WANT)).headers["repr-digest"] == digest_field(b"54321")
+
+
+async def test_the_digest_of_an_upload_is_known_without_reading_it_again(running: Running) -> None:
+    content = os.urandom(300_000)
+    assert (await running.client.put(running.url("PUT", "Photos/p", content), content=content)).status_code == 201
+    kept = (running.root / "Photos/p").stat()
+    (running.root / "Photos/p").write_bytes(b"x" * 300_000)
+    os.utime(running.root / "Photos/p", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    url = running.url("GET", "Photos/p", content)
+    assert (await running.client.head(url, headers=WANT)).headers["repr-digest"] == digest_field(content)
+
+
+async def test_what_the_api_signed_away_is_removed_and_a_repetition_finds_nothing(running: Running) -> None:
+    running.put_file("Photos/p", b"1")
+    url = running.url("DELETE", "Photos/p", b"")
+    assert (await running.client.delete(url)).status_code == 204
+    assert not (running.root / "Photos/p").exists()
+    problem(await running.client.delete(url), 404, "not-found")
+
+
+async def test_nothing_but_an_upload_that_was_not_kept_is_removed(running: Running) -> None:
+    running.put_file("Responses/truck-7/r", b"1")
+    running.put_file("Photos/folder/p", b"1")
+    for path in ("Responses/truck-7/r", "Photosx/p", "Photos"):
+        problem(await running.client.delete(running.url("DELETE", path, b"")), 403, "forbidden")
+    problem(await running.client.delete(running.url("DELETE", "Photos/folder", b"")), 404, "not-found")
+    # Bare, since the client would tidy the path up.
+    reader, writer = await running.connect(running.url("DELETE", "Photos/../Responses/truck-7/r"), "DELETE")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert (running.root / "Responses/truck-7/r").exists()
+    assert (running.root / "Photos/folder/p").exists()
+
+
+async def test_an_address_of_one_method_removes_nothing_by_another(running: Running) -> None:
+    running.put_file("Photos/p", b"1")
+    for method in ("GET", "PUT"):
+        problem(await running.client.delete(running.url(method, "Photos/p", b"1")), 403, "forbidden")
+    for ask in (running.client.get, running.client.head, running.client.put):
+        answer = await ask(running.url("DELETE", "Photos/p", b"1"))
+        assert answer.status_code == 403
+    assert (running.root / "Photos/p").exists()
+
+
+async def test_an_upload_takes_no_longer_than_any_transfer_may(start: Start) -> None:
+    async with start(transfer_max_s=0.1) as running:
+        reader, writer = await running.connect(running.url("PUT", "f", b"x" * 10), "PUT", "Content-Length: 10")
+        assert b" 408 " in await reader.readline()
+        writer.close()
+        await running.until(lambda: len(running.transfers) == 0)

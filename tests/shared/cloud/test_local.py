@@ -300,3 +300,20 @@ def test_a_stream_cut_anyhow_arrives_whole(root: Path, tmp: Path, sizes: list[in
         await store.close()
 
     asyncio.run(scenario())
+
+
+async def test_a_file_is_removed_once_and_nothing_else_ever_is(store: LocalStore, root: Path) -> None:
+    await store.put_new("Photos/p", b"1")
+    assert await store.remove("Photos/p")
+    assert not await store.remove("Photos/p")
+    assert not await store.remove("nowhere/p")
+    (root / "outside").mkdir()
+    (root / "link").symlink_to(root / "outside")
+    for path in ("outside", "link"):
+        with pytest.raises(NotAFile):
+            await store.remove(path)
+    with pytest.raises((NotAFile, NotFound)):
+        await store.remove("link/p")
+    with pytest.raises(BadPath):
+        await store.remove("../cloud/outside")
+    assert (root / "outside").is_dir()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from files.disposition import attachment
+from shared.disposition import attachment
 
 _WHOLE = re.compile(
     r"attachment; filename=\"[ !#-.0-9:<-\[\]^-~]+\"(; filename\*=UTF-8''[A-Za-z0-9!#$&+^`|_.~%-]+)?", re.ASCII
