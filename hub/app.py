@@ -211,6 +211,8 @@ class _Parts:
             settings.redis_url,
             on_message=fan_out.on_message,
             on_gap=fan_out.on_gap,
+            takers=registry.takers,
+            on_batch=fan_out.on_batch,
             on_batch_end=fan_out.on_batch_end,
             name=settings.name,
             rand=rand,

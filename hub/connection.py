@@ -202,22 +202,25 @@ class Connection:
 
     def on_event(self, epoch: int, seq: int, body: bytes) -> None:
         """An event of this device."""
-        session = self.session
-        if session.passes(epoch, seq, len(body)):
-            counts = self._counts
-            sent = counts.sent = counts.sent + 1
-            if len(body) < self._deflate_from:
-                self.socket.write(event_bytes(seq, body))
+        # Never raises, as `apart` has it, but written out: this is the way of every event.
+        try:
+            size = len(body)
+            if self.session.passes(epoch, seq, size):
+                counts = self._counts
+                sent = counts.sent = counts.sent + 1
+                if size < self._deflate_from:
+                    self.socket.write(event_bytes(seq, body))
+                else:
+                    self._send_event(seq, body)
+                if sent >= counts.sample_at:
+                    self._sample(seq, body)
+            elif actions := self.session.on_bus(epoch, seq, body):
+                self.perform(actions)
             else:
-                self._send_event(seq, body)
-            if sent >= counts.sample_at:
-                self._sample(seq, body)
-            return
-        actions = session.on_bus(epoch, seq, body)
-        if actions:
-            self.perform(actions)
-        else:
-            self._time_stall()
+                self._time_stall()
+        except Exception:  # noqa: BLE001 - it may count as sent already: the device must come back for it
+            _log.exception("a connection is broken and given up", device_id=self.device_id)
+            self.on_fault()
 
     @apart
     def on_replaced(self, conn_term: int, instance: str | None) -> None:

@@ -91,6 +91,7 @@ class DeviceSocket(asyncio.Protocol):
     __slots__ = (
         "_census",
         "_deadline",
+        "_dirty",
         "_ended",
         "_flusher",
         "_limits",
@@ -136,6 +137,7 @@ class DeviceSocket(asyncio.Protocol):
         self.close_code: int | None = None
         self.address = ""
         self._flusher = flusher
+        self._dirty = flusher.dirty
         self._limits = limits
         self._census = census
         self._protocol = DeviceServerProtocol(extensions)
@@ -229,7 +231,10 @@ class DeviceSocket(asyncio.Protocol):
         """Write a whole frame at the end of this turn. The caller bounds what it writes."""
         if self._next is None:
             self._next = frame
-            self._flusher.add(self)
+            dirty = self._dirty
+            if not dirty:
+                self._flusher.wake()
+            dirty.append(self)
         elif self._more is None:
             self._more = [frame]
         else:

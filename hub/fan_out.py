@@ -1,7 +1,7 @@
-"""From the bus to connections: one message, one device, one plain call.
+"""From the bus to connections, where a message is not simply an event for the one connection of its device.
 
-What comes for a device that is not here (its slot lingers, or is shared with one that is) is dropped; what comes
-while it is being greeted is remembered by its handshake.
+Those go there from the reader itself (`Registry.takers`). What comes for a device that is not here (its slot lingers,
+or is shared with one that is) is dropped; what comes while it is being greeted is remembered by its handshake.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class FanOut:
-    """The reader's `on_message`, `on_batch_end` and `on_gap`."""
+    """The reader's `on_batch`, `on_message`, `on_batch_end` and `on_gap`."""
 
     def __init__(
         self, registry: Registry[Connection], flusher: Flusher, waves: Waves, *, on_gap: Callable[[], None]
@@ -31,21 +31,18 @@ class FanOut:
         self._waves = waves
         self._on_gap = on_gap
 
+    def on_batch(self) -> None:
+        """Messages come, and `on_batch_end` after them."""
+        self._flusher.in_batch = True
+
     def on_message(self, kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
         """One message of a slot."""
-        registry = self._registry
         if kind == EVENT:
-            connection = registry.by_device.get(device_id)
+            connection = self._registry.get(device_id)
             if connection is not None:
-                self._flusher.in_batch = True
-                try:
-                    connection.on_event(epoch, seq, body)
-                except Exception:  # noqa: BLE001 - it may count as sent already: the device must come back for it
-                    _log.exception("a connection is broken and given up", device_id=device_id)
-                    connection.on_fault()
-            if registry.handshakes:
-                for waiting in registry.waiting(device_id):
-                    waiting.on_event(epoch, seq)
+                connection.on_event(epoch, seq, body)
+            for waiting in self._registry.waiting(device_id):
+                waiting.on_event(epoch, seq)
         elif kind == CONNECTION:
             self._on_connection(device_id, seq, body)
         elif kind == REVOCATION:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -20,20 +20,21 @@ class Flushed(Protocol):
 class Flusher:
     """Writes what sockets were given during one turn of the loop, one write for each.
 
-    Whoever hands out many frames in one call sets `in_batch` and flushes at its end, which saves the loop a turn.
+    A socket with something to write puts itself into `dirty`, once until it is flushed, and is the one to `wake` when
+    it is the first there. Whoever hands out many frames in one call sets `in_batch` and flushes at its end, which saves
+    the loop a turn.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._dirty: list[Flushed] = []
+        self.dirty: Final[list[Flushed]] = []
         self._after: list[Callable[[], None]] = []
         self.in_batch = False
 
-    def add(self, socket: Flushed) -> None:
-        """The socket has something to write; it asks once until it is flushed."""
-        if not self._dirty and not self.in_batch:
+    def wake(self) -> None:
+        """There will be something to write."""
+        if not self.in_batch:
             self._loop.call_soon(self.flush)
-        self._dirty.append(socket)
 
     def after_flush(self, call: Callable[[], None]) -> None:
         """Call once when what was added by now is written."""
@@ -42,12 +43,12 @@ class Flusher:
     def flush(self) -> None:
         """Write now; a batch is over."""
         self.in_batch = False
-        dirty, self._dirty = self._dirty, []
-        for socket in dirty:
+        for socket in self.dirty:
             try:
                 socket.flush()
             except Exception:  # noqa: BLE001 - one socket's trouble must not keep the others' frames
                 _log.exception("a socket could not be written to")
+        self.dirty.clear()
         if self._after:
             after, self._after = self._after, []
             for call in after:

@@ -5,7 +5,7 @@ A device whose handshake is under way has a `Waiting` entry before the slot's su
 says of it meanwhile is remembered there, since no session can hear it yet.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 __all__ = ["Held", "Registry", "Waiting"]
@@ -18,6 +18,7 @@ class Held(Protocol):
     def device_id(self) -> str: ...
     @property
     def conn_term(self) -> int: ...
+    def on_event(self, epoch: int, seq: int, body: bytes) -> None: ...
 
 
 C = TypeVar("C", bound=Held)
@@ -54,7 +55,8 @@ class Waiting:
 class Registry(Generic[C]):
     """Connections by device, at most `capacity` devices.
 
-    `by_device` and `handshakes` are for looking only: the way of every event is too short for a call.
+    `by_device` and `handshakes` are for looking only, and so is `takers`: who takes the events of a device, by its id
+    as it is on the bus. A device with a handshake under way is not in it: then there is more than one to tell.
     """
 
     def __init__(self, capacity: int, *, handshakes_per_device_max: int = 4) -> None:
@@ -62,6 +64,7 @@ class Registry(Generic[C]):
         self._per_device_max = handshakes_per_device_max
         self.by_device: dict[str, C] = {}
         self.handshakes: dict[str, list[Waiting]] = {}
+        self.takers: dict[bytes, Callable[[int, int, bytes], None]] = {}
         self._seats = 0
 
     def __len__(self) -> int:
@@ -100,6 +103,7 @@ class Registry(Generic[C]):
         waiting = Waiting(device_id, takes_seat=takes_seat)
         self._seats += takes_seat
         siblings.append(waiting)
+        self._see_who_takes(device_id)
         return waiting
 
     def leave(self, waiting: Waiting) -> None:
@@ -113,11 +117,13 @@ class Registry(Generic[C]):
             waiting.takes_seat = False
             siblings[0].takes_seat = True
         self._seats -= waiting.takes_seat
+        self._see_who_takes(waiting.device_id)
 
     def add(self, connection: C) -> C | None:
         """The device's newest connection is this one; returns the one before it, which has lost."""
         before = self.by_device.get(connection.device_id)
         self.by_device[connection.device_id] = connection
+        self._see_who_takes(connection.device_id)
         return before
 
     def remove(self, connection: C) -> None:
@@ -129,3 +135,11 @@ class Registry(Generic[C]):
                 # They came to replace this one; now they need the seat it leaves.
                 siblings[0].takes_seat = True
                 self._seats += 1
+            self._see_who_takes(connection.device_id)
+
+    def _see_who_takes(self, device_id: str) -> None:
+        connection = self.by_device.get(device_id)
+        if connection is None or device_id in self.handshakes:
+            self.takers.pop(device_id.encode(), None)
+        else:
+            self.takers[device_id.encode()] = connection.on_event

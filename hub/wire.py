@@ -26,11 +26,12 @@ def text_bytes(payload: bytes) -> bytes:
 
 
 def event_bytes(seq: int, body: bytes) -> bytes:
-    """The text frame of `event_frame(seq, body)`, with the body copied once."""
-    prefix = b'{"type":"event","seq":%d,"event":' % seq
-    length = len(prefix) + len(body) + 1
-    head = _pack_medium(_FIN_TEXT, 126, length) if SHORT_MAX < length < 65536 else _head(length)
-    return b"%b%b%b}" % (head, prefix, body)
+    """The text frame of `event_frame(seq, body)`."""
+    payload = b'{"type":"event","seq":%d,"event":%b}' % (seq, body)
+    length = len(payload)
+    if length < _HEADS_KEPT:
+        return _heads[length] + payload  # to copy a short payload twice costs less than to make its head
+    return _head(length) + payload
 
 
 def event_prefix(seq: int) -> bytes:
@@ -55,3 +56,8 @@ def _head(length: int, first: int = _FIN_TEXT) -> bytes:
     if length < 65536:
         return _pack_medium(first, 126, length)
     return _LONG.pack(first, 127, length)
+
+
+# Of usual lengths, made once.
+_HEADS_KEPT: Final = 2048
+_heads: Final = tuple(_head(length) for length in range(_HEADS_KEPT))

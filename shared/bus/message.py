@@ -15,6 +15,7 @@ __all__ = [
     "CANARY",
     "CONNECTION",
     "EVENT",
+    "EVENT_TAG",
     "HEADER_BYTES",
     "MESSAGE_MAX_BYTES",
     "NOTICE",
@@ -27,6 +28,7 @@ __all__ = [
     "notice_body",
     "notice_message",
     "revocation_message",
+    "unpack_header",
 ]
 # Room is left for kind 5 (moved).
 
@@ -44,7 +46,9 @@ MESSAGE_MAX_BYTES: Final = HEADER_BYTES + 64 + 256 * 1024
 _VERSION: Final = 1
 _HEADER: Final = Struct(">BBIQ")
 _pack: Final = _HEADER.pack
-_unpack: Final = _HEADER.unpack_from
+# The first byte of an event; a reader takes events apart where it reads them: (tag, length of the id, epoch, seq).
+EVENT_TAG: Final = _VERSION << 4 | EVENT
+unpack_header: Final = _HEADER.unpack_from
 _KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE, REVOCATION)}
 
 
@@ -75,7 +79,7 @@ class Message(NamedTuple):
 def decode(payload: bytes) -> tuple[int, str, int, int, bytes]:
     """(kind, device_id, epoch, seq, body), a plain tuple since it is made for every message. Raises InvalidMessage."""
     try:
-        tag, id_length, epoch, seq = _unpack(payload)
+        tag, id_length, epoch, seq = unpack_header(payload)
         end = HEADER_BYTES + id_length
         if len(payload) >= end:
             return _KINDS[tag], payload[HEADER_BYTES:end].decode("ascii"), epoch, seq, payload[end:]

@@ -6,9 +6,10 @@ trouble at once, because it may mean that the channel is served elsewhere now.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
+from struct import error as StructError  # noqa: N812 - it is an exception
 from typing import Any, Final
 
 import hiredis
@@ -17,13 +18,13 @@ import structlog
 from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
-from shared.bus.message import CONNECTION, InvalidMessage, decode
+from shared.bus.message import CONNECTION, EVENT_TAG, HEADER_BYTES, InvalidMessage, decode, unpack_header
 from shared.bus.slot_map import Address, Moved, parse_moved
 from shared.bus.subscriptions import SUBSCRIBE, Subscriptions
 from shared.bus.waiting import happened
 from shared.telemetry.metrics import BUS_GAPS, BUS_MALFORMED, BUS_RECEIVED, BUS_RECONNECTS
 
-__all__ = ["Ears", "NodeReader", "OnMessage"]
+__all__ = ["Ears", "NodeReader", "OnMessage", "Taker"]
 
 _ROLE: Final = "reader"
 _TICK_S: Final = 0.25
@@ -31,14 +32,20 @@ _TICK_S: Final = 0.25
 _log = structlog.get_logger(__name__)
 
 OnMessage = Callable[[int, str, int, int, bytes], None]
+Taker = Callable[[int, int, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Ears:
-    """What a node reader calls. `channels` are those with a taker of their own."""
+    """What a node reader calls: for an event the one of its device, if there is one, else as for any other message.
 
+    `messages` and `messages_end` stand around what one read brought. `channels` are those with a taker of their own.
+    """
+
+    takers: Mapping[bytes, Taker]
     message: OnMessage
-    messages_end: Callable[[], None] | None
+    messages: Callable[[], None]
+    messages_end: Callable[[], None]
     channels: dict[bytes, OnMessage]
     confirmed: Callable[[bytes], None]
     gaps: Callable[[frozenset[bytes]], None]
@@ -65,7 +72,7 @@ class NodeReader:
         self.endpoint = endpoint
         self.subscriptions = Subscriptions(linger_s=linger_s)
         self._ears = ears
-        self._on_message = ears.message
+        self._takers = ears.takers
         self._name = name
         self._deadline_s = deadline_s
         self._clock = clock
@@ -170,18 +177,26 @@ class NodeReader:
     def _on_push(self, push: list[Any]) -> None:
         kind = push[0]
         if kind == b"smessage":
+            payload = push[2]
             try:
-                message_kind, device_id, epoch, seq, body = decode(push[2])
-            except InvalidMessage:
+                tag, id_length, epoch, seq = unpack_header(payload)
+            except StructError:
                 BUS_MALFORMED.inc()
                 return
-            if message_kind > CONNECTION and self._on_channel(push[1], (message_kind, device_id, epoch, seq, body)):
-                return
-            self._received += 1
-            try:
-                self._on_message(message_kind, device_id, epoch, seq, body)
-            except Exception:  # noqa: BLE001 - one message must not cost the others their connection
-                _log.exception("a message could not be handled", device_id=device_id, seq=seq)
+            if tag == EVENT_TAG:
+                end = HEADER_BYTES + id_length
+                body = payload[end:]
+                taker = self._takers.get(payload[HEADER_BYTES:end])
+                if taker is not None and body:  # without a body it was cut short, perhaps within the id
+                    if not self._received:
+                        self._ears.messages()
+                    self._received += 1
+                    try:
+                        taker(epoch, seq, body)
+                    except Exception:  # noqa: BLE001 - as below
+                        _log.exception("an event could not be handled", seq=seq)
+                    return
+            self._on_message(push[1], payload)
         elif kind == b"ssubscribe":
             self._is_changed = True
             if self.subscriptions.on_subscribed(push[1]):
@@ -192,6 +207,24 @@ class NodeReader:
                 BUS_GAPS.labels("unsubscribed").inc()
                 _log.warning("Redis ended a subscription", channel=push[1], redis=str(self.endpoint))
                 self._ears.trouble(self.endpoint)
+
+    def _on_message(self, channel: bytes, payload: bytes) -> None:
+        """A message that is not simply an event for somebody here."""
+        try:
+            message = decode(payload)
+        except InvalidMessage:
+            BUS_MALFORMED.inc()
+            return
+        kind, device_id, _, seq, _ = message
+        if kind > CONNECTION and self._on_channel(channel, message):
+            return
+        if not self._received:
+            self._ears.messages()
+        self._received += 1
+        try:
+            self._ears.message(*message)
+        except Exception:  # noqa: BLE001 - one message must not cost the others their connection
+            _log.exception("a message could not be handled", device_id=device_id, seq=seq)
 
     def _on_channel(self, channel: bytes, message: tuple[int, str, int, int, bytes]) -> bool:
         """Whether the channel has a taker of its own. Looked up for rare kinds only: events never pay for it."""
@@ -227,8 +260,7 @@ class NodeReader:
         if self._received:
             self._counted += self._received
             self._received = 0
-            if self._ears.messages_end is not None:
-                self._ears.messages_end()
+            self._ears.messages_end()
         if not self._is_changed:
             return
         self._is_changed = False

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from shared.bus.client import Endpoint
 from shared.bus.names import slot_channel, slot_of_channel
-from shared.bus.node_reader import Ears, NodeReader, OnMessage
+from shared.bus.node_reader import Ears, NodeReader, OnMessage, Taker
 from shared.bus.slot_map import Address, Moved, SlotMap, key_slot
 from shared.bus.subscriptions import Subscriptions
 from shared.bus.topology import Topology
@@ -57,7 +57,9 @@ class SlotReader:
         *,
         on_message: OnMessage,
         on_gap: OnGap,
-        on_batch_end: Callable[[], None] | None = None,
+        takers: Mapping[bytes, Taker] | None = None,
+        on_batch: Callable[[], None] = lambda: None,
+        on_batch_end: Callable[[], None] = lambda: None,
         name: str = "reader",
         rand: Random | None = None,
         linger_s: float = 30.0,
@@ -66,8 +68,9 @@ class SlotReader:
     ) -> None:
         """`on_message(kind, device_id, epoch, seq, body)` and `on_gap(slots)` must not block.
 
-        `on_batch_end()` comes after the last message of each read from a socket. `deadline_s` bounds connecting and
-        each confirmation.
+        An event whose device id is in `takers` goes there by `taker(epoch, seq, body)` instead. `on_batch()` comes
+        before the first message of each read from a socket, `on_batch_end()` after the last. `deadline_s` bounds
+        connecting and each confirmation.
         """
         self._name = name
         self._on_gap = on_gap
@@ -88,6 +91,8 @@ class SlotReader:
         self._tasks: asyncio.TaskGroup | None = None
         self._ears = Ears(
             message=on_message,
+            takers={} if takers is None else takers,
+            messages=on_batch,
             messages_end=on_batch_end,
             channels=self._channels,
             confirmed=self._wake,

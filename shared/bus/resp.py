@@ -100,10 +100,11 @@ class Connection(asyncio.Protocol):
                     self._on_reply(reply)
         except hiredis.ProtocolError:
             self.abort()
+        finally:
+            if self._on_batch_end is not None:
+                self._on_batch_end()
         if self._unparsed > INPUT_MAX_BYTES:
             self.abort()
-        if self._on_batch_end is not None:
-            self._on_batch_end()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

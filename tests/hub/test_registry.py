@@ -14,6 +14,8 @@ class One:
     device_id: str
     conn_term: int
 
+    def on_event(self, epoch: int, seq: int, body: bytes) -> None: ...
+
 
 def test_a_replacement_needs_no_seat_and_a_newcomer_does() -> None:
     registry: Registry[One] = Registry(1)
@@ -63,6 +65,23 @@ def test_what_the_bus_says_during_a_handshake_is_remembered() -> None:
     assert list(registry.waiting("a")) == []
 
 
+def test_events_go_straight_to_a_connection_only_while_no_handshake_of_its_device_is_to_be_told() -> None:
+    registry: Registry[One] = Registry(2)
+    old, new = One("a", 1), One("a", 2)
+    registry.add(old)
+    assert registry.takers == {b"a": old.on_event}
+    first, second = registry.begin("a"), registry.begin("a")
+    assert registry.takers == {}
+    registry.leave(first)
+    assert registry.takers == {}
+    registry.add(new)
+    registry.remove(old)
+    registry.leave(second)
+    assert registry.takers == {b"a": new.on_event}
+    registry.remove(new)
+    assert registry.takers == {}
+
+
 class Seats(RuleBasedStateMachine):
     """Handshakes begin, end and are welcomed in any order."""
 
@@ -97,6 +116,15 @@ class Seats(RuleBasedStateMachine):
         waiting_devices = {one.device_id for one in self.handshakes}
         assert self.registry._seats == sum(one.takes_seat for one in self.handshakes)
         assert 0 <= self.registry._seats <= len(waiting_devices)
+
+    @invariant()
+    def events_go_to_the_newest_connection_if_it_alone_is_to_be_told(self) -> None:
+        registry = self.registry
+        assert registry.takers == {
+            device.encode(): one.on_event
+            for device, one in registry.by_device.items()
+            if device not in registry.handshakes
+        }
 
 
 Seats.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -17,7 +17,7 @@ def test_text_is_framed_as_the_library_does_it(size: int) -> None:
     assert text_bytes(b"x" * size) == library(b"x" * size)
 
 
-@given(st.integers(1, 2**53 - 1), st.sampled_from([2, 80, 90, 100, 65_480, 65_500, 70_000]))
+@given(st.integers(1, 2**53 - 1), st.sampled_from([2, 80, 90, 100, 1_998, 2_000, 2_013, 2_020, 65_480, 65_500, 70_000]))
 def test_an_event_is_framed_as_the_library_does_it(seq: int, size: int) -> None:
     body = b"{" + b" " * (size - 2) + b"}"
     assert event_bytes(seq, body) == library(event_frame(seq, body))

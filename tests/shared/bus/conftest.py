@@ -21,9 +21,10 @@ class Ear:
     def __init__(self, url: str, **options: Any) -> None:
         self.messages: list[tuple[int, str, int, int, bytes]] = []
         self.gaps: list[frozenset[int]] = []
+        self.take: Callable[[tuple[int, str, int, int, bytes]], None] = self.messages.append
         self.reader = SlotReader(
             url,
-            on_message=lambda *message: self.messages.append(message),
+            on_message=lambda *message: self.take(message),
             on_gap=self.gaps.append,
             name="test-reader",
             rand=Random(1),

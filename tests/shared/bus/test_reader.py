@@ -6,9 +6,10 @@ import socket
 import pytest
 import redis.asyncio as redis
 
-from shared.bus.message import CANARY, EVENT, Message
+from shared.bus.message import CANARY, EVENT, REVOCATION, Message
 from shared.bus.names import slot_channel
 from shared.hash_slots import slot_of
+from shared.telemetry.metrics import BUS_MALFORMED
 from tests.conftest import ServerFactory
 from tests.shared.bus.conftest import Ear, listening, publishing, until
 
@@ -199,17 +200,59 @@ async def test_a_handler_that_fails_does_not_cost_the_connection(redis_url: str)
     async with listening(redis_url) as ear, publishing(redis_url) as publisher:
         ear.reader.acquire(SLOT)
         assert await ear.reader.wait_confirmed(SLOT, 5)
-        take = ear.node._on_message
 
-        def fail_on_two(kind: int, device_id: str, epoch: int, seq: int, body: bytes) -> None:
-            if seq == 2:
+        def fail_on_two(message: tuple[int, str, int, int, bytes]) -> None:
+            if message[3] == 2:
                 raise RuntimeError("a bug")
-            take(kind, device_id, epoch, seq, body)
+            ear.messages.append(message)
 
-        ear.node._on_message = fail_on_two
+        ear.take = fail_on_two
         for seq in (1, 2, 3):
             publisher.offer(event(seq))
         await until(lambda: ear.seqs == [1, 3], "the others arrive")
+        assert ear.gaps == []
+
+
+async def test_an_event_goes_to_the_taker_of_its_device_and_all_else_where_messages_go(redis_url: str) -> None:
+    taken: list[tuple[int, int, bytes]] = []
+    calls: list[str] = []
+
+    def take(epoch: int, seq: int, body: bytes) -> None:
+        calls.append("event")
+        taken.append((epoch, seq, body))
+        if seq == 2:
+            raise RuntimeError("a bug")
+
+    def taker_of_another(epoch: int, seq: int, body: bytes) -> None:
+        raise AssertionError((epoch, seq, body))
+
+    takers = {DEVICE.encode(): take, DEVICE[:-1].encode(): taker_of_another}
+    around = {"on_batch": lambda: calls.append("begin"), "on_batch_end": lambda: calls.append("end")}
+    async with (
+        listening(redis_url, takers=takers, **around) as ear,
+        publishing(redis_url) as publisher,
+        redis.Redis.from_url(redis_url) as admin,
+    ):
+        ear.reader.acquire(SLOT)
+        assert await ear.reader.wait_confirmed(SLOT, 5)
+        malformed = BUS_MALFORMED._value.get()
+        cut_short = Message(EVENT, DEVICE, 1, 9, b"").encode()[:-1]
+        for payload in (cut_short, cut_short[:5], b""):
+            await admin.spublish(slot_channel(SLOT).decode(), payload)
+        for seq in (1, 2, 3):
+            publisher.offer(event(seq, b"%d" % seq))
+        publisher.offer_to(slot_channel(SLOT), Message(EVENT, "truck-8", 1, 5, b"{}"))
+        publisher.offer_to(slot_channel(SLOT), Message(REVOCATION, DEVICE, 0, 0, b""))
+        await until(lambda: len(ear.messages) == 2, "all arrive")
+        assert taken == [(1, 1, b"1"), (1, 2, b"2"), (1, 3, b"3")]
+        assert ear.messages == [(EVENT, "truck-8", 1, 5, b"{}"), (REVOCATION, DEVICE, 0, 0, b"")]
+        assert BUS_MALFORMED._value.get() == malformed + 3
+        del takers[DEVICE.encode()]
+        publisher.offer(event(4))
+        await until(lambda: ear.seqs[2:] == [4], "without a taker it goes where messages go")
+        await until(lambda: calls[-1] == "end", "the batch is over")
+        assert calls[0] == "begin"
+        assert calls.count("begin") == calls.count("end")
         assert ear.gaps == []
 
 
