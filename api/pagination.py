@@ -76,13 +76,17 @@ class SignedCursors:
     """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        """`keys` are the secrets that sign file addresses, too; ours are derived from them."""
+        """`keys` are the secrets that sign file addresses, too; ours are derived from those that it then holds."""
         if not keys:
             raise ValueError("there is no key to sign cursors with")
-        self._keys = [hmac.digest(key, _LABEL, "sha256") for key in keys.values()]
+        self._secrets = keys
 
     def __repr__(self) -> str:
-        return f"SignedCursors({len(self._keys)} keys)"
+        return f"SignedCursors({len(self._secrets)} keys)"
+
+    @property
+    def _keys(self) -> list[bytes]:
+        return [hmac.digest(secret, _LABEL, "sha256") for secret in self._secrets.values()]
 
     def sign(self, sort: str, filters: Mapping[str, str], key: Sequence[Field]) -> str:
         """The cursor of the row with this key. `sort` names list and order, `filters` are all other parameters."""

@@ -35,7 +35,7 @@ class RevocationCheck:
         device_id = claims.subject if claims.allows("device") else None
         if device_id is None and claims.token_id is None:
             return False
-        presented = Presented(device_id, claims.issued_at, claims.token_id)
+        presented = Presented(claims.subject, device_id, claims.issued_at, claims.token_id)
         answer = self._waiting.get(presented)
         if answer is None:
             answer = self._waiting[presented] = asyncio.get_running_loop().create_future()

@@ -29,7 +29,7 @@ class Renewing(Protocol):
 
 def presented(credential: Credential) -> Presented:
     """The credential as revocations judge it."""
-    return Presented(credential.subject, credential.issued_at, credential.token_id)
+    return Presented(credential.subject, credential.subject, credential.issued_at, credential.token_id)
 
 
 class Renewals:

@@ -21,6 +21,7 @@ from shared.bus.message import revocation_message
 from shared.bus.publisher import Publisher
 from shared.protocol.ids import device_id_problem
 from shared.store import revocations
+from shared.store.errors import TokenIdTaken
 from shared.store.pool import Pool
 from shared.store.revocations import RevocationRow
 from shared.telemetry.metrics import API_REVOCATIONS
@@ -79,11 +80,12 @@ class Revocations:
         return json_answer({"device_id": device_id, "token_id": None, "issued_before": moment(since)})
 
     async def _revoke_token(self, token_id: str, subject: str, body: _Body) -> Response:
-        row = await revocations.revoke_token(
-            self._pool, token_id, subject=subject, reason=body.reason, expires_at=body.expires_at
-        )
-        if row.subject != subject:
-            raise Problem("invalid-body", "token_id was revoked before as another subject's", field="token_id")
+        try:
+            row = await revocations.revoke_token(
+                self._pool, token_id, subject=subject, reason=body.reason, expires_at=body.expires_at
+            )
+        except TokenIdTaken as error:
+            raise Problem("invalid-body", str(error), field="token_id") from error
         shown = _shown(RevocationRow(row.token_id, row.subject, row.reason, row.revoked_at, row.expires_at, ""))
         return json_answer(shown, 201 if row.made else 200)
 

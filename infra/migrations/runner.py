@@ -49,7 +49,8 @@ def migration_files(folder: Path | None = None) -> list[MigrationFile]:
     """All files in the order they run. Raises MigrationError for a file whose name does not fit."""
     folder = folder or Path(__file__).parent
     found = []
-    for file in sorted(folder.glob("*.sql")):
+    # A pre file before the post file of its number, which the alphabet has the other way round.
+    for file in sorted(folder.glob("*.sql"), key=lambda file: (file.name[:4], ".post." in file.name, file.name)):
         match = _FILE_NAME.fullmatch(file.name)
         if match is None:
             raise MigrationError(f"{file.name}: name it NNNN_what.pre.sql or NNNN_what.post.sql")

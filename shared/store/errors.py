@@ -4,10 +4,11 @@ StoreError
 ├── StoreUnavailable    Postgres cannot be reached, hangs or refuses: try again later
 │   └── StoreBusy       it answers, but a lock or the statement took too long
 ├── NotMigrated         the database lacks our tables or settings: run `fleetwire migrate`
-└── TermOver            the lease under which this was to be written has another term now
+├── TermOver            the lease under which this was to be written has another term now
+└── TokenIdTaken        while a release before is running, one token id is revoked for one subject only
 """
 
-__all__ = ["NotMigrated", "StoreBusy", "StoreError", "StoreUnavailable", "TermOver"]
+__all__ = ["NotMigrated", "StoreBusy", "StoreError", "StoreUnavailable", "TermOver", "TokenIdTaken"]
 
 
 class StoreError(Exception):
@@ -31,3 +32,7 @@ class NotMigrated(StoreError):
 
 class TermOver(StoreError):
     """The lease has another term now: nothing was written."""
+
+
+class TokenIdTaken(StoreError):
+    """The id was revoked before as another subject's: run `fleetwire migrate --post` once the last release is gone."""

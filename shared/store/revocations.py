@@ -1,4 +1,5 @@
-"""Tokens that are not good any more, though their signature holds: single ones by id, or all of a device until now.
+"""Tokens that are not good any more, though their signature holds: single ones by subject and id, or all that a
+device was given until now.
 
 Postgres is the truth and the primary alone is asked. A revocation is known to whoever asks after its commit; what a
 hub holds already is found by its sweep.
@@ -8,6 +9,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+import asyncpg
+
+from shared.store.errors import TokenIdTaken
 from shared.store.pool import Pool
 from shared.store.queries import statements
 
@@ -17,8 +21,11 @@ _SQL = statements("revocations")
 
 
 class Presented(NamedTuple):
-    """A credential as it is judged: whose device it is (None: no device's), when it was issued, its token's id."""
+    """A credential as it is judged: whose it is, the same if that is a device (else None), when it was issued, its
+    token's id.
+    """
 
+    subject: str
     device_id: str | None
     issued_at: float | None
     token_id: str | None
@@ -58,16 +65,22 @@ async def revoke_device(pool: Pool, device_id: str, *, issued_before: datetime |
 async def revoke_token(
     pool: Pool, token_id: str, *, subject: str, reason: str, expires_at: datetime | None
 ) -> TokenRevocation:
-    """Revoke one token; `expires_at` says until when that has to be remembered. Twice is once."""
-    return TokenRevocation(*(await pool.fetch(_SQL["revoke_token"], token_id, subject, reason, expires_at))[0])
+    """Revoke one token of the subject, and remember it for a year, or until `expires_at` if that is later.
+
+    Twice is once. Raises TokenIdTaken.
+    """
+    try:
+        rows = await pool.fetch(_SQL["revoke_token"], token_id, subject, reason, expires_at)
+    except asyncpg.UniqueViolationError as error:
+        raise TokenIdTaken from error
+    return TokenRevocation(*rows[0])
 
 
 async def revoked(pool: Pool, presented: Sequence[Presented]) -> set[Presented]:
     """Those that are revoked, in one statement."""
     if not presented:
         return set()
-    device_ids, issued, token_ids = zip(*presented, strict=True)
-    rows = await pool.fetch(_SQL["revoked"], list(device_ids), list(issued), list(token_ids))
+    rows = await pool.fetch(_SQL["revoked"], *(list(column) for column in zip(*presented, strict=True)))
     return {presented[row["number"] - 1] for row in rows}
 
 

@@ -112,3 +112,15 @@ def test_a_cursor_of_another_shape_or_length_is_refused() -> None:
         cursors.read("A" * 5000, "jobs", {}, (datetime, UUID))
     with pytest.raises(InvalidCursor):
         cursors.read(cursors.sign("jobs", {}, (AT, UUID(int=1), 3)), "jobs", {}, (datetime, UUID))
+
+
+def test_a_secret_added_while_running_signs_and_one_retired_is_over() -> None:
+    secrets = dict(OLD)
+    cursors = SignedCursors(secrets)
+    text = cursors.sign("jobs", {}, (AT, 7))
+    secrets.clear()
+    secrets["other"] = b"o" * 32
+    with pytest.raises(InvalidCursor):
+        cursors.read(text, "jobs", {}, (datetime, int))
+    text = cursors.sign("jobs", {}, (AT, 7))
+    assert SignedCursors(dict(secrets)).read(text, "jobs", {}, (datetime, int)) == (AT, 7)

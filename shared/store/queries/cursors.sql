@@ -19,7 +19,7 @@ WITH input AS (
     ORDER BY device_id FOR NO KEY UPDATE
 ), judged AS (
     SELECT i.device_id, i.instance, i.attempt, i.hub,
-           CASE WHEN EXISTS (SELECT FROM revoked_tokens r WHERE r.token_id = i.token_id) THEN 'revoked'
+           CASE WHEN EXISTS (SELECT FROM revoked_tokens r WHERE r.subject = i.device_id AND r.token_id = i.token_id) THEN 'revoked'
                 WHEN l.device_id IS NULL THEN 'unknown_device'
                 WHEN d.tokens_valid_from > COALESCE(to_timestamp(i.issued_at), '-infinity') THEN 'revoked'
                 WHEN i.jti IS NOT NULL AND NOT EXISTS (SELECT FROM spent s WHERE s.jti = i.jti) THEN 'ticket_used'
@@ -76,7 +76,7 @@ WITH known AS (
     SELECT k.*, d.epoch AS log_epoch, d.floor_seq, d.head_seq AS log_head, c.acked_seq AS log_acked,
            c.conn_term AS newest_term, c.instance,
            COALESCE(d.tokens_valid_from > COALESCE(to_timestamp(k.issued_at), '-infinity'), false)
-               OR EXISTS (SELECT FROM revoked_tokens r WHERE r.token_id = k.token_id) AS revoked
+               OR EXISTS (SELECT FROM revoked_tokens r WHERE r.subject = k.device_id AND r.token_id = k.token_id) AS revoked
     FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::double precision[], $7::text[])
         AS k (device_id, epoch, head_seq, acked_seq, conn_term, issued_at, token_id)
     JOIN devices d ON d.device_id = k.device_id

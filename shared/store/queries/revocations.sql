@@ -5,21 +5,21 @@ WHERE device_id = $1
 RETURNING tokens_valid_from
 
 -- name: revoke_token
--- Said twice it stays as it was said first, but lasts as long as the longer of the two. Without $4 it lasts a year and a
--- little, which is longer than any token that is made here.
+-- Said twice it stays as it was said first, but lasts as long as the longer of the two. It lasts a year and a little, which
+-- is longer than any token that is made here, or until $4 if that is later: a token that outlives it would be good again.
 INSERT INTO revoked_tokens (token_id, subject, reason, expires_at)
-VALUES ($1, $2, $3, COALESCE($4::timestamptz, clock_timestamp() + interval '367 days'))
-ON CONFLICT (token_id) DO UPDATE SET expires_at = GREATEST(revoked_tokens.expires_at, EXCLUDED.expires_at)
+VALUES ($1, $2, $3, GREATEST($4::timestamptz, clock_timestamp() + interval '367 days'))
+ON CONFLICT (subject, token_id) DO UPDATE SET expires_at = GREATEST(revoked_tokens.expires_at, EXCLUDED.expires_at)
 RETURNING token_id, subject, reason, revoked_at, expires_at, xmax = 0 AS made
 
 -- name: revoked
 -- Which of these credentials are revoked, by their number.
 SELECT k.number
-FROM unnest($1::text[], $2::double precision[], $3::text[]) WITH ORDINALITY
-    AS k (device_id, issued_at, token_id, number)
+FROM unnest($1::text[], $2::text[], $3::double precision[], $4::text[]) WITH ORDINALITY
+    AS k (subject, device_id, issued_at, token_id, number)
 LEFT JOIN devices d ON d.device_id = k.device_id
 WHERE d.tokens_valid_from > COALESCE(to_timestamp(k.issued_at), '-infinity')
-    OR EXISTS (SELECT FROM revoked_tokens r WHERE r.token_id = k.token_id)
+    OR EXISTS (SELECT FROM revoked_tokens r WHERE r.subject = k.subject AND r.token_id = k.token_id)
 
 -- name: page
 -- What is revoked, newest first, devices and single tokens together; of one subject if $3 names it.

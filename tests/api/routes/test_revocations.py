@@ -44,6 +44,8 @@ async def test_one_token_is_refused_by_its_id_and_no_ticket_is_made_for_it(api: 
     body = {"device_id": "truck-7", "token_id": "t-lost", "reason": "phone lost", "expires_at": "2030-01-01T00:00:00Z"}
     made = await api.operator.post(PATH, json=body)
     assert (made.status_code, made.json()["reason"]) == (201, "phone lost")
+    # A token that another issuer has given the same id is another token.
+    assert (await api.client(token_with_id("t-lost", "olga", "operator")).get(PATH)).status_code == 200
     again = await api.operator.post(PATH, json=body)
     assert (again.status_code, again.json()) == (200, made.json())
     for path in (EVENTS, "/api/v1/devices/truck-7/connection", "/api/v1/devices/truck-7/responses"):

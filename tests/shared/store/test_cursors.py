@@ -145,12 +145,17 @@ async def test_only_the_newest_connection_can_say_that_a_device_is_gone(pool: Po
 
 
 async def test_a_token_revoked_by_its_id_is_refused_known_device_or_not(pool: Pool) -> None:
-    await make_devices(pool, "a")
+    await make_devices(pool, "a", "b")
     await pool.fetch(
         "INSERT INTO revoked_tokens (token_id, subject, reason, expires_at) VALUES ('t1', 'a', 'lost', 'infinity')"
     )
     assert (await greet_one(pool, Greeting("a", "i", 0, "h", token_id="t1"))).verdict == "revoked"
-    assert (await greet_one(pool, Greeting("b", "i", 0, "h", token_id="t1"))).verdict == "revoked"
+    # Another issuer has given the same id to a token of another device.
+    assert (await greet_one(pool, Greeting("b", "i", 0, "h", token_id="t1"))).verdict == "ok"
+    assert (await greet_one(pool, Greeting("new", "i", 0, "h", token_id="t1"))).verdict == "unknown_device"
+    await pool.fetch("UPDATE revoked_tokens SET subject = 'new'")
+    assert (await greet_one(pool, Greeting("new", "i", 0, "h", token_id="t1"))).verdict == "revoked"
+    await pool.fetch("UPDATE revoked_tokens SET subject = 'a'")
     assert (await greet_one(pool, Greeting("a", "i", 0, "h", token_id="t2"))).verdict == "ok"
     assert (await greet_one(pool, Greeting("a", "i", 0, "h"))).verdict == "ok"
 
@@ -171,7 +176,7 @@ async def test_tokens_issued_before_all_of_a_device_were_revoked_are_refused_and
 async def test_the_sweep_returns_a_device_whose_token_was_revoked_though_nothing_else_changed(pool: Pool) -> None:
     await with_events(pool, "a", 1)
     await with_events(pool, "b", 1)
-    known = [Known("a", 1, 1, 0, 0, 1000.0, "t1"), Known("b", 1, 1, 0, 0, 1000.0, "t2")]
+    known = [Known("a", 1, 1, 0, 0, 1000.0, "t1"), Known("b", 1, 1, 0, 0, 1000.0, "t1")]
     assert await cursors.sweep(pool, known) == []
     await pool.fetch(
         "INSERT INTO revoked_tokens (token_id, subject, reason, expires_at) VALUES ('t1', 'a', 'lost', 'infinity')"

@@ -3,7 +3,10 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from shared.store import revocations
+from shared.store.errors import TokenIdTaken
 from shared.store.pool import Pool
 from shared.store.revocations import Presented, page, revoke_device, revoke_token, revoked
 from tests.shared.store.samples import make_devices
@@ -31,8 +34,14 @@ async def test_what_is_revoked_is_told_apart_in_one_statement(pool: Pool) -> Non
     assert since is not None
     await revoke_token(pool, "t1", subject="b", reason="lost", expires_at=LATER)
     at = since.timestamp()
-    bad = [Presented("a", at - 1, None), Presented("a", None, "x"), Presented("b", at, "t1"), Presented(None, at, "t1")]
-    good = [Presented("a", at + 1, None), Presented("b", None, None), Presented("nobody", None, "t2")]
+    bad = [
+        Presented("a", "a", at - 1, None), Presented("a", "a", None, "x"),
+        Presented("b", "b", at, "t1"), Presented("b", None, at, "t1"),
+    ]  # fmt: skip
+    good = [
+        Presented("a", "a", at + 1, "t1"), Presented("a", None, at - 1, "t1"),
+        Presented("b", "b", None, None), Presented("nobody", "nobody", None, "t2"),
+    ]  # fmt: skip
     assert await revoked(pool, [*good, *bad]) == set(bad)
     assert await revoked(pool, []) == set()
 
@@ -41,13 +50,36 @@ async def test_a_token_revoked_twice_is_revoked_once_and_as_long_as_the_longer(p
     first = await revoke_token(pool, "t1", subject="a", reason="lost", expires_at=LATER)
     again = await revoke_token(pool, "t1", subject="a", reason="other", expires_at=NOW)
     assert first.made
-    assert again == first._replace(made=False)
-    longer = await revoke_token(pool, "t1", subject="a", reason="other", expires_at=None)
-    assert longer.expires_at > LATER + timedelta(days=366)
+    assert first.expires_at <= again.expires_at
+    assert again == first._replace(made=False, expires_at=again.expires_at)
+    far = LATER + timedelta(days=1000)
+    assert (await revoke_token(pool, "t1", subject="a", reason="other", expires_at=far)).expires_at == far
+    assert (await revoke_token(pool, "t1", subject="a", reason="other", expires_at=NOW)).expires_at == far
     together = await asyncio.gather(
         *(revoke_token(pool, "t2", subject="a", reason="r", expires_at=LATER) for _ in range(5))
     )
     assert sum(one.made for one in together) == 1
+
+
+async def test_a_revocation_outlasts_every_token_whatever_end_was_given(pool: Pool) -> None:
+    soon = await revoke_token(pool, "t1", subject="a", reason="r", expires_at=NOW + timedelta(seconds=1))
+    assert soon.expires_at > NOW + timedelta(days=366)
+    far = NOW + timedelta(days=1000)
+    assert (await revoke_token(pool, "t2", subject="a", reason="r", expires_at=far)).expires_at == far
+
+
+async def test_two_subjects_may_have_tokens_of_the_same_id(pool: Pool) -> None:
+    first = await revoke_token(pool, "t1", subject="a", reason="r", expires_at=None)
+    second = await revoke_token(pool, "t1", subject="b", reason="s", expires_at=None)
+    assert (first.made, second.made) == (True, True)
+    assert not (await revoke_token(pool, "t1", subject="b", reason="s", expires_at=None)).made
+
+
+async def test_beside_the_release_before_an_id_is_revoked_for_one_subject_only(pool: Pool) -> None:
+    await pool.fetch("CREATE UNIQUE INDEX as_before ON revoked_tokens (token_id)")
+    await revoke_token(pool, "t1", subject="a", reason="r", expires_at=None)
+    with pytest.raises(TokenIdTaken):
+        await revoke_token(pool, "t1", subject="b", reason="s", expires_at=None)
 
 
 async def test_the_list_is_newest_first_and_pages_without_gap_or_repetition(pool: Pool) -> None:
@@ -67,7 +99,8 @@ async def test_the_list_is_newest_first_and_pages_without_gap_or_repetition(pool
 
 async def test_a_revocation_is_forgotten_once_its_token_is_over(pool: Pool) -> None:
     for number in range(7):
-        await revoke_token(pool, f"old{number}", subject="a", reason="r", expires_at=NOW - timedelta(hours=1))
+        await revoke_token(pool, f"old{number}", subject="a", reason="r", expires_at=None)
+    await pool.fetch("UPDATE revoked_tokens SET expires_at = $1", NOW - timedelta(hours=1))
     await revoke_token(pool, "new", subject="a", reason="r", expires_at=LATER)
     assert await revocations.prune(pool, rows=3) == 7
     assert [row.key for row in await page(pool, before=None, subject=None, limit=9)] == ["new"]
