@@ -17,7 +17,7 @@ from hub.counts import Counts
 from hub.device_socket import NEVER_LOOK, DeviceSocket
 from hub.greeting import Credential, is_signed, renew
 from hub.keepalive import Pulse, PulseTimes, Signs, Verdict
-from hub.link_profile import LOOK_S, CatchUp, GoodLink, in_flight_max, profile_of, settled_rtt
+from hub.link_profile import LOOK_S, CatchUp, GoodLink, answer_s_of, in_flight_max, profile_of, settled_rtt
 from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
 from hub.rates import InboundLimits, InboundRate, RateVerdict
 from hub.session import LogPage, Session
@@ -401,12 +401,18 @@ class Connection:
         if now >= self._expires_due and not self._still_valid(now):
             self.end(CloseCode.EXPIRED)
             return
+        socket = self.socket
+        waits = socket.buffered > 0 or self.session.behind
         if stood_still:
             self._pulse.forgive(now)
+        elif not waits and self._pulse.glance(now, socket.heard, socket.quiet_at):
+            self._judge_link(now)
+            self._plan_visit(now, waits=False)
+            return
         self._judge_signs(now)
         self._judge_link(now)
         if not self.session.ended:
-            self._plan_visit(now)
+            self._plan_visit(now, waits=waits)
 
     @apart
     def on_clock_set(self, now: float) -> None:
@@ -421,7 +427,8 @@ class Connection:
         link = socket.link()
         unsent = buffered + link.unsent
         stuck = session.behind or unsent > 0
-        match self._pulse.visit(now, Signs(socket.heard, socket.written, unsent, stuck, link.is_gone)):
+        signs = Signs(socket.heard, socket.written, unsent, stuck, link.is_gone, socket.quiet_at)
+        match self._pulse.visit(now, signs):
             case Verdict.PING:
                 socket.ping()
             case Verdict.GONE:
@@ -436,12 +443,13 @@ class Connection:
 
     def _judge_link(self, now: float) -> None:
         """What pings and acks have shown since the last visit."""
-        latest_s, self.socket.rtt_s = self.socket.rtt_s, 0.0
+        latest_s = self.socket.rtt_s
         if latest_s:
+            self.socket.rtt_s = 0.0
             HUB_RTT_SECONDS.observe(latest_s)
             self._rtt_s = settled_rtt(self._rtt_s, latest_s)
-            profile = profile_of(self._times.good, rtt_s=self._rtt_s, flaps=self._flaps)
-            if profile.answer_s != self._pulse.times.answer_s:
+            if answer_s_of(self._times.good, self._rtt_s) != self._pulse.times.answer_s:
+                profile = profile_of(self._times.good, rtt_s=self._rtt_s, flaps=self._flaps)
                 # The device was told one heartbeat by the welcome and takes a longer silence for a dead hub.
                 self._pulse.adapt(PulseTimes(min(profile.heartbeat_s, self._heartbeat_s), profile.answer_s))
         if self._catch_up is None:
@@ -491,13 +499,17 @@ class Connection:
         # The token speaks of the wall clock, which may be set; the wait is measured by the one that may not.
         self._expires_due = now + self._credential.expires_at - wall()
 
-    def _plan_visit(self, now: float) -> None:
-        due = min(self._pulse.due, self._expires_due)
-        if self.session.behind or self.socket.buffered:
+    def _plan_visit(self, now: float, *, waits: bool | None = None) -> None:
+        """`waits`: whether something waits for the device, where that was looked at already."""
+        due = self._pulse.due
+        due = min(due, self._expires_due)
+        if waits is None:
+            waits = self.session.behind or self.socket.buffered > 0
+        if waits:
             due = min(due, now + self._times.look_s)
         if self._catch_up is not None and self._catch_up.moves:
             due = min(due, now + LOOK_S)
-        self._next_visit = max(due, now)
+        self._next_visit = max(now, due)
         self._hub.visit_at(self, self._next_visit)
 
     # Doing

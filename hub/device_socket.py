@@ -23,7 +23,7 @@ from websockets.protocol import SEND_EOF, State
 from hub.flusher import Flusher
 from hub.link import LinkState, link_state
 from hub.server_protocol import DeviceServerProtocol
-from hub.wire import SHORT_MAX, ack_of
+from hub.wire import EMPTY_PONG, PING, SHORT_MAX, ack_of
 from shared.clock import monotonic
 from shared.protocol.close_codes import CloseCode
 from shared.telemetry.metrics import HUB_SOCKETS_CUT
@@ -94,6 +94,7 @@ class DeviceSocket(asyncio.Protocol):
         "_dirty",
         "_ended",
         "_flusher",
+        "_heard_at",
         "_limits",
         "_more",
         "_next",
@@ -105,6 +106,7 @@ class DeviceSocket(asyncio.Protocol):
         "_requested",
         "_shortcut",
         "_transport",
+        "_wrote_at",
         "address",
         "close_code",
         "heard",
@@ -151,6 +153,7 @@ class DeviceSocket(asyncio.Protocol):
         self._shortcut = False
         self._parts: bytearray | None = None
         self._pinged_at = 0.0
+        self._heard_at = self._wrote_at = flusher.now
         self._deadline: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -186,6 +189,11 @@ class DeviceSocket(asyncio.Protocol):
         """Bytes that the kernel has not taken yet."""
         waiting = len(self._next or b"") + sum(map(len, self._more or ()))
         return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
+
+    @property
+    def quiet_at(self) -> float:
+        """Until then at least there were bytes both ways; in time of the wheel's ticks."""
+        return min(self._heard_at, self._wrote_at)
 
     def link(self) -> LinkState:
         """What the kernel knows of the connection."""
@@ -250,8 +258,8 @@ class DeviceSocket(asyncio.Protocol):
         """Ask for a sign of life."""
         if self._open:
             self._pinged_at = monotonic()
-            self._protocol.send_ping(b"")
-            self._take_writes()
+            self.write(PING)
+            self._check_flood()
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Begin the closing handshake; what arrives until its end is still handed on."""
@@ -286,6 +294,7 @@ class DeviceSocket(asyncio.Protocol):
             self._more = None
         self._next = None
         self.written += len(data)
+        self._wrote_at = self._flusher.now
         if self._transport is not None and not self._ended:
             self._transport.write(data)
 
@@ -322,6 +331,7 @@ class DeviceSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard += 1
+        self._heard_at = self._flusher.now
         self.heard_bytes += len(data)
         if self.heard_bytes > self.look_at_bytes:
             self.owner.on_much()
@@ -338,7 +348,7 @@ class DeviceSocket(asyncio.Protocol):
     # Inside
 
     def _take_short_frames(self, data: bytes) -> bytes:
-        """Handle the whole short text frames that `data` begins with; return the rest."""
+        """Handle the whole short text frames, or the one answer to a ping, that `data` begins with; return the rest."""
         position, end_of_data = 0, len(data)
         while end_of_data - position >= 6 and data[position] == _FIN_TEXT:
             length = data[position + 1] ^ _MASKED
@@ -355,7 +365,13 @@ class DeviceSocket(asyncio.Protocol):
                 self._on_message(payload)
             if not self._shortcut:
                 return b""
-        return data[position:] if position else data
+        if position:
+            return data[position:]
+        if end_of_data == 6 and data.startswith(EMPTY_PONG):
+            self.heard_frames += 1
+            self._on_pong()
+            return b""
+        return data
 
     def _feed(self, data: bytes) -> None:
         if self._requested and self._protocol.state is State.CONNECTING and not self._protocol.eof_sent:
@@ -415,11 +431,14 @@ class DeviceSocket(asyncio.Protocol):
                 text, self._parts = bytes(self._parts), None
                 self._on_message(text)
         elif frame.opcode is Opcode.PONG:
-            if self._pinged_at:
-                self.rtt_s = monotonic() - self._pinged_at
-                self._pinged_at = 0.0
+            self._on_pong()
         elif frame.opcode is Opcode.BINARY:
             self.close(CloseCode.PROTOCOL_ERROR, "binary frame")
+
+    def _on_pong(self) -> None:
+        if self._pinged_at:
+            self.rtt_s = monotonic() - self._pinged_at
+            self._pinged_at = 0.0
 
     def _on_message(self, text: bytes) -> None:
         try:

@@ -6,6 +6,8 @@ from typing import Final, Protocol
 
 import structlog
 
+from shared.clock import monotonic
+
 __all__ = ["Flushed", "Flusher"]
 
 _log = structlog.get_logger(__name__)
@@ -22,7 +24,8 @@ class Flusher:
 
     A socket with something to write puts itself into `dirty`, once until it is flushed, and is the one to `wake` when
     it is the first there. Whoever hands out many frames in one call sets `in_batch` and flushes at its end, which saves
-    the loop a turn.
+    the loop a turn. `now` is what sockets know of the time, without reading a clock for each frame: the wheel's last
+    tick.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -30,6 +33,7 @@ class Flusher:
         self.dirty: Final[list[Flushed]] = []
         self._after: list[Callable[[], None]] = []
         self.in_batch = False
+        self.now = monotonic()
 
     def wake(self) -> None:
         """There will be something to write."""

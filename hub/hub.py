@@ -156,7 +156,7 @@ class Hub:
                 for connection in list(self.registry.connections):
                     connection.on_clock_set(now)
             stood_still = now - last > self._tick_s + STANDSTILL_S
-            last = now
+            last = self.flusher.now = now
             self.counts.flush()
             self.deflater.flush_counts()
             for connection in self._wheel.advance(now):

@@ -19,7 +19,7 @@ Every answer lies within what the settings say for a good link, and never gets b
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-__all__ = ["LOOK_S", "CatchUp", "GoodLink", "LinkProfile", "in_flight_max", "profile_of", "settled_rtt"]
+__all__ = ["LOOK_S", "CatchUp", "GoodLink", "LinkProfile", "answer_s_of", "in_flight_max", "profile_of", "settled_rtt"]
 
 ANSWER_ROUND_TRIPS: Final = 4.0
 FIRST_S: Final = 2.0
@@ -53,7 +53,7 @@ def profile_of(good: GoodLink, *, rtt_s: float, flaps: float) -> LinkProfile:
     """What to do on a link with this round trip (0: not known) whose device came so often lately."""
     worse = min(1.0, max(0.0, (flaps - FLAPS_USUAL) / (FLAPS_WORST - FLAPS_USUAL)))
     found_within_s = good.heartbeat_s + good.answer_s
-    answer_s = min(max(good.answer_s, ANSWER_ROUND_TRIPS * rtt_s), found_within_s - good.heartbeat_s / 2)
+    answer_s = answer_s_of(good, rtt_s)
     heartbeat_s = good.heartbeat_s * (1.0 - worse / 2)
     if answer_s > good.answer_s:
         heartbeat_s = min(heartbeat_s, found_within_s - answer_s)
@@ -61,6 +61,13 @@ def profile_of(good: GoodLink, *, rtt_s: float, flaps: float) -> LinkProfile:
     carried = good.first_bytes if rtt_s <= 0 else min(good.first_bytes, FIRST_S * TCP_FIRST_BYTES / rtt_s)
     first_bytes = max(least, int(carried * (1.0 - 0.75 * worse)))
     return LinkProfile(heartbeat_s, answer_s, first_bytes)
+
+
+def answer_s_of(good: GoodLink, rtt_s: float) -> float:
+    """The profile's time to answer: the one thing in it that a measured round trip changes later on."""
+    if ANSWER_ROUND_TRIPS * rtt_s <= good.answer_s:
+        return good.answer_s
+    return min(ANSWER_ROUND_TRIPS * rtt_s, good.answer_s + good.heartbeat_s / 2)
 
 
 def settled_rtt(before_s: float, latest_s: float) -> float:

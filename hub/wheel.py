@@ -19,7 +19,7 @@ class Wheel(Generic[T]):
         self.now = now
         self._resolution_s = resolution_s
         self._buckets: dict[int, list[T]] = {}
-        self._done = self._tick(now) - 1
+        self._done = ceil(now / resolution_s) - 1
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
@@ -29,7 +29,14 @@ class Wheel(Generic[T]):
 
     def schedule(self, item: T, due: float) -> None:
         """Give the item back by `advance` once `due` has come."""
-        self._buckets.setdefault(max(self._tick(due), self._done + 1), []).append(item)
+        tick = ceil(due / self._resolution_s)
+        if tick <= self._done:
+            tick = self._done + 1
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            self._buckets[tick] = [item]
+        else:
+            bucket.append(item)
 
     def advance(self, now: float) -> list[T]:
         """Everything that is due, oldest first."""
@@ -41,6 +48,3 @@ class Wheel(Generic[T]):
             ticks = [tick for tick in range(self._done + 1, last + 1) if tick in self._buckets]
         self._done = max(self._done, last)
         return [item for tick in ticks for item in self._buckets.pop(tick)]
-
-    def _tick(self, due: float) -> int:
-        return ceil(due / self._resolution_s)

@@ -8,10 +8,23 @@ import re
 from struct import Struct
 from typing import Final
 
-__all__ = ["EVENT_END", "SHORT_MAX", "ack_of", "compressed_head", "event_bytes", "event_prefix", "text_bytes"]
+__all__ = [
+    "EMPTY_PONG",
+    "EVENT_END",
+    "PING",
+    "SHORT_MAX",
+    "ack_of",
+    "compressed_head",
+    "event_bytes",
+    "event_prefix",
+    "text_bytes",
+]
 
 SHORT_MAX: Final = 125
 EVENT_END: Final = b"}"
+PING: Final = b"\x89\x00"
+# How the answer begins, masked; four bytes of mask follow, and nothing.
+EMPTY_PONG: Final = b"\x8a\x80"
 _pack_medium: Final = Struct("!BBH").pack
 _LONG: Final = Struct("!BBQ")
 _FIN_TEXT: Final = 0x81

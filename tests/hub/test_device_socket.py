@@ -121,6 +121,22 @@ async def test_any_cut_of_the_same_bytes_brings_the_same_messages(
     assert owner.messages == [message for _, message in sent if message is not None]
 
 
+async def test_a_pong_that_comes_whole_or_in_pieces_tells_the_round_trip_and_disturbs_no_message() -> None:
+    for cuts in ([], [1], [2], [5]):
+        socket, owner, transport = opened()
+        socket.ping()
+        socket.flush()
+        assert bytes(transport.data) == Frame(Opcode.PING, b"").serialize(mask=False)
+        pong = masked(Opcode.PONG, b"")
+        for start, end in pairwise([0, *cuts, len(pong)]):
+            assert not socket.rtt_s
+            socket.data_received(pong[start:end])
+        assert socket.rtt_s > 0
+        socket.data_received(masked(Opcode.TEXT, b'{"type":"ack","seq":7}'))
+        assert owner.messages == [7]
+        assert socket.heard_frames == 2
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=8))
 async def test_arbitrary_bytes_never_raise(chunks: list[bytes]) -> None:
