@@ -6,7 +6,6 @@ before it is cut off: closing at once would reset the connection and, with it, t
 """
 
 import asyncio
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -17,17 +16,15 @@ from starlette.types import Receive
 from api.inputs import Headers
 from api.problems import Problem
 from shared.protocol import strict_json
+from shared.protocol.field_errors import field_of
 
-__all__ = ["BodyBudget", "ClientGone", "convert_body", "decode_body", "expected_length", "field_of", "read_body"]
+__all__ = ["BodyBudget", "ClientGone", "convert_body", "decode_body", "expected_length", "read_body"]
 
 T = TypeVar("T")
 
 BODY_MAX_DEPTH: Final = 32
 LINGER_MAX_BYTES: Final = 16 * 1024 * 1024
 LINGER_S: Final = 2.0
-_AT: Final = re.compile(r" - at `\$([^`]*)`$")
-_MISSING: Final = re.compile(r"missing required field `([^`]*)`")
-_UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
 
 
 class ClientGone(Exception):
@@ -122,15 +119,3 @@ def convert_body(value: Any, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         field, detail = field_of(error)
         raise Problem("invalid-body", detail, field=field) from None
-
-
-def field_of(error: msgspec.ValidationError) -> tuple[str, str]:
-    """(member, sentence) of a validation error; the member as a path such as `events[3].type`."""
-    text = str(error)
-    place = _AT.search(text)
-    path = place[1].lstrip(".") if place else ""
-    sentence = text[: place.start()] if place else text
-    if named := _MISSING.search(sentence) or _UNKNOWN.search(sentence):
-        path = f"{path}.{named[1]}" if path else named[1]
-    sentence = sentence.replace("Object missing", "missing").replace("Object contains", "there is an").replace("`", "")
-    return path, f"{path or 'body'}: {sentence[:1].lower()}{sentence[1:]}"

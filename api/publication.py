@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from api.bodies import convert_body, decode_body, field_of
+from api.bodies import convert_body, decode_body
 from api.problems import Problem
 from shared.protocol.event import InvalidEvent, body_hash, encode_event
+from shared.protocol.field_errors import field_of
 from shared.protocol.ids import device_id_problem
 from shared.store.log import DEDUPE_KEY_MAX_LENGTH, NewEvent
 

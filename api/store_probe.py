@@ -15,6 +15,7 @@ from shared.lifecycle import Stop
 from shared.store import hubs
 from shared.store.errors import StoreError
 from shared.store.log import APPEND_STATEMENTS
+from shared.store.operations import TRANSACTION_STATEMENTS
 from shared.store.pool import Pool
 
 __all__ = ["StoreProbe", "open_pool_when_there"]
@@ -57,7 +58,7 @@ async def open_pool_when_there(settings: Settings, stop: Stop, probe: StoreProbe
     backoff = Backoff(rand, base=0.2, cap=3.0)
     while not stop.requested:
         try:
-            pool = await settings.open_pool("api", prepared=APPEND_STATEMENTS)
+            pool = await settings.open_pool("api", prepared=(*APPEND_STATEMENTS, *TRANSACTION_STATEMENTS))
         except StoreError as error:
             _log.warning("waiting for the database", detail=str(error))
             probe.saw("the database is not there yet")

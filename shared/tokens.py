@@ -27,6 +27,7 @@ __all__ = [
     "Refused",
     "Scope",
     "Ticket",
+    "principal_of",
 ]
 
 API_AUDIENCE: Final = "fleetwire"
@@ -38,7 +39,8 @@ TOKEN_ID_MAX_LENGTH: Final = 128
 TIME_MAX: Final = 253_402_300_799
 
 Scope = Literal["device", "operator", "service"]
-_SCOPES: Final = frozenset({"device", "operator", "service"})
+_KINDS: Final = ("device", "operator", "service")
+_SCOPES: Final = frozenset(_KINDS)
 _ALGORITHMS: Final = frozenset({"EdDSA", "ES256", "RS256", "HS256"})
 
 Refused = Literal[
@@ -52,6 +54,11 @@ class InvalidToken(ValueError):
     def __init__(self, reason: Refused, detail: str) -> None:
         super().__init__(detail)
         self.reason: Refused = reason
+
+
+def principal_of(kind: str, subject: str) -> str:
+    """The principal of a subject whose kind is known without a token; `Claims.principal` is the usual way."""
+    return f"{kind}:{subject}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,15 @@ class Claims:
     def allows(self, scope: Scope) -> bool:
         """Whether the token carries this scope."""
         return scope in self.scopes
+
+    @property
+    def principal(self) -> str:
+        """In whose name something is done, and whose keys are whose: `device:truck-7`, `operator:olga`.
+
+        A token of several scopes counts as the first of device, operator, service.
+        """
+        kind = next((scope for scope in _KINDS if scope in self.scopes), "nobody")
+        return principal_of(kind, self.subject)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,9 @@ BUS_STATE = _gauge("bus_state", "1 for the state the bus is judged to be in (ok,
 DB_ERRORS = _counter("db_errors_total", "Errors of Postgres that ended what was asked, by what they mean.", "kind")
 DB_RETRIES = _counter("db_retries_total", "Transactions run again after a deadlock.")
 
+# Sync, in every process that takes operations
+SYNC_OPERATIONS = _counter("sync_operations_total", "Operations of sync batches, by what became of them.", "status")
+
 # hub
 HUB_ACKS = _counter("hub_acks_total", "Ack frames taken.")
 HUB_ACKS_DROPPED = _counter("hub_acks_dropped_total", "Acks given up because too many devices' waited for Postgres.")

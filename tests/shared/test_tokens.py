@@ -6,7 +6,7 @@ from typing import Any
 import jwt
 import pytest
 
-from shared.tokens import API_AUDIENCE, HUB_AUDIENCE, InvalidToken, KeyRing
+from shared.tokens import API_AUDIENCE, HUB_AUDIENCE, Claims, InvalidToken, KeyRing
 
 NOW = 1_800_000_000.0
 SECRET = "a" * 43
@@ -198,3 +198,13 @@ def test_a_key_set_that_cannot_be_used_is_refused_without_showing_a_secret(text:
 
 def test_the_ring_shows_its_key_ids_and_no_secret() -> None:
     assert repr(RING) == "KeyRing(['k1'], signs with k1)"
+
+
+def test_a_principal_is_the_first_kind_that_the_token_carries() -> None:
+    def principal(scope: str) -> str:
+        return Claims("olga", frozenset(scope.split()), None, 0.0, "k").principal
+
+    assert principal("operator") == "operator:olga"
+    assert principal("service operator") == "operator:olga"
+    assert principal("operator device service") == "device:olga"
+    assert principal("service") == "service:olga"
