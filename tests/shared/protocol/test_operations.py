@@ -128,7 +128,8 @@ def test_the_hash_knows_the_same_operation_however_it_is_written() -> None:
 
 
 def test_a_batch_has_one_to_a_hundred_objects() -> None:
-    for operations in ([], [{}] * (OPERATIONS_MAX + 1), [7], {}):
+    wrong: list[Any] = [[], [{}] * (OPERATIONS_MAX + 1), [7], {}]
+    for operations in wrong:
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert({"operations": operations}, SyncBatch)
     assert len(msgspec.convert({"operations": [{}] * OPERATIONS_MAX}, SyncBatch).operations) == OPERATIONS_MAX
