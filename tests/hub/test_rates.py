@@ -67,6 +67,26 @@ def test_one_that_slows_down_when_told_goes_on_and_is_told_again_another_time() 
     assert [verdict for _, verdict in sender.verdicts if verdict is not RateVerdict.OVER] == [RateVerdict.WARN] * 3
 
 
+def test_one_that_floods_again_and_again_for_less_than_a_second_is_closed() -> None:
+    sender = Sender()
+    for burst in range(2):
+        for number in range(5000):
+            sender.send(6.0 * burst + number / 10_000)
+    assert sender.first is RateVerdict.WARN
+    assert {verdict for at, verdict in sender.verdicts[1:] if at < 6.0} == {RateVerdict.OVER}
+    assert next(verdict for at, verdict in sender.verdicts if at >= 6.0) is RateVerdict.CLOSE
+
+
+def test_one_that_is_a_little_over_now_and_then_is_told_each_time_and_never_closed() -> None:
+    rate = InboundRate(LIMITS, 0.0, sent=0)
+    frames = LIMITS.frames_burst + LIMITS.window + 1
+    verdicts = [rate.judge(0.0, frames=frames, size=0, sent=0)]
+    for step in range(1, 200):
+        frames += 256  # in 5.1 s it may send 255
+        verdicts.append(rate.judge(5.1 * step, frames=frames, size=0, sent=0))
+    assert set(verdicts) == {RateVerdict.WARN}
+
+
 def test_bytes_count_as_well_as_frames() -> None:
     sender = Sender()
     for number in range(12):
