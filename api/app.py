@@ -21,6 +21,7 @@ from api.envelope import Envelope
 from api.http_protocol import bounded_http
 from api.hub_view import HubView
 from api.long_poll import LongPolls
+from api.pagination import SignedCursors
 from api.resource import Guard, Resource
 from api.revocation_check import RevocationCheck
 from api.routes.acks import Acks
@@ -29,6 +30,7 @@ from api.routes.devices import Devices
 from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
+from api.routes.jobs import Jobs
 from api.routes.notices import Notices
 from api.routes.publish import Publish
 from api.routes.responses import Responses
@@ -145,6 +147,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         pool, hubs, parts.keys.tickets, proxy_url=settings.proxy_url, ticket_lifetime_s=settings.ticket_s
     )
     files = Files(pool, SignedUrls(parts.keys.files, settings.files_url), lifetime_s=settings.file_url_s)
+    cursors = SignedCursors(parts.keys.files)
     return [
         *health_resources(guard, lambda: not parts.probe.problems),
         connection.resource(guard),
@@ -152,6 +155,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Acks(pool).resource(guard),
         Responses(pool, page_max=settings.page_max).resource(guard),
         files.resource(guard),
+        *Jobs(pool, cursors, page_max=settings.page_max).resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),

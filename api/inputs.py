@@ -5,7 +5,8 @@ refused, since two readers could each take another of the two.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -19,6 +20,7 @@ __all__ = ["Query", "bearer_token", "check_json_content", "device_id_of", "sane_
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_MOMENT: Final = re.compile(r"[0-9T:.+Zz-]{10,40}", re.ASCII)
 _QUERY_FIELDS_MAX: Final = 64
 
 Headers = Mapping[bytes, list[bytes]]
@@ -55,6 +57,29 @@ class Query:
         if _INTEGER.fullmatch(text) is None or not low <= int(text) <= high:
             raise _wrong(name, f"{name} must be a whole number from {low} to {high}")
         return int(text)
+
+    def choice(self, name: str, allowed: Sequence[str]) -> str | None:
+        """One of these words, or None."""
+        text = self.text(name)
+        if text is not None and text not in allowed:
+            raise _wrong(name, f"{name} must be one of {', '.join(allowed)}")
+        return text
+
+    def moment(self, name: str) -> datetime | None:
+        """An RFC 3339 time with its zone, in the years 1970 to 9998, or None."""
+        text = self.text(name)
+        if text is None:
+            return None
+        try:
+            at = datetime.fromisoformat(text) if _MOMENT.fullmatch(text) else None
+            at = at.astimezone(UTC) if at is not None and at.tzinfo is not None else None
+        except (ValueError, OverflowError):
+            at = None
+        if at is None or not 1970 <= at.year <= 9998:
+            raise _wrong(
+                name, f"{name} must be a time with its zone, such as 2026-11-22T08:30:00Z (a + in it written as %2B)"
+            )
+        return at
 
     def position(self, name: str) -> Position | None:
         """A position, or None."""

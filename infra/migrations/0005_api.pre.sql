@@ -111,8 +111,12 @@ CREATE INDEX jobs_name ON jobs (name, job_id);
 CREATE INDEX jobs_status ON jobs (current_status, created_at, job_id);
 CREATE INDEX jobs_kind ON jobs (kind, created_at, job_id);
 
--- The request itself, of a job that came by REST and not as a file.
-ALTER TABLE jobs ADD COLUMN inline_body text, ADD COLUMN requested_by text;
+-- The request itself, of a job that came by REST and not as a file; and how often a dead job was queued anew, and when last.
+ALTER TABLE jobs
+    ADD COLUMN inline_body text,
+    ADD COLUMN requested_by text,
+    ADD COLUMN redrives integer NOT NULL DEFAULT 0,
+    ADD COLUMN redriven_at timestamptz;
 
 -- API processes that are alive: when Redis is away, each enforces its share of every limit.
 CREATE TABLE api_instances (

@@ -1,0 +1,182 @@
+"""Jobs as lists, each with its history: for operators and services all of them, for a device its own."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from starlette.responses import Response
+
+from api.answers import json_answer, moment
+from api.inputs import device_id_of, uuid_of
+from api.job_list import CREATED_MAX, SORTS, STATUSES, JobKey, JobQuestion, NotAllowed, key_of, plan
+from api.pagination import InvalidCursor, SignedCursors
+from api.problems import Problem
+from api.resource import Call, Guard, Operation, Resource
+from shared.protocol.ids import FILE_NAME_MAX_BYTES
+from shared.store import job_list
+from shared.store.job_list import HistoryRow, JobDetail, JobRow
+from shared.store.pool import Pool
+from shared.tokens import Scope
+
+__all__ = ["JOB_SCOPES", "Jobs", "own_job", "shown_job"]
+
+JOB_SCOPES: Final[frozenset[Scope]] = frozenset({"device", "operator", "service"})
+LIMIT_DEFAULT: Final = 100
+KIND_MAX_LENGTH: Final = 64
+
+
+class Jobs:
+    """`GET /api/v1/jobs`, `GET /api/v1/jobs/{job_id}`, `GET /api/v1/jobs/{job_id}/history`"""
+
+    def __init__(self, pool: Pool, cursors: SignedCursors, *, page_max: int) -> None:
+        self._pool = pool
+        self._cursors = cursors
+        self._page_max = min(page_max, job_list.LIMIT_MAX)
+
+    def resources(self, guard: Guard) -> Sequence[Resource]:
+        """For the route table."""
+        return [
+            Resource(guard, "/api/v1/jobs", {"GET": Operation(self.page, JOB_SCOPES)}),
+            Resource(guard, "/api/v1/jobs/{job_id}", {"GET": Operation(self.read, JOB_SCOPES)}),
+            Resource(guard, "/api/v1/jobs/{job_id}/history", {"GET": Operation(self.history, JOB_SCOPES)}),
+        ]
+
+    async def page(self, call: Call) -> Response:
+        """A page. It may be short, even empty, and still have a next one: then a walk came to its bound."""
+        question = _question(call)
+        sort, filters = _identity(question)
+        text = call.query.text("cursor")
+        after: JobKey | None = None
+        try:
+            if text is not None and question.sort == "name":
+                after = self._cursors.read(text, sort, filters, (str, UUID))
+            elif text is not None:
+                after = self._cursors.read(text, sort, filters, (datetime, UUID))
+            walk = plan(question, after)
+        except InvalidCursor as error:
+            raise Problem("invalid-parameter", str(error), field="cursor") from None
+        except NotAllowed as error:
+            raise Problem("invalid-parameter", str(error), field=error.field) from None
+        found = await job_list.page(self._pool, walk, limit=self._limit(call))
+        following = None
+        if found.last is not None:
+            following = self._cursors.sign(sort, filters, key_of(question, found.last))
+        return json_answer({"jobs": [_shown_row(row) for row in found.rows], "next": following})
+
+    async def read(self, call: Call) -> Response:
+        """One job, with all there is to say about it."""
+        return json_answer(shown_job(await own_job(self._pool, call)))
+
+    async def history(self, call: Call) -> Response:
+        """A page of its changes of state, newest first."""
+        limit = self._limit(call)
+        before = (CREATED_MAX, 0)
+        job_id = uuid_of(call.path["job_id"], "job_id")
+        sort, filters = "job_history", {"job_id": str(job_id)}
+        if (text := call.query.text("cursor")) is not None:
+            try:
+                before = self._cursors.read(text, sort, filters, (datetime, int))
+            except InvalidCursor as error:
+                raise Problem("invalid-parameter", str(error), field="cursor") from None
+        await own_job(self._pool, call)
+        rows = await job_list.history(self._pool, job_id, before=before, limit=limit + 1)
+        shown = rows[:limit]
+        following = None
+        if len(rows) > limit:
+            following = self._cursors.sign(sort, filters, (shown[-1].ts, shown[-1].id))
+        return json_answer({"history": [_shown_change(row) for row in shown], "next": following})
+
+    def _limit(self, call: Call) -> int:
+        return call.query.integer("limit", default=min(LIMIT_DEFAULT, self._page_max), low=1, high=self._page_max)
+
+
+async def own_job(pool: Pool, call: Call) -> JobDetail:
+    """The job in the path. Raises Problem (404) when there is none that the caller may see."""
+    job = await job_list.job(pool, uuid_of(call.path["job_id"], "job_id"))
+    if job is None or _only_device(call) not in (None, job.row.device_id):
+        raise Problem("not-found", "there is no such job")
+    call.trace.device_id = job.row.device_id
+    return job
+
+
+def shown_job(job: JobDetail) -> dict[str, object]:
+    """A job as `GET /api/v1/jobs/{job_id}` and every change of it answers."""
+    return _shown_row(job.row) | {
+        "queue": job.queue,
+        "error": job.error,
+        "worker": job.worker,
+        "requested_by": job.requested_by,
+        "redrives": job.redrives,
+        "detected_at": moment(job.detected_at),
+        "run_at": moment(job.run_at),
+        "give_up_at": moment(job.give_up_at),
+        "outcome": job.outcome,
+        "event_id": job.event_id,
+    }
+
+
+def _only_device(call: Call) -> str | None:
+    """The device that the caller is, when it is nothing more than that."""
+    claims = call.claims
+    return None if claims.allows("operator") or claims.allows("service") else claims.subject
+
+
+def _question(call: Call) -> JobQuestion:
+    """What is asked for. Raises Problem (400, 403)."""
+    query = call.query
+    prefix = _text(call, "name_prefix", FILE_NAME_MAX_BYTES)
+    sort = query.choice("sort", SORTS) or ("created_at" if prefix is None else "name")
+    order = query.choice("order", ("asc", "desc")) or ("desc" if sort == "created_at" else "asc")
+    device_id = query.text("device_id")
+    only_device = _only_device(call)
+    if device_id is not None and device_id_of(device_id) and only_device not in (None, device_id):
+        raise Problem("forbidden", "a device's token reaches the jobs of that device only", field="device_id")
+    return JobQuestion(
+        status=query.choice("status", STATUSES),  # type: ignore[arg-type]  # one of them, as was just checked
+        kind=_text(call, "kind", KIND_MAX_LENGTH),
+        device_id=device_id,
+        created_from=query.moment("created_from"),
+        created_to=query.moment("created_to"),
+        name_prefix=prefix,
+        sort=sort,  # type: ignore[arg-type]
+        descending=order == "desc",
+        only_device=only_device,
+    )
+
+
+def _text(call: Call, name: str, max_bytes: int) -> str | None:
+    """Text that Postgres can compare with."""
+    text = call.query.text(name)
+    if text is None:
+        return None
+    if "\x00" in text or not 1 <= len(text.encode()) <= max_bytes:
+        raise Problem("invalid-parameter", f"{name} must be 1 to {max_bytes} bytes of text without NUL", field=name)
+    return text
+
+
+def _identity(question: JobQuestion) -> tuple[str, dict[str, str]]:
+    """What a cursor is good for: sort and filters, also the one that the caller did not choose."""
+    given = {name: value for name, value in asdict(question).items() if value is not None}
+    sort = f"jobs {given.pop('sort')} {'desc' if given.pop('descending') else 'asc'}"
+    return sort, {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}
+
+
+def _shown_row(row: JobRow) -> dict[str, object]:
+    return {
+        "job_id": str(row.job_id),
+        "device_id": row.device_id,
+        "kind": row.kind,
+        "name": row.name,
+        "status": row.status,
+        "attempts": row.attempts,
+        "size": row.size,
+        "created_at": moment(row.created_at),
+        "started_at": moment(row.started_at),
+        "finished_at": moment(row.finished_at),
+    }
+
+
+def _shown_change(row: HistoryRow) -> dict[str, object]:
+    return {"at": moment(row.ts), "status": row.status, "worker": row.worker, "detail": row.detail}
