@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hub.settings import Settings
+from hub.trusted_proxies import TrustedProxies
 from infra.scaling.policy import TARGET, TOLERANCE, Rules
 from shared.settings import load
 
@@ -160,6 +161,8 @@ def test_a_hub_is_named_by_its_pod_and_reads_what_it_is_given() -> None:
         "sockets": settings.port,
         "operations": settings.ops_port,
     }
+    # A device behind the ingress counts by its own address.
+    assert settings.trusted_proxies.client("10.1.2.3", ["203.0.113.7"]) == "203.0.113.7"
     assert [ref["secretRef"]["name"] for ref in HUB["envFrom"]] == ["fleetwire-database", "fleetwire-operations"]
 
 
@@ -233,11 +236,16 @@ def test_the_examples_patch_changes_the_address_and_keeps_it_behind_the_name() -
     [content] = documents(K8S / "example" / "kustomization.yaml")
     [patch] = content["patches"]
     assert patch["target"] == {"kind": "StatefulSet", "name": "fleetwire-hub"}
-    check, change = yaml.safe_load(patch["patch"])
-    place = re.fullmatch(r"/spec/template/spec/containers/0/env/(\d+)/name", check["path"])
-    assert place is not None
-    assert (check["op"], change["op"]) == ("test", "replace")
-    assert list(ENV)[int(place[1])] == check["value"] == "FLEETWIRE_HUB_URL"
-    assert change["path"] == check["path"].replace("/name", "/value")
-    assert "$(POD_NAME)" in change["value"]
+    steps = yaml.safe_load(patch["patch"])
+    changed = {}
+    for check, change in zip(steps[::2], steps[1::2], strict=True):
+        place = re.fullmatch(r"/spec/template/spec/containers/0/env/(\d+)/name", check["path"])
+        assert place is not None
+        assert (check["op"], change["op"]) == ("test", "replace")
+        assert list(ENV)[int(place[1])] == check["value"]
+        assert change["path"] == check["path"].replace("/name", "/value")
+        changed[check["value"]] = change["value"]
+    assert list(changed) == ["FLEETWIRE_HUB_URL", "FLEETWIRE_TRUSTED_PROXIES"]
+    assert "$(POD_NAME)" in changed["FLEETWIRE_HUB_URL"]
+    assert TrustedProxies.parse(changed["FLEETWIRE_TRUSTED_PROXIES"]).trusts("10.244.1.7")
     assert {image["name"] for image in content["images"]} == {HUB["image"]}
