@@ -28,6 +28,7 @@ POINTS: Final = (
     Point("one device at a time, 4 k/s", "unicast", 4_000),
     Point("one device at a time, 4 k/s, each event acked", "unicast", 4_000, ack_every=1),
     Point("one device at a time, 20 k/s", "unicast", 20_000),
+    Point("one device at a time, 20 k/s, each event acked", "unicast", 20_000, ack_every=1),
     Point("all devices at once, 50 k/s in all", "all", 50_000),
 )
 
