@@ -35,6 +35,7 @@ from api.routes.notices import Notices
 from api.routes.publish import Publish
 from api.routes.responses import Responses
 from api.routes.revocations import Revocations
+from api.routes.sync import Sync
 from api.settings import Settings
 from api.store_probe import StoreProbe, open_pool_when_there
 from shared import lifecycle
@@ -160,6 +161,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Devices(pool).resource(guard),
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
+        Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
     ]
 
 

@@ -38,6 +38,7 @@ PROBLEMS: Final[Mapping[str, _Kind]] = {
     "unsupported-media-type": _Kind(415, "The body is not uncompressed JSON"),
     "ack-above-head": _Kind(422, "The position is above the head of the log"),
     "too-many-requests": _Kind(429, "Too many requests", (1, 5)),
+    "keys-spent": _Kind(429, "The keys of this day are used up"),
     "internal-error": _Kind(500, "Something went wrong here"),
     "unavailable": _Kind(503, "Not available now", (1, 5)),
     "no-hub": _Kind(503, "No hub has room now", (2, 8)),

@@ -9,6 +9,7 @@ from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
 from shared.settings import bounded_float, bounded_int, setting
 from shared.signed_urls import LIFETIME_MAX_S, host_of
 from shared.store.settings import DatabaseSettings
+from shared.sync.settings import SyncSettings
 from shared.telemetry.health import OpsSettings
 from shared.telemetry.logs import LogSettings
 
@@ -35,6 +36,7 @@ class Settings(
     TicketKeySettings,
     FilesKeySettings,
     KeyWatchSettings,
+    SyncSettings,
     OpsSettings,
     LogSettings,
 ):
