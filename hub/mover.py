@@ -3,7 +3,8 @@
 What is to be done is decided by `rebalance`, after every look at the hubs; here is the queue, its pace and what an
 operator may do with it. A connection that was told goes on delivering until the device's new one supersedes it, so
 nothing is lost or repeated; one that stays too long is ended with 4000. The cursor is marked before the device is
-told: a hub that sees things differently for a moment does not send it back.
+told: a hub that sees things differently for a moment does not send it back. Those whose hub is full or refuses devices
+wait here, and are sent when nothing else moves and it has room for them.
 """
 
 import asyncio
@@ -77,6 +78,7 @@ class Mover:
         # One for each plan: who comes back from Postgres with some of an older one finds another here.
         self._queue: deque[_Job] = deque()
         self._queued_for = neighbours.view
+        self._waiting: dict[str, Leaving] = {}
         self._leavers = Leavers(CloseCode.MOVED, lambda reason, outcome: HUB_MOVES.labels(reason, outcome).inc())
         self._wake = asyncio.Event()
         self._closed = False
@@ -97,6 +99,8 @@ class Mover:
         if self._closed:
             return
         view = self._neighbours.view
+        if self._waiting:
+            self._waiting = {name: one for name, one in self._waiting.items() if self._get(name) is one}
         was_held = self.rebalance.is_held
         if self._queue and self.rebalance.goal is None:
             if self._queue[0].reason == "operator":
@@ -133,16 +137,30 @@ class Mover:
         self._wake.set()
 
     def _rehome(self, view: View) -> None:
+        """Those that wait for room first, then who came to a hub not its own: no more than their hubs have room for."""
+        waiting = self._as_many_as_fit(view, [(name, one.slot) for name, one in self._waiting.items()])
+        if waiting:
+            self._begin(waiting, "rebalance")
+            return
+        chosen = self._as_many_as_fit(view, self._strangers.rehomable(monotonic()))
+        for device_id in chosen:
+            self._strangers.tried(device_id)
+        if chosen:
+            self._begin(chosen, "rehome")
+
+    def _as_many_as_fit(self, view: View, devices: Iterable[tuple[str, int]]) -> list[str]:
+        room: Counter[str] = Counter()
+        for one in self._neighbours.hubs:
+            room[one.name] = one.room if one.accepts else 0
         chosen = []
-        for device_id, slot in self._strangers.rehomable(monotonic()):
-            home = self._neighbours.get(view.owner(slot) or "")
-            if home is not None and home.accepts:
-                self._strangers.tried(device_id)
+        for device_id, slot in devices:
+            name = view.owner(slot)
+            if name is not None and name != self._neighbours.me and room[name] > 0:
+                room[name] -= 1
                 chosen.append(device_id)
             if len(chosen) == REHOMES_MAX:
                 break
-        if chosen:
-            self._begin(chosen, "rehome")
+        return chosen
 
     # The loop
 
@@ -177,7 +195,7 @@ class Mover:
             found = self._get(job.device_id)
             if found is None or found.is_over:
                 continue  # gone by itself
-            target = self._target(job, found.slot)
+            target = self._target(job, found)
             if target is not None:
                 chosen.append((job, found, target))
         if chosen:
@@ -201,22 +219,26 @@ class Mover:
             self._finish()
         return told
 
-    def _target(self, job: _Job, slot: int) -> Neighbour | None:
+    def _target(self, job: _Job, connection: Leaving) -> Neighbour | None:
         """Whose it is, by the newest view."""
-        name = self._neighbours.view.owner(slot)
+        name = self._neighbours.view.owner(connection.slot)
         if name is None or name == self._neighbours.me:
+            self._waiting.pop(job.device_id, None)
             return None
         target = self._neighbours.get(name)
         if target is None or not target.accepts:
             why = "gone" if target is None else "full" if target.room <= 0 else "draining"
             self.skipped[why] += 1
             HUB_MOVES.labels(job.reason, "skipped").inc()
+            if job.reason != "operator":
+                self._waiting[job.device_id] = connection
             return None
         self._neighbours.sent_to(name)
         return target
 
     def _tell(self, job: _Job, connection: Leaving, target: Neighbour) -> None:
         after_s = self._rand.uniform(0.0, self._times.wave_s)
+        self._waiting.pop(job.device_id, None)
         self._strangers.tried(job.device_id)  # until it has gone it is one still, and was told already
         connection.tell_moved(self._neighbours.url(target.name), int(after_s * 1000), job.reason)
         self._leavers.add(connection, monotonic() + after_s + self._times.linger_s, job.reason)
@@ -231,6 +253,7 @@ class Mover:
         """This hub leaves: what is planned is off."""
         self._closed = True
         self._queue = deque()
+        self._waiting.clear()
 
     # For operators
 
@@ -307,6 +330,7 @@ class Mover:
         left = len(self._queue)
         self._queue = deque()
         self.rebalance.finished()
+        self._waiting.clear()
         self._strangers.let_stay()  # else they would be on their way again as soon as nothing else moves
         self.is_paused = False
         _log.info("an operator stopped the moves", left=left)

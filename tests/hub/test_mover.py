@@ -49,6 +49,7 @@ class Rig:
         self.marked: list[str] = []
         self.postgres_answers = True
         self.are_here = True
+        self.room: dict[str, int] = {}
         self.while_marking: Callable[[], None] = lambda: None
         self.neighbours = Neighbours("hub-a", "run", period_s=0.1, proxy_url=None)
         self.strangers = Strangers("hub-a", self.neighbours.view, self._connections, stay_s=0.0)
@@ -78,7 +79,19 @@ class Rig:
 
     def see(self, *names: str) -> None:
         """One look at the hubs."""
-        self.neighbours.on_rows([HubRow(name, "run", f"ws://{name}", 0, 500, draining=False) for name in names])
+        self.neighbours.on_rows(
+            [
+                HubRow(
+                    name,
+                    "run",
+                    f"ws://{name}",
+                    len(self.told) if name in self.room else 0,
+                    self.room.get(name, 500),
+                    draining=False,
+                )
+                for name in names
+            ]
+        )
 
     async def settle(self, *names: str) -> None:
         """Look until that view has settled."""
@@ -217,4 +230,45 @@ async def test_a_hub_that_leaves_begins_nothing_more(rig: Rig) -> None:
     rig.mover.close()
     await rig.settle("hub-a", "hub-b")
     assert rig.mover.progress()["left"] == 0
+    assert rig.told == []
+
+
+@pytest.mark.parametrize("may_rehome", [True, False])
+async def test_devices_whose_hub_was_full_are_sent_there_when_it_has_room_and_no_more_than_it_has(
+    rig: Rig, may_rehome: bool
+) -> None:
+    for device in rig.devices.values():
+        device.may_rehome = may_rehome
+    rig.room["hub-b"] = 0
+    await rig.settle("hub-a", "hub-b")
+    theirs = rig.belonging_to("hub-b")
+    assert len(theirs) > 10
+    if not may_rehome:
+        await until(lambda: rig.mover.skipped["full"] == len(theirs))
+    assert rig.told == []
+    rig.room["hub-b"] = 2
+    rig.see("hub-a", "hub-b")
+    await until(lambda: len(rig.told) == 2)
+    for _ in range(20):
+        rig.see("hub-a", "hub-b")
+        await asyncio.sleep(0.005)
+    assert len(rig.told) == 2
+    rig.room["hub-b"] = 500
+    rig.see("hub-a", "hub-b")
+    async with asyncio.timeout(10):
+        while rig.told != theirs:
+            rig.see("hub-a", "hub-b")
+            await asyncio.sleep(0.005)
+    assert all(len(device.told) == 1 for device in theirs)
+
+
+async def test_devices_that_wait_for_room_stay_when_an_operator_stops_the_moves(rig: Rig) -> None:
+    rig.room["hub-b"] = 0
+    await rig.settle("hub-a", "hub-b")
+    await until(lambda: rig.mover.skipped["full"])
+    rig.mover.abort()
+    rig.room["hub-b"] = 500
+    for _ in range(20):
+        rig.see("hub-a", "hub-b")
+        await asyncio.sleep(0.005)
     assert rig.told == []
