@@ -15,8 +15,8 @@ from random import Random, SystemRandom
 
 import structlog
 
+from hub.census import Census
 from hub.control import Control
-from hub.device_socket import Census
 from hub.gate import Gate
 from hub.heap import give_back_large_blocks
 from hub.hub import Hub

@@ -20,6 +20,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 
+from hub.census import Census
 from hub.flusher import Flusher
 from hub.link import LinkState, link_state
 from hub.server_protocol import DeviceServerProtocol
@@ -33,9 +34,8 @@ try:
 except ImportError:  # no compiled part for this platform
     from websockets.utils import apply_mask
 
-__all__ = ["Census", "DeviceSocket", "SocketLimits", "SocketOwner"]
+__all__ = ["DeviceSocket", "SocketLimits", "SocketOwner"]
 
-REASON_MAX_BYTES: Final = 123
 NEVER_LOOK: Final = 2**62
 _MASKED: Final = 0x80
 _FIN_TEXT: Final = 0x81
@@ -63,28 +63,6 @@ class SocketLimits:
     first_look_bytes: int = NEVER_LOOK
 
 
-class Census:
-    """How many sockets there are, asked or not: those that never ask for anything hold a descriptor, too.
-
-    `arrive` says which address a socket counts for, or None when there are too many of it; `leave` that it is gone.
-    """
-
-    def __init__(
-        self,
-        most: int,
-        *,
-        arrive: Callable[[str], str | None] = lambda peer: "",
-        leave: Callable[[str], None] = lambda address: None,
-    ) -> None:
-        self.arrive = arrive
-        self.leave = leave
-        self.most = most
-        self.sockets = 0
-
-    def __repr__(self) -> str:
-        return f"Census({self.sockets} of {self.most} sockets)"
-
-
 class DeviceSocket(asyncio.Protocol):
     """An asyncio protocol; `accept` or `refuse` answers the request, `close` says goodbye, `abort` does not."""
 
@@ -100,7 +78,6 @@ class DeviceSocket(asyncio.Protocol):
         "_next",
         "_on_request",
         "_open",
-        "_parts",
         "_pinged_at",
         "_protocol",
         "_requested",
@@ -151,7 +128,6 @@ class DeviceSocket(asyncio.Protocol):
         self._ended = False
         self._requested = False
         self._shortcut = False
-        self._parts: bytearray | None = None
         self._pinged_at = 0.0
         self._heard_at = self._wrote_at = flusher.now
         self._deadline: asyncio.TimerHandle | None = None
@@ -182,7 +158,7 @@ class DeviceSocket(asyncio.Protocol):
         """Whether a request waits for its answer."""
         if self._transport is None or self._transport.is_closing():
             return False
-        return self._requested and self._protocol.state is State.CONNECTING and not self._protocol.eof_sent
+        return self._requested and self._protocol.is_unanswered
 
     @property
     def buffered(self) -> int:
@@ -267,15 +243,13 @@ class DeviceSocket(asyncio.Protocol):
             return
         self._open = False
         self.close_code = int(code)
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(int(code), _clipped(reason))
+        self._protocol.say_goodbye(code, reason)
         self._take_writes()
         self.set_deadline(self._limits.close_s)
 
     def fail(self, code: CloseCode, reason: str) -> None:
         """Close because of what the peer sent; nothing more of it is read."""
-        if self._protocol.state is State.OPEN:
-            self._protocol.fail(int(code), _clipped(reason))
+        self._protocol.give_up(code, reason)
         self._after_library()
 
     def abort(self) -> None:
@@ -374,7 +348,7 @@ class DeviceSocket(asyncio.Protocol):
         return data
 
     def _feed(self, data: bytes) -> None:
-        if self._requested and self._protocol.state is State.CONNECTING and not self._protocol.eof_sent:
+        if self._requested and self._protocol.is_unanswered:
             # A client has nothing to say between its request and the answer.
             self.abort()
             return
@@ -398,15 +372,7 @@ class DeviceSocket(asyncio.Protocol):
                     self.abort()
                     return
                 self._on_frame(event)
-        protocol = self._protocol
-        # After a close frame nothing is a message; within a frame or a message it is the library's.
-        self._shortcut = (
-            protocol.reader.at_boundary
-            and self._parts is None
-            and protocol.close_rcvd is None
-            and not protocol.eof_sent
-            and protocol.state is not State.CONNECTING
-        )
+        self._shortcut = self._protocol.is_between_messages
         self._note_closing()
 
     def _note_closing(self) -> None:
@@ -418,17 +384,9 @@ class DeviceSocket(asyncio.Protocol):
             self.owner.on_closing()
 
     def _on_frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.TEXT:
-            if frame.fin:
-                self._on_message(bytes(frame.data))
-            else:
-                self._parts = bytearray(frame.data)
-        elif frame.opcode is Opcode.CONT:
-            if self._parts is None:
-                return  # parts of a binary message, refused at its first
-            self._parts += frame.data
-            if frame.fin:
-                text, self._parts = bytes(self._parts), None
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
+            text = self._protocol.join(frame)
+            if text is not None:
                 self._on_message(text)
         elif frame.opcode is Opcode.PONG:
             self._on_pong()
@@ -471,20 +429,12 @@ class DeviceSocket(asyncio.Protocol):
             self.abort()
 
     def _answer_garbage(self) -> None:
-        # The library answers requests that are too long; what is no HTTP it only drops.
         self._requested = True
-        if not any(self._protocol.writes[:1]):
-            body = b'{"type":"urn:fleetwire:problem:invalid-request","title":"The handshake is malformed","status":400}'
-            head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nConnection: close\r\n"
-            self.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+        if (answer := self._protocol.answer_to_garbage()) is not None:
+            self.write(answer)
         self.set_deadline(self._limits.close_s)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def _clipped(reason: str) -> str:
-    """What of a reason fits into a close frame, which holds 125 bytes with the code (RFC 6455, section 5.5)."""
-    return reason.encode(errors="replace")[:REASON_MAX_BYTES].decode(errors="ignore")

@@ -15,8 +15,9 @@ from websockets.http11 import Request, Response
 
 from hub.admission import Admission, AdmissionLimits
 from hub.allowances import Allowances
+from hub.census import Census
 from hub.compression import DeflateFactory
-from hub.device_socket import Census, DeviceSocket
+from hub.device_socket import DeviceSocket
 from hub.flusher import Flusher
 from hub.greeting import request_id_of
 from hub.reception import Reception

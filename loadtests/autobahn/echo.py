@@ -10,8 +10,9 @@ from typing import cast
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
+from hub.census import Census
 from hub.compression import DeflateFactory
-from hub.device_socket import Census, DeviceSocket, SocketLimits
+from hub.device_socket import DeviceSocket, SocketLimits
 from hub.flusher import Flusher
 
 MESSAGE_MAX = 20 * 1024 * 1024

@@ -18,7 +18,8 @@ import uvloop
 from websockets.http11 import Request
 
 from hub.acks import AckBook
-from hub.device_socket import Census, DeviceSocket, SocketLimits
+from hub.census import Census
+from hub.device_socket import DeviceSocket, SocketLimits
 from hub.flusher import Flusher
 from hub.session import Session
 from hub.window import WindowLimits

@@ -13,7 +13,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.uri import parse_uri
 
-from hub.device_socket import Census, DeviceSocket, SocketLimits
+from hub.census import Census
+from hub.device_socket import DeviceSocket, SocketLimits
 from hub.flusher import Flusher
 from shared.protocol.close_codes import CloseCode
 

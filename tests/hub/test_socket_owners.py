@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from hub.device_socket import Census, DeviceSocket, SocketLimits
+from hub.census import Census
+from hub.device_socket import DeviceSocket, SocketLimits
 from hub.flusher import Flusher
 from hub.socket_owners import Dismissed, Nobody
 
