@@ -25,6 +25,7 @@ class Allowances:
 
     socket: SocketLimits
     times: ConnectionTimes
+    good_link: GoodLink
     window: WindowLimits
     pulse: PulseTimes
 
@@ -49,7 +50,6 @@ def allowances_of(settings: Settings) -> Allowances:
         settings.inbound_bytes_burst,
         settings.window_events,
     )
-    good = GoodLink(settings.heartbeat_s, settings.pong_s, settings.window_first_bytes)
     return Allowances(
         SocketLimits(
             request_s=settings.handshake_s,
@@ -57,7 +57,8 @@ def allowances_of(settings: Settings) -> Allowances:
             write_max_bytes=settings.window_max_bytes + WRITE_SLACK_BYTES,
             first_look_bytes=inbound.first_look_bytes,
         ),
-        ConnectionTimes(settings.patience_s, settings.patience_s / 6, good, settings.window_max_bytes, inbound),
+        ConnectionTimes(settings.patience_s, settings.patience_s / 6, inbound),
+        GoodLink(settings.heartbeat_s, settings.pong_s, settings.window_first_bytes),
         WindowLimits(settings.window_events, settings.window_first_bytes, settings.window_max_bytes),
         PulseTimes(settings.heartbeat_s, settings.pong_s),
     )

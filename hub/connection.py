@@ -15,13 +15,14 @@ from hub.apart import apart
 from hub.compression import NEVER, Deflater
 from hub.counts import Counts
 from hub.device_socket import NEVER_LOOK, DeviceSocket
-from hub.greeting import Credential, is_signed, renew
-from hub.keepalive import Pulse, PulseTimes, Signs, Verdict
-from hub.link_profile import LOOK_S, CatchUp, GoodLink, answer_s_of, in_flight_max, profile_of, settled_rtt
+from hub.greeting import Credential
+from hub.keepalive import Pulse, Signs, Verdict
+from hub.link_watch import LinkWatch
 from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
 from hub.rates import InboundLimits, InboundRate, RateVerdict
 from hub.session import LogPage, Session
 from hub.stage_lag import NEVER_SAMPLED
+from hub.validity import Validity
 from hub.wire import event_bytes, text_bytes
 from shared.clock import iso, monotonic, wall
 from shared.hash_slots import slot_of
@@ -42,7 +43,6 @@ from shared.protocol.frames import (
 from shared.store.cursors import Ack as CursorAck
 from shared.store.cursors import AckResult, Known, Swept
 from shared.telemetry.metrics import HUB_FRAMES_REFUSED, HUB_RTT_SECONDS, HUB_WINDOW_STALL_SECONDS
-from shared.tokens import KeyRing
 
 __all__ = ["Connection", "ConnectionTimes", "Services"]
 
@@ -67,14 +67,10 @@ class Services(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTimes:
-    """Seconds: how long a device may make no progress, and how often a waiting one is looked at; what a good link is
-    given, and the most bytes in flight; what a device may send.
-    """
+    """Seconds: how long a device may make no progress, and how often a waiting one is looked at; what it may send."""
 
     patience_s: float
     look_s: float
-    good: GoodLink
-    window_max_bytes: int
     inbound: InboundLimits
 
 
@@ -82,29 +78,21 @@ class Connection:
     """Made by the endpoint once the greeting is answered; ends with its socket."""
 
     __slots__ = (
-        "_catch_up",
-        "_connect_rtt_s",
         "_counts",
-        "_credential",
         "_deflate_from",
-        "_expires_due",
-        "_flaps",
         "_heard_before",
-        "_heartbeat_s",
         "_holds_up",
         "_hub",
         "_inbound",
+        "_link",
         "_next_visit",
         "_note_ack",
         "_pulse",
-        "_renewing",
-        "_rtt_s",
         "_sampled_at",
         "_sampled_seq",
         "_stalled_at",
-        "_tickets",
         "_times",
-        "_tokens",
+        "_validity",
         "device_class",
         "device_id",
         "is_done",
@@ -119,22 +107,20 @@ class Connection:
         self,
         *,
         socket: DeviceSocket,
+        device_id: str,
         session: Session,
-        credential: Credential,
+        validity: Validity,
         device_class: str,
         pulse: Pulse,
-        rtt_s: float,
-        flaps: float,
-        tokens: KeyRing,
-        tickets: KeyRing,
+        link: LinkWatch,
         times: ConnectionTimes,
         hub: Services,
         may_rehome: bool = False,
     ) -> None:
         """`may_rehome`: it may be sent to the hub that owns its slot, if that is another."""
-        self.device_id = credential.subject
+        self.device_id = device_id
         self.device_class = device_class
-        self.slot = slot_of(credential.subject)
+        self.slot = slot_of(device_id)
         self.may_rehome = may_rehome
         self.session = session
         self.socket = socket
@@ -142,22 +128,15 @@ class Connection:
         self.was_sent_on = False
         self._inbound: InboundRate | None = None
         self._heard_before = socket.heard
-        self._renewing = False
-        self._credential = credential
+        self._validity = validity
         self._pulse = pulse
-        self._tokens = tokens
-        self._tickets = tickets
+        self._link = link
         self._times = times
         self._hub = hub
         self._note_ack = hub.note_ack
         self._counts = hub.counts
         self._deflate_from = hub.deflater.threshold if socket.deflates else NEVER
         self._next_visit = 0.0
-        self._expires_due = 0.0
-        self._rtt_s = self._connect_rtt_s = rtt_s
-        self._flaps = flaps
-        self._heartbeat_s = pulse.times.heartbeat_s
-        self._catch_up: CatchUp | None = None
         # Events are late by the device's own doing: it was away, or its window is full.
         self._holds_up = not session.is_live
         self._stalled_at = 0.0
@@ -180,21 +159,21 @@ class Connection:
     @property
     def known(self) -> Known:
         """What the sweep compares."""
-        session, credential = self.session, self._credential
+        session, validity = self.session, self._validity
         return Known(
             self.device_id,
             session.epoch,
             session.head,
             session.acked,
             session.conn_term,
-            credential.issued_at,
-            credential.token_id,
+            validity.issued_at,
+            validity.token_id,
         )
 
     def start(self) -> None:
         """The welcome is written."""
         now = monotonic()
-        self._set_expiry(now)
+        self._validity.reckon(now, wall())
         self._plan_visit(now)
         self.perform(self.session.on_start())
 
@@ -247,7 +226,10 @@ class Connection:
         counts.from_log += len(page.events)
         self.perform(session.on_page(page))
         if session.behind:
-            self._watch_catch_up()
+            now = monotonic()
+            self._link.catches_up(now, session.window.acked_bytes)
+            if self._link.due(now) < self._next_visit:
+                self._plan_visit(now)
         elif session.is_live:
             if page.events and not self._holds_up and counts.sent >= counts.sample_at:
                 self._sample(*page.events[-1])
@@ -266,10 +248,8 @@ class Connection:
     @apart
     def on_swept(self, swept: Swept, known: Known) -> None:
         """The sweep found a difference."""
-        if swept.revoked and (known.issued_at, known.token_id) == (
-            self._credential.issued_at,
-            self._credential.token_id,
-        ):
+        validity = self._validity
+        if swept.revoked and (known.issued_at, known.token_id) == (validity.issued_at, validity.token_id):
             self.end(CloseCode.REVOKED)
             return
         self.perform(
@@ -289,20 +269,15 @@ class Connection:
     @apart
     def on_renewal_checked(self, credential: Credential, revoked: bool | None) -> None:
         """Whether the credential that a `token` frame brought was revoked; None when nobody could say."""
-        self._renewing = False
+        why_not = self._validity.end_renewal(credential, revoked)
         if self.is_over:
             return
-        if revoked is not False:
-            detail = "the token was revoked" if revoked else "the token cannot be checked now; send it again"
-            self._refuse("token_refused", detail)
+        if why_not is not None:
+            self._refuse("token_refused", why_not)
             return
-        if not is_signed(credential, tokens=self._tokens, tickets=self._tickets):
-            self._refuse("token_refused", "the key that signed the token was retired meanwhile")
-            return
-        self._credential = credential
         now = monotonic()
-        self._set_expiry(now)
-        if self._expires_due < self._next_visit:
+        self._validity.reckon(now, wall())
+        if self._validity.due < self._next_visit:
             self._plan_visit(now)
         self._say(TokenOk(iso(credential.expires_at)))
 
@@ -317,7 +292,7 @@ class Connection:
     @apart
     def on_keys_changed(self) -> None:
         """The key sets were read anew: what a retired key has signed is not good any more."""
-        if not is_signed(self._credential, tokens=self._tokens, tickets=self._tickets):
+        if not self._validity.is_signed:
             self.end(CloseCode.KEY_RETIRED)
 
     # From the socket
@@ -398,7 +373,7 @@ class Connection:
             return
         if self.session.ended:
             return
-        if now >= self._expires_due and not self._still_valid(now):
+        if now >= self._validity.due and self._validity.is_over(now, wall()):
             self.end(CloseCode.EXPIRED)
             return
         socket = self.socket
@@ -417,8 +392,8 @@ class Connection:
     @apart
     def on_clock_set(self, now: float) -> None:
         """The wall clock was set: the credential may be over sooner than was planned."""
-        self._set_expiry(now)
-        if self._expires_due < self._next_visit and not self.is_over:
+        self._validity.reckon(now, wall())
+        if self._validity.due < self._next_visit and not self.is_over:
             self._plan_visit(now)
 
     def _judge_signs(self, now: float) -> None:
@@ -443,34 +418,16 @@ class Connection:
 
     def _judge_link(self, now: float) -> None:
         """What pings and acks have shown since the last visit."""
-        latest_s = self.socket.rtt_s
-        if latest_s:
+        link, rtt_s = self._link, self.socket.rtt_s
+        if rtt_s:
             self.socket.rtt_s = 0.0
-            HUB_RTT_SECONDS.observe(latest_s)
-            self._rtt_s = settled_rtt(self._rtt_s, latest_s)
-            if answer_s_of(self._times.good, self._rtt_s) != self._pulse.times.answer_s:
-                profile = profile_of(self._times.good, rtt_s=self._rtt_s, flaps=self._flaps)
-                # The device was told one heartbeat by the welcome and takes a longer silence for a dead hub.
-                self._pulse.adapt(PulseTimes(min(profile.heartbeat_s, self._heartbeat_s), profile.answer_s))
-        if self._catch_up is None:
-            return
-        if self.session.is_live:
-            self._catch_up = None
-            return
-        rate = self._catch_up.look(now, self.session.window.acked_bytes)
-        if rate is not None:
-            most, first = self._times.window_max_bytes, self._times.good.first_bytes
-            # Later round trips hold the time that what is in flight takes itself: reckoning with them would add to it.
-            limit = in_flight_max(rate, rtt_s=self._connect_rtt_s, first_bytes=first, max_bytes=most)
-            self.session.window.limit(limit)
-
-    def _watch_catch_up(self) -> None:
-        now = monotonic()
-        if self._catch_up is None:
-            self._catch_up = CatchUp(now, self.session.window.acked_bytes)
-        self._catch_up.moves = True  # it acked, or there would be no page
-        if now + LOOK_S < self._next_visit:
-            self._plan_visit(now)
+            HUB_RTT_SECONDS.observe(rtt_s)
+            link.answered(rtt_s, self._pulse)
+        if link.catch_up is not None:
+            window = self.session.window
+            ceiling = link.ceiling(now, window.acked_bytes, is_live=self.session.is_live)
+            if ceiling is not None:
+                window.limit(ceiling)
 
     def _time_stall(self) -> None:
         """A stall begins when the session falls behind and is over when it reads again, or with the socket."""
@@ -491,24 +448,16 @@ class Connection:
         self._counts.lag.acked(self._sampled_at)
         self._sampled_seq = NEVER_SAMPLED
 
-    def _still_valid(self, now: float) -> bool:
-        self._set_expiry(now)
-        return now < self._expires_due
-
-    def _set_expiry(self, now: float) -> None:
-        # The token speaks of the wall clock, which may be set; the wait is measured by the one that may not.
-        self._expires_due = now + self._credential.expires_at - wall()
-
     def _plan_visit(self, now: float, *, waits: bool | None = None) -> None:
         """`waits`: whether something waits for the device, where that was looked at already."""
         due = self._pulse.due
-        due = min(due, self._expires_due)
+        due = min(due, self._validity.due)
         if waits is None:
             waits = self.session.behind or self.socket.buffered > 0
         if waits:
             due = min(due, now + self._times.look_s)
-        if self._catch_up is not None and self._catch_up.moves:
-            due = min(due, now + LOOK_S)
+        if self._link.catch_up is not None:
+            due = min(due, self._link.due(now))
         self._next_visit = max(now, due)
         self._hub.visit_at(self, self._next_visit)
 
@@ -558,11 +507,8 @@ class Connection:
         self._say(ErrorFrame(code, detail, ref))
 
     def _renew(self, token: str) -> None:
-        outcome = renew(self._credential, token, tokens=self._tokens, tickets=self._tickets, now=wall())
-        if isinstance(outcome, str):
-            self._refuse("token_refused", outcome)
-        elif self._renewing:
-            self._refuse("token_refused", "an earlier token is still being checked; wait for its answer")
+        renewed = self._validity.begin_renewal(token, wall())
+        if isinstance(renewed, str):
+            self._refuse("token_refused", renewed)
         else:
-            self._renewing = True
-            self._hub.check_renewal(self, outcome)
+            self._hub.check_renewal(self, renewed)

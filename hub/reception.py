@@ -26,11 +26,13 @@ from hub.handshakes import Greeter
 from hub.hub import Hub
 from hub.keepalive import Pulse
 from hub.link_profile import profile_of
+from hub.link_watch import LinkWatch
 from hub.rebalance import may_rehome
 from hub.refusals import Refusal
 from hub.registry import Waiting
 from hub.session import Session
 from hub.settings import Settings
+from hub.validity import Validity
 from hub.wire import text_bytes
 from shared.bus.message import connection_message
 from shared.bus.publisher import Publisher
@@ -211,7 +213,7 @@ class Reception:
         if self._gate.refusal is not None or not socket.is_asking:
             return self._gate.refusal or Refusal("unavailable", "the client has gone", reason="gone")
         rtt_s = socket.link().rtt_s
-        profile = profile_of(self._allowances.times.good, rtt_s=rtt_s, flaps=greeted.flaps)
+        profile = profile_of(self._allowances.good_link, rtt_s=rtt_s, flaps=greeted.flaps)
         session = Session(
             epoch=greeted.epoch,
             start=beginning.position.seq,
@@ -224,14 +226,18 @@ class Reception:
         )
         connection = Connection(
             socket=socket,
+            device_id=asked.device_id,
             session=session,
-            credential=credential,
+            validity=Validity(credential, tokens=self._tokens, tickets=self._tickets),
             device_class=sys.intern(greeted.device_class),
             pulse=Pulse(self._allowances.pulse_of(profile), monotonic(), luck=self._rand.random()),
-            rtt_s=rtt_s,
-            flaps=greeted.flaps,
-            tokens=self._tokens,
-            tickets=self._tickets,
+            link=LinkWatch(
+                self._allowances.good_link,
+                rtt_s=rtt_s,
+                flaps=greeted.flaps,
+                heartbeat_s=profile.heartbeat_s,
+                max_bytes=self._settings.window_max_bytes,
+            ),
             times=self._allowances.times,
             hub=self._hub,
             may_rehome=may_rehome(named=asked.hub is not None, since_rehomed_s=greeted.since_rehomed_s),

@@ -13,7 +13,7 @@ def settings(**changes: str) -> Settings:
 
 def test_good_links_share_what_was_made_for_them() -> None:
     allowed = allowances_of(settings())
-    profile = profile_of(allowed.times.good, rtt_s=0.02, flaps=1.0)
+    profile = profile_of(allowed.good_link, rtt_s=0.02, flaps=1.0)
     assert allowed.window_of(profile) is allowed.window
     assert allowed.pulse_of(profile) is allowed.pulse
 

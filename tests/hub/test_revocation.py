@@ -234,7 +234,7 @@ async def test_a_renewal_by_a_key_that_is_retired_while_it_is_checked_does_not_c
     assert connection is not None
     renewed = ring.mint(subject=truck, scopes=frozenset({"device"}), now=time.time(), lifetime_s=600)
     await device.socket.send(json.dumps({"type": "token", "token": renewed}))
-    await until(lambda: connection._renewing)
+    await until(lambda: connection._validity._is_checking)
     beside = tmp_path / "keys.new"
     beside.write_text(json.dumps({"keys": [new]}))
     beside.rename(file)
