@@ -12,8 +12,9 @@ from typing import Final
 
 from hub.refusals import Refusal
 from hub.trusted_proxies import TrustedProxies, address_key
+from shared.token_bucket import TokenBucket
 
-__all__ = ["Addresses", "Admission", "AdmissionLimits", "Bucket"]
+__all__ = ["Addresses", "Admission", "AdmissionLimits"]
 
 ADDRESSES_MAX: Final = 10_000
 LOOKS_MAX: Final = 16
@@ -36,29 +37,10 @@ class AdmissionLimits:
     address_burst: float
 
 
-class Bucket:
-    """Tokens that come back at `per_s`, at most `burst` of them."""
-
-    __slots__ = ("at", "tokens")
-
-    def __init__(self, tokens: float, now: float) -> None:
-        self.tokens = tokens
-        self.at = now
-
-    def take(self, now: float, *, per_s: float, burst: float) -> bool:
-        """Take one, if there is one."""
-        self.tokens = min(burst, self.tokens + max(0.0, now - self.at) * per_s)
-        self.at = now
-        if self.tokens < 1.0:
-            return False
-        self.tokens -= 1.0
-        return True
-
-
 class _Entry:
     __slots__ = ("bucket", "sockets")
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: TokenBucket) -> None:
         self.bucket = bucket
         self.sockets = 0
 
@@ -66,7 +48,10 @@ class _Entry:
 class Addresses:
     """What is known of each address; the empty one, of unknown origin, is never counted."""
 
-    def __init__(self, *, most: int = ADDRESSES_MAX) -> None:
+    def __init__(self, per_s: float, burst: float, *, most: int = ADDRESSES_MAX) -> None:
+        """Handshakes a second of each, with what may come at once; `per_s` 0: as many as come."""
+        self._per_s = per_s
+        self._burst = burst
         self._most = most
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
@@ -78,10 +63,10 @@ class Addresses:
         entry = self._entries.get(address)
         return entry.sockets if entry is not None else 0
 
-    def came(self, address: str, now: float, *, burst: float) -> None:
+    def came(self, address: str, now: float) -> None:
         """A socket of the address is open."""
         if address:
-            self._entry(address, now, burst).sockets += 1
+            self._entry(address, now).sockets += 1
 
     def went(self, address: str) -> None:
         """One of its sockets is gone."""
@@ -89,15 +74,15 @@ class Addresses:
         if entry is not None:
             entry.sockets -= 1
 
-    def take(self, address: str, now: float, *, per_s: float, burst: float) -> bool:
+    def take(self, address: str, now: float) -> bool:
         """Whether a handshake of the address may go on."""
-        return not address or self._entry(address, now, burst).bucket.take(now, per_s=per_s, burst=burst)
+        return not address or not self._per_s or self._entry(address, now).bucket.take(now) == 0.0
 
-    def _entry(self, address: str, now: float, burst: float) -> _Entry:
+    def _entry(self, address: str, now: float) -> _Entry:
         entry = self._entries.get(address)
         if entry is None:
             self._make_room()
-            entry = self._entries[address] = _Entry(Bucket(burst, now))
+            entry = self._entries[address] = _Entry(TokenBucket(self._per_s, self._burst, now))
         else:
             self._entries.move_to_end(address)
         return entry
@@ -118,10 +103,10 @@ class Admission:
     """Judged when a socket opens (`arrive`) and when its request is there (`judge`); `leave` when it is gone."""
 
     def __init__(self, limits: AdmissionLimits, proxies: TrustedProxies, now: float) -> None:
-        self.addresses = Addresses()
+        self.addresses = Addresses(limits.address_per_s, limits.address_burst)
         self.proxies = proxies
         self._limits = limits
-        self._all = Bucket(limits.burst, now)
+        self._all = TokenBucket(limits.per_s, limits.burst, now)
         self._backlog = 0.0
         self._backlog_at = now
 
@@ -135,13 +120,13 @@ class Admission:
         address = address_key(peer)
         if self.addresses.sockets(address) >= SILENT_FACTOR * self._limits.address_sockets:
             return None
-        self.addresses.came(address, now, burst=self._limits.address_burst)
+        self.addresses.came(address, now)
         return address
 
     def identify(self, peer: str, forwarded: list[str], now: float) -> str:
         """The request of a socket that a trusted proxy opened: the address it counts for."""
         address = self.proxies.client(peer, forwarded)
-        self.addresses.came(address, now, burst=self._limits.address_burst)
+        self.addresses.came(address, now)
         return address
 
     def leave(self, address: str) -> None:
@@ -154,11 +139,9 @@ class Admission:
         if self.addresses.sockets(address) > limits.address_sockets:
             detail = "too many sockets are open from this address; close some"
             return Refusal("address-limited", detail, reason="address-sockets")
-        if limits.address_per_s and not self.addresses.take(
-            address, now, per_s=limits.address_per_s, burst=limits.address_burst
-        ):
+        if not self.addresses.take(address, now):
             return Refusal("address-limited", "too many handshakes from this address", reason="address-rate")
-        if self._all.take(now, per_s=limits.per_s, burst=limits.burst):
+        if self._all.take(now) == 0.0:
             return None
         return Refusal(
             "crowded", "the hub takes as many handshakes as it can; come back later", retry_after_s=self._queue(now)

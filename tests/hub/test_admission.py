@@ -82,14 +82,14 @@ def test_behind_a_trusted_proxy_the_client_is_counted_and_not_the_proxy() -> Non
 
 
 def test_addresses_are_remembered_in_bounded_number_and_those_with_sockets_stay() -> None:
-    book = Addresses(most=10)
-    book.came("kept", 0.0, burst=5)
+    book = Addresses(1, 5, most=10)
+    book.came("kept", 0.0)
     for number in range(1000):
-        book.take(f"a{number}", 0.0, per_s=1, burst=5)
+        book.take(f"a{number}", 0.0)
     assert len(book) == 10
     assert book.sockets("kept") == 1
     for number in range(50):
-        book.came(f"open{number}", 0.0, burst=5)
+        book.came(f"open{number}", 0.0)
     assert all(book.sockets(f"open{number}") == 1 for number in range(50))
     book.went("nobody")
 
