@@ -254,7 +254,13 @@ async def test_a_device_that_takes_nothing_is_closed_for_no_progress_and_costs_a
 async def test_devices_that_stop_reading_after_much_was_acked_cost_a_window_each_and_others_nothing(
     fleet: Fleet, start_hub: StartHub
 ) -> None:
-    hub = await start_hub(FLEETWIRE_HUB_SEND_BUFFER_BYTES="4096", FLEETWIRE_HUB_WINDOW_MAX_BYTES="262144")
+    hub = await start_hub(
+        FLEETWIRE_HUB_SEND_BUFFER_BYTES="4096",
+        FLEETWIRE_HUB_WINDOW_MAX_BYTES="262144",
+        # Nobody is given up on while the others are still being made to stop.
+        FLEETWIRE_HUB_HEARTBEAT_S="20",
+        FLEETWIRE_HUB_PATIENCE_S="60",
+    )
     trucks = [await fleet.new_device() for _ in range(4)]
     for truck in trucks:
         await fleet.record(truck, 40, size=10_000, publish=False)
