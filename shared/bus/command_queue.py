@@ -15,12 +15,11 @@ from typing import Any, Final, NamedTuple
 import hiredis
 import structlog
 
-from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
-from shared.bus.waiting import happened
+from shared.bus.kept_connection import KeptConnection
 from shared.stages import Stage
-from shared.telemetry.metrics import BUS_DELIVERIES, BUS_DROPPED, BUS_PUBLISHED, BUS_RECONNECTS, STAGE_LAG_SECONDS
+from shared.telemetry.metrics import BUS_DELIVERIES, BUS_DROPPED, BUS_PUBLISHED, STAGE_LAG_SECONDS
 
 __all__ = ["Budget", "CommandQueue", "Counters", "Item", "Limits"]
 
@@ -90,7 +89,6 @@ class Counters:
         self.deliveries = BUS_DELIVERIES.labels(role)
         # Events leave by one role only.
         self.waited = STAGE_LAG_SECONDS.labels(Stage.PUBLISHED) if role == "publisher" else None
-        self.reconnects = BUS_RECONNECTS.labels(role)
         self.dropped = {
             reason: BUS_DROPPED.labels(role, reason) for reason in ("full", "expired", "refused", "closing")
         }
@@ -128,7 +126,16 @@ class CommandQueue:
         self._counters = counters
         self._clock = clock
         self._events = events
-        self._backoff = Backoff(rand, base=0.05, cap=0.5)
+        self._kept = KeptConnection(
+            endpoint,
+            role=counters.role,
+            rand=rand,
+            tick_s=_ROLE_CHECK_S,
+            connect=self._connect,
+            on_connected=self._on_connected,
+            on_tick=self._ask_role,
+            on_trouble=events.trouble,
+        )
         self._waiting: deque[Item] = deque()
         self._in_flight: deque[Item] = deque()
         self._connection: resp.Connection | None = None
@@ -136,8 +143,6 @@ class CommandQueue:
         self._scheduled = False
         self._received = 0
         self._time_next = 0.0
-        self._lost = asyncio.Event()
-        self._closed = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "connected" if self._connection else "not connected"
@@ -191,53 +196,32 @@ class CommandQueue:
     async def run(self) -> None:
         """Keep a connection until `close()`."""
         try:
-            while not self._closed.is_set():
-                await self._connect_once()
+            await self._kept.run()
         finally:
             self._disconnect()
 
     def close(self) -> None:
         """End `run()`. What is still held is lost."""
-        self._closed.set()
+        self._kept.close()
         self._disconnect()
         for item in self._waiting:
             self._drop(item, "closing")
         self._waiting.clear()
-        self._lost.set()
 
-    async def _connect_once(self) -> None:
-        self._lost.clear()
-        try:
-            connection = await resp.connect(
-                self.endpoint,
-                deadline_s=self._limits.deadline_s,
-                name=self._name,
-                on_reply=self._on_reply,
-                on_lost=self._on_lost,
-                on_batch_end=self._on_batch_end,
-                primary=True,
-            )
-        except (OSError, resp.RedisRefused) as error:
-            delay = self._backoff.next()
-            if self._backoff.attempt == 1:
-                role = self._counters.role
-                _log.warning("cannot connect to Redis", role=role, redis=str(self.endpoint), error=repr(error))
-            self._events.trouble(self.endpoint)
-            await happened(self._closed, delay)
-            return
-        if self._closed.is_set():
-            connection.abort()
-            return
+    async def _connect(self) -> resp.Connection:
+        return await resp.connect(
+            self.endpoint,
+            deadline_s=self._limits.deadline_s,
+            name=self._name,
+            on_reply=self._on_reply,
+            on_lost=self._on_lost,
+            on_batch_end=self._on_batch_end,
+            primary=True,
+        )
+
+    def _on_connected(self, connection: resp.Connection) -> None:
         self._connection = connection
-        if self._backoff.attempt:
-            _log.info("connected to Redis again", role=self._counters.role, redis=str(self.endpoint))
         self._send()
-        while not await happened(self._lost, _ROLE_CHECK_S):
-            self._ask_role()
-        if not self._closed.is_set():
-            self._counters.reconnects.inc()
-            self._events.trouble(self.endpoint)
-            await happened(self._closed, self._backoff.next())
 
     def _ask_role(self) -> None:
         if not self._in_flight:  # else it is being asked something already, under a deadline
@@ -302,7 +286,7 @@ class CommandQueue:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self._backoff.reset()
+        self._kept.backoff.reset()
         self._events.idle(self)
         self._send()
 
@@ -319,7 +303,7 @@ class CommandQueue:
 
     def _on_lost(self) -> None:
         self._disconnect()
-        self._lost.set()
+        self._kept.lost()
         self._events.idle(self)
 
     def _disconnect(self) -> None:

@@ -5,7 +5,6 @@ Messages reach `on_message` by a plain call from the socket's read, with no queu
 trouble at once, because it may mean that the channel is served elsewhere now.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -15,14 +14,13 @@ from typing import Any, Final
 import hiredis
 import structlog
 
-from shared.backoff import Backoff
 from shared.bus import resp
 from shared.bus.client import Endpoint
+from shared.bus.kept_connection import KeptConnection
 from shared.bus.message import CONNECTION, EVENT_TAG, HEADER_BYTES, InvalidMessage, decode, unpack_header
 from shared.bus.slot_map import Address, Moved, parse_moved
 from shared.bus.subscriptions import SUBSCRIBE, Subscriptions
-from shared.bus.waiting import happened
-from shared.telemetry.metrics import BUS_GAPS, BUS_MALFORMED, BUS_RECEIVED, BUS_RECONNECTS
+from shared.telemetry.metrics import BUS_GAPS, BUS_MALFORMED, BUS_RECEIVED
 
 __all__ = ["Ears", "NodeReader", "OnMessage", "Taker"]
 
@@ -76,14 +74,21 @@ class NodeReader:
         self._name = name
         self._deadline_s = deadline_s
         self._clock = clock
-        self._backoff = Backoff(rand, base=0.05, cap=0.5)
+        self._kept = KeptConnection(
+            endpoint,
+            role=_ROLE,
+            rand=rand,
+            tick_s=_TICK_S,
+            connect=self._connect,
+            on_connected=self._on_connected,
+            on_tick=self._tick,
+            on_trouble=ears.trouble,
+        )
         self._connection: resp.Connection | None = None
         self._received = 0
         self._counted = 0
         self._is_changed = False
         self._overdue_ticks = 0
-        self._lost = asyncio.Event()
-        self._closed = asyncio.Event()
 
     def __repr__(self) -> str:
         state = "connected" if self._connection else "not connected"
@@ -103,15 +108,13 @@ class NodeReader:
     async def run(self) -> None:
         """Keep a connection until `close()`."""
         try:
-            while not self._closed.is_set():
-                await self._connect_once()
+            await self._kept.run()
         finally:
             self._disconnect()
 
     def close(self) -> None:
         """Read nothing more and end `run()`."""
-        self._closed.set()
-        self._lost.set()
+        self._kept.close()
         self._disconnect()
 
     def write_commands(self) -> None:
@@ -120,42 +123,24 @@ class NodeReader:
         if commands and self._connection is not None:
             self._connection.write(b"".join([resp.pack(tuple(command)) for command in commands]))
 
-    async def _connect_once(self) -> None:
-        self._lost.clear()
-        try:
-            connection = await resp.connect(
-                self.endpoint,
-                deadline_s=self._deadline_s,
-                name=self._name,
-                on_reply=self._on_reply,
-                on_push=self._on_push,
-                on_batch_end=self._on_batch_end,
-                on_lost=self._on_lost,
-                primary=True,
-            )
-        except (OSError, resp.RedisRefused) as error:
-            delay = self._backoff.next()
-            if self._backoff.attempt == 1:
-                _log.warning("cannot connect to Redis", role=_ROLE, redis=str(self.endpoint), error=repr(error))
-            self._ears.trouble(self.endpoint)
-            await happened(self._closed, delay)
-            return
-        if self._closed.is_set():
-            connection.abort()
-            return
+    async def _connect(self) -> resp.Connection:
+        return await resp.connect(
+            self.endpoint,
+            deadline_s=self._deadline_s,
+            name=self._name,
+            on_reply=self._on_reply,
+            on_push=self._on_push,
+            on_batch_end=self._on_batch_end,
+            on_lost=self._on_lost,
+            primary=True,
+        )
+
+    def _on_connected(self, connection: resp.Connection) -> None:
         self._connection = connection
         self._overdue_ticks = 0
-        if self._backoff.attempt:
-            _log.info("connected to Redis again", role=_ROLE, redis=str(self.endpoint))
         self.subscriptions.on_connected(self._clock())
         self.write_commands()
         self._ears.connection(self, True)
-        while not await happened(self._lost, _TICK_S):
-            self._tick()
-        if not self._closed.is_set():
-            BUS_RECONNECTS.labels(_ROLE).inc()
-            self._ears.trouble(self.endpoint)
-            await happened(self._closed, self._backoff.next())
 
     def _tick(self) -> None:
         # Here and not for every read: a metric costs as much as the message.
@@ -268,18 +253,18 @@ class NodeReader:
         if gaps := frozenset(self.subscriptions.take_gaps()):
             self._ears.gaps(gaps)
         if self.subscriptions.all_confirmed:
-            self._backoff.reset()
+            self._kept.backoff.reset()
 
     def _on_lost(self) -> None:
-        if not self._closed.is_set():
+        if not self._kept.is_closed:
             BUS_GAPS.labels("connection").inc()
         self._disconnect()
-        self._lost.set()
+        self._kept.lost()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         self.subscriptions.on_disconnected()
         if connection is not None:
             connection.abort()
-            if not self._closed.is_set():  # what we end ourselves puts nothing in doubt
+            if not self._kept.is_closed:  # what we end ourselves puts nothing in doubt
                 self._ears.connection(self, False)
