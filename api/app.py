@@ -7,6 +7,7 @@ it stops accepting, finishes what is in flight, and flushes its publisher.
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -38,6 +39,7 @@ from api.routes.revocations import Revocations
 from api.routes.sync import Sync
 from api.settings import Settings
 from api.store_probe import StoreProbe, open_pool_when_there
+from api.workers import Workers
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
 from shared.bus.publisher import Publisher
@@ -73,7 +75,11 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"fleetwire api: {len(error.problems)} setting(s) to mend\n{error}\n")
         return 2
-    logs.configure("api", settings.log_level, json=settings.log_format == "json")
+    name = f"api-{settings.worker[0]}" if settings.worker else "api"
+    logs.configure(name, settings.log_level, json=settings.log_format == "json")
+    if settings.api_workers > 1 and settings.worker is None:
+        workers = Workers(settings, os.environ, SystemRandom())
+        return lifecycle.run(workers.run, environ=os.environ)
     return lifecycle.run(lambda stop: serve(settings, keys, stop), environ=os.environ)
 
 
@@ -81,6 +87,9 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
     """Everything from the first connection to the last."""
     rand = SystemRandom()
     probe = StoreProbe()
+    listener, ops_listener = (
+        (socket.socket(fileno=fd) for fd in settings.worker[1:]) if settings.worker else (None, None)
+    )
     async with AsyncExitStack() as leaving:
         ops = OpsServer(
             settings.ops_host,
@@ -88,6 +97,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             process="api",
             readiness=lambda: Readiness(not probe.problems, tuple(probe.problems)),
             token=settings.ops_token,
+            listener=ops_listener,
         )
         await ops.start()
         leaving.push_async_callback(ops.close)
@@ -105,7 +115,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             parked=lambda: polls.waiting,
             rand=rand,
         )
-        server = _server(envelope, settings)
+        server = _server(envelope, settings, listener)
         loops = {
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(polls.run(), name="long polls"),
@@ -177,7 +187,7 @@ def _key_watch(settings: Settings, keys: Keys, rand: Random) -> KeyWatch:
     )
 
 
-def _server(envelope: Envelope, settings: Settings) -> AsgiServer:
+def _server(envelope: Envelope, settings: Settings, listener: socket.socket | None) -> AsgiServer:
     protocol = bounded_http(connections_max=settings.connections_max, head_s=settings.head_s, stall_s=settings.stall_s)
     return AsgiServer(
         envelope,
@@ -185,6 +195,7 @@ def _server(envelope: Envelope, settings: Settings) -> AsgiServer:
         settings.port,
         setting="FLEETWIRE_API_PORT",
         close_s=settings.finish_s,
+        listener=listener,
         http=protocol,
         ws="none",
         log_level="error",  # what clients send wrongly is counted, and must not fill the log

@@ -5,6 +5,7 @@ must not be able to make time series. While the process leaves, every answer ask
 elsewhere.
 """
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from random import Random
@@ -18,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.bodies import ClientGone
 from api.inputs import sane_request_id
+from api.peer import Departure, peer_of
 from api.problems import Problem, problem_response
 from api.resource import Trace, headers_of
 from shared.clock import monotonic
@@ -59,9 +61,17 @@ class Envelope:
         exchange = _Exchange(send, trace.request_id, leaving=lambda: self.leaving)
         began = monotonic()
         self.in_flight += 1
-        with structlog.contextvars.bound_contextvars(request_id=trace.request_id):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=trace.request_id),
+            Departure(peer_of(scope)) as departure,
+        ):
             try:
                 await self._handle(scope, receive, exchange, trace)
+            except asyncio.CancelledError:
+                if not departure.is_cause:
+                    raise
+                departure.forgive()
+                exchange.status = _GONE
             finally:
                 self.in_flight -= 1
                 _account(scope["method"], trace, exchange, monotonic() - began)

@@ -18,6 +18,7 @@ import h11
 import orjson
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from api.peer import Peer
 from api.problems import MEDIA_TYPE, PROBLEMS
 from shared.telemetry.metrics import API_REQUESTS
 
@@ -39,6 +40,8 @@ class BoundedHttp(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._peer = Peer()
+        self.app_state = {**self.app_state, **self._peer.in_state()}
         if len(self.connections) > self.connections_max:
             self._refuse(b"503 Service Unavailable", "unavailable", "too many connections", b"retry-after: 5\r\n")
             return
@@ -55,6 +58,7 @@ class BoundedHttp(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timers()
         super().connection_lost(exc)
+        self._peer.gone()
 
     def pause_writing(self) -> None:
         super().pause_writing()

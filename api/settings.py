@@ -21,6 +21,14 @@ def _files_url(raw: str) -> str:
     return raw
 
 
+def _worker(raw: str) -> tuple[int, int, int]:
+    try:
+        number, listener, ops = (int(part) for part in raw.split(","))
+    except ValueError:
+        raise ValueError("must be three numbers; leave it unset") from None
+    return number, listener, ops
+
+
 def _socket_base_url(raw: str) -> str:
     parts = urlsplit(raw)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment:
@@ -45,6 +53,24 @@ class Settings(
     host: str = setting("FLEETWIRE_API_HOST", "127.0.0.1", help="Address of the API.")
     port: int = setting(
         "FLEETWIRE_API_PORT", 8080, help="Port of the API; 0 takes any free one.", parse=bounded_int(0, 65535)
+    )
+    api_workers: int = setting(
+        "FLEETWIRE_API_WORKERS",
+        1,
+        help="API processes on this port; each has pools of its own.",
+        parse=bounded_int(1, 64),
+    )
+    worker: tuple[int, int, int] | None = setting(
+        "FLEETWIRE_API_WORKER",
+        None,
+        help="Set for the processes of FLEETWIRE_API_WORKERS by their parent: a number and two open sockets.",
+        parse=_worker,
+    )
+    db_pool_min: int = setting(
+        "FLEETWIRE_DB_POOL_MIN", 5, help="Connections to Postgres kept open.", parse=bounded_int(0, 100)
+    )
+    db_pool_max: int = setting(
+        "FLEETWIRE_DB_POOL_MAX", 100, help="Most connections to Postgres of this process.", parse=bounded_int(1, 1000)
     )
     ops_port: int = setting(
         "FLEETWIRE_OPS_PORT", 9000, help="Operations port; 0 takes any free one.", parse=bounded_int(0, 65535)

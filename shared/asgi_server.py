@@ -28,13 +28,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(host: str, port: int, *, setting: str) -> socket.socket:
-    """A bound, not yet listening TCP socket. Raises PortBusy."""
+def bind(host: str, port: int, *, setting: str, shared: bool = False) -> socket.socket:
+    """A bound, not yet listening TCP socket; `shared`, others that are too may have the same port. Raises PortBusy."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio sends small writes at once; without it each answer waits 40 ms for a delayed ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
     except OSError as error:
         listener.close()
@@ -49,14 +51,26 @@ class AsgiServer:
     """One ASGI application on one address. `start()` returns when it accepts, `close()` when its requests ended."""
 
     def __init__(
-        self, app: ASGIApp, host: str, port: int, *, setting: str, close_s: float = 5.0, **options: Any
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        setting: str,
+        close_s: float = 5.0,
+        listener: socket.socket | None = None,
+        **options: Any,
     ) -> None:
-        """`options` go to `uvicorn.Config`; `close_s` is how long open requests may take once closing began."""
+        """`options` go to `uvicorn.Config`; `close_s` is how long open requests may take once closing began.
+
+        A `listener` that is bound already takes the place of host and port.
+        """
         self._app = app
         self._host = host
         self._port = port
         self._setting = setting
         self._close_s = close_s
+        self._listener = listener
         self._options = options
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -68,7 +82,7 @@ class AsgiServer:
 
     async def start(self) -> None:
         """Bind and accept. Raises PortBusy."""
-        listener = bind(self._host, self._port, setting=self._setting)
+        listener = self._listener or bind(self._host, self._port, setting=self._setting)
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,

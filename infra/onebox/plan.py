@@ -204,11 +204,11 @@ def check_settings(planned: Sequence[Process], environment: Mapping[str, str], *
         except SettingsError as error:
             problems += [problem for problem in error.problems if problem not in problems]
             continue
-        pooled += getattr(settings, "db_pool_max", 0)
+        pooled += getattr(settings, "db_pool_max", 0) * getattr(settings, "api_workers", 1)
     if connections is not None and pooled > connections - 10:
         problems.append(
-            f"FLEETWIRE_DB_POOL_MAX is too large: {len(planned)} processes may open {pooled} connections, "
-            f"Postgres takes {connections - 10}"
+            f"FLEETWIRE_DB_POOL_MAX is too large: {len(planned)} processes may open {pooled} connections "
+            f"(the API as often as FLEETWIRE_API_WORKERS says), Postgres takes {connections - 10}"
         )
     if problems:
         raise SettingsError(problems)

@@ -8,7 +8,8 @@ token, requests that a browser was tricked into (a foreign Host, an Origin on a 
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -79,8 +80,13 @@ class OpsServer:
         readiness: Callable[[], Readiness],
         token: str | None = None,
         routes: Sequence[BaseRoute] = (),
+        metrics: Callable[[], Awaitable[bytes]] | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
-        """Raises SettingsError when the address is open to others and no good token is given."""
+        """Raises SettingsError when the address is open to others and no good token is given.
+
+        `metrics` gives the page in place of this process's own; a `listener` is bound already.
+        """
         if token is not None and len(token) < TOKEN_MIN_LENGTH:
             raise SettingsError([f"FLEETWIRE_OPS_TOKEN is wrong: use at least {TOKEN_MIN_LENGTH} characters"])
         if token is None and not is_loopback(host):
@@ -90,6 +96,7 @@ class OpsServer:
         self._process = process
         self._readiness = readiness
         self._token = token
+        self._page = metrics
         own = [route.path for route in routes if isinstance(route, Route)]
         self._paths = ["/health", "/ready", "/metrics", *own]
         app = Starlette(
@@ -103,7 +110,7 @@ class OpsServer:
         )
         self.app: ASGIApp = _Guard(app, token)
         self._delay = LoopDelay()
-        self._server = AsgiServer(self.app, host, port, setting="FLEETWIRE_OPS_PORT", close_s=1.0)
+        self._server = AsgiServer(self.app, host, port, setting="FLEETWIRE_OPS_PORT", close_s=1.0, listener=listener)
 
     @property
     def port(self) -> int:
@@ -140,7 +147,8 @@ class OpsServer:
         del request
         PROCESS_READY.set(self._readiness().ready)
         PROCESS_TASKS.set(len(asyncio.all_tasks()))
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        page = generate_latest(REGISTRY) if self._page is None else await self._page()
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
 class _Guard:

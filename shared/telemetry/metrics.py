@@ -80,7 +80,10 @@ BUS_STATE = _gauge("bus_state", "1 for the state the bus is judged to be in (ok,
 
 # Store, in every process with a pool
 DB_ERRORS = _counter("db_errors_total", "Errors of Postgres that ended what was asked, by what they mean.", "kind")
-DB_RETRIES = _counter("db_retries_total", "Transactions run again after a deadlock.")
+DB_RETRIES = _counter("db_retries_total", "Statements and transactions run again, since they had no effect.")
+DB_CONNECTIONS = _gauge("db_connections", "Connections to Postgres, open in all and idle.", "role", "state")
+DB_POOL_WAIT_SECONDS = _histogram("db_pool_wait_seconds", "Time until the pool gave a connection.", "role")
+DB_POOL_WAITING = _gauge("db_pool_waiting", "How many wait for a connection now.", "role")
 
 # Sync, in every process that takes operations
 SYNC_OPERATIONS = _counter("sync_operations_total", "Operations of sync batches, by what became of them.", "status")

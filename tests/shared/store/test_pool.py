@@ -11,7 +11,7 @@ import pytest
 from loadtests.ports import free_port
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.pool import Connection, Pool, open_pool
-from shared.telemetry.metrics import DB_ERRORS, DB_RETRIES
+from shared.telemetry.metrics import DB_CONNECTIONS, DB_ERRORS, DB_POOL_WAIT_SECONDS, DB_POOL_WAITING, DB_RETRIES
 from tests.servers import ServerProcess
 
 
@@ -83,7 +83,7 @@ async def test_a_task_that_waits_for_a_server_that_hangs_can_be_cancelled(
     await pool.close()
 
 
-async def test_a_deadlock_is_tried_again_once(pool: Pool) -> None:
+async def test_a_deadlock_is_tried_again(pool: Pool) -> None:
     attempts = 0
 
     async def work(connection: Connection) -> int:
@@ -106,13 +106,13 @@ async def test_the_database_ends_transactions_of_a_process_that_stopped_inside_o
     assert tuple(row) == ("5s", "2s", "10s")
 
 
-async def test_a_second_deadlock_is_said_to_be_a_busy_store(pool: Pool) -> None:
+async def test_deadlocks_without_end_are_said_to_be_a_busy_store(pool: Pool) -> None:
     async def work(connection: Connection) -> None:
         raise asyncpg.DeadlockDetectedError("test")
 
     busy = DB_ERRORS.labels("busy")
     before = busy._value.get()
-    with pytest.raises(StoreBusy, match="twice"):
+    with pytest.raises(StoreBusy, match="each time"):
         await pool.run(work)
     assert busy._value.get() == before + 1
 
@@ -165,3 +165,115 @@ async def test_a_transaction_left_open_ends_when_the_connection_is_given_back(da
         assert await connection.fetchval("SELECT to_regclass('left_open') IS NULL")
     await pool.close()
     assert len(told) == 1  # asyncpg says so, since it is somebody's mistake
+
+
+async def until_no_statement_runs(database_url: str, mark: str) -> None:
+    """Until Postgres says that nothing with this mark in its text runs."""
+    other = await asyncpg.connect(database_url)
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE $1 AND pid <> pg_backend_pid()"
+    async with asyncio.timeout(8):  # the server's own bound on statements is 10 s
+        while await other.fetchval(asked, f"%{mark}%"):
+            await asyncio.sleep(0.01)
+    await other.close()
+
+
+async def until_a_statement_runs(database_url: str, mark: str) -> None:
+    other = await asyncpg.connect(database_url)
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()"
+    async with asyncio.timeout(8):
+        while not await other.fetchval(asked, f"%{mark}%"):
+            await asyncio.sleep(0.01)
+    await other.close()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+async def test_cancelling_stops_the_statement_at_the_server_and_keeps_the_connection(
+    database_url: str, in_transaction: bool
+) -> None:
+    pool = await open_pool(database_url, name="test", max_size=1)
+    backend = (await pool.fetch("SELECT pg_backend_pid()"))[0][0]
+    mark = f"cancelled_{in_transaction}"
+
+    async def work(connection: Connection) -> None:
+        await connection.fetch(f"SELECT pg_sleep(60) AS {mark}")
+
+    asking = asyncio.create_task(pool.run(work) if in_transaction else pool.fetch(f"SELECT pg_sleep(60) AS {mark}"))
+    await until_a_statement_runs(database_url, mark)
+    asking.cancel()
+    await asyncio.wait([asking], timeout=3)
+    assert asking.cancelled()
+    await until_no_statement_runs(database_url, mark)
+    assert (await pool.fetch("SELECT pg_backend_pid()"))[0][0] == backend
+    await pool.close()
+
+
+async def test_a_read_and_a_transaction_survive_that_their_connection_is_ended_by_the_server(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=2)
+    killer = await asyncpg.connect(database_url)
+    attempts = 0
+
+    async def work(connection: Connection) -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await killer.execute(
+                "SELECT pg_terminate_backend($1)", await connection.fetchval("SELECT pg_backend_pid()")
+            )
+        await connection.execute("INSERT INTO leases (name) VALUES ('once')")
+        return attempts
+
+    assert await pool.run(work) == 2, "its COMMIT was not sent, so nothing of it stands"
+    assert (await pool.fetch("SELECT count(*) FROM leases WHERE name = 'once'"))[0][0] == 1
+
+    reading = asyncio.create_task(
+        pool.fetch("SELECT 1 AS slow, pg_sleep(CASE WHEN now() > $1 THEN 0 ELSE 60 END)", await later(killer))
+    )
+    await until_a_statement_runs(database_url, "AS slow")
+    await end_whoever_runs(killer, "AS slow")
+    assert (await reading)[0][0] == 1
+    await killer.close()
+    await pool.close()
+
+
+async def end_whoever_runs(killer: asyncpg.Connection, mark: str) -> None:
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid()"
+    await killer.execute(ended, f"%{mark}%")
+
+
+async def later(connection: asyncpg.Connection) -> object:
+    return await connection.fetchval("SELECT clock_timestamp() + interval '30 milliseconds'")
+
+
+async def test_a_write_whose_outcome_is_unknown_is_not_sent_again(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=2)
+    killer = await asyncpg.connect(database_url)
+    await killer.execute("INSERT INTO leases (name) VALUES ('held')")
+    lock = killer.transaction()
+    await lock.start()
+    await killer.execute("SELECT FROM leases FOR UPDATE")
+    writing = asyncio.create_task(pool.fetch("UPDATE leases SET name = 'mine' WHERE name = 'held'"))
+    await until_a_statement_runs(database_url, "SET name = 'mine'")
+    retries = DB_RETRIES._value.get()
+    await end_whoever_runs(killer, "SET name = 'mine'")
+    with pytest.raises(StoreUnavailable):
+        await writing
+    assert DB_RETRIES._value.get() == retries
+    await lock.rollback()
+    await killer.close()
+    await pool.close()
+
+
+async def test_a_pool_that_waits_for_a_connection_says_so(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=1)
+    waits = DB_POOL_WAIT_SECONDS.labels("primary")._sum
+    before = waits.get()
+    async with pool.acquire():
+        waiting = asyncio.create_task(pool.fetch("SELECT 1"))
+        async with asyncio.timeout(5):
+            while DB_POOL_WAITING.labels("primary")._value.get() < 1:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.02)
+    await waiting
+    assert waits.get() - before >= 0.015
+    assert DB_CONNECTIONS.labels("primary", "open")._value is not None
+    await pool.close()
