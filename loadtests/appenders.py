@@ -7,8 +7,6 @@ rival. At the end every device's head equals its rows, with no seq missing and n
 import argparse
 import asyncio
 import json
-import shutil
-import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -22,6 +20,7 @@ from infra.migrations.runner import migrate
 from infra.onebox.home import Home
 from infra.onebox.postgres import EmbeddedPostgres
 from loadtests.ports import free_port
+from loadtests.run_folder import run_folder
 from loadtests.stand import child
 from shared.protocol.event import body_hash, encode_event
 from shared.store import devices, log
@@ -98,10 +97,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
     console = Console()
-    folder = Path(tempfile.mkdtemp(prefix="fleetwire-append-"))
-    folder.chmod(0o755)
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(run_folder("fleetwire-append-"))
         home = Home(folder / "home")
         home.prepare()
         server = EmbeddedPostgres(home, port=free_port())

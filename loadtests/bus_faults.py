@@ -10,8 +10,6 @@ import argparse
 import asyncio
 import json
 import secrets
-import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -30,6 +28,7 @@ from loadtests.bus_fault_list import CLUSTER, SINGLE, Fault, Place
 from loadtests.machine import Machine, running_machine
 from loadtests.mute_relay import running_relays
 from loadtests.ports import free_port
+from loadtests.run_folder import run_folder
 from loadtests.stream import Stream
 from loadtests.valkey_cluster import Node, ValkeyCluster
 
@@ -222,41 +221,39 @@ async def run_list(place: Place, kind: str, faults: Sequence[Fault], options: ar
 @contextmanager
 def single_place(options: argparse.Namespace) -> Iterator[Place]:
     """A machine with one Redis, reached through a relay."""
-    folder = Path(tempfile.mkdtemp(prefix="fleetwire-redis-"))
-    password, seen = secrets.token_hex(16), free_port()
-    plain = {"cluster-enabled": "no"}
-    node = Node(folder / "one", (free_port(), free_port()), password, plain)
-    spare = Node(folder / "spare", (free_port(), free_port()), password, plain)
-    try:
-        node.start()
-        spare.start()
-        with (
-            running_relays({seen: node.port}) as relays,
-            running_machine(
-                hubs=options.hubs, keep=options.keep, FLEETWIRE_REDIS_URL=f"redis://:{password}@127.0.0.1:{seen}/0"
-            ) as machine,
-        ):
-            yield Place(machine, relays, (), options.hold, single=node, spare=spare)
-    finally:
-        for one in (node, spare):
-            one.resume()
-            one.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+    with run_folder("fleetwire-redis-") as folder:
+        password, seen = secrets.token_hex(16), free_port()
+        plain = {"cluster-enabled": "no"}
+        node = Node(folder / "one", (free_port(), free_port()), password, plain)
+        spare = Node(folder / "spare", (free_port(), free_port()), password, plain)
+        try:
+            node.start()
+            spare.start()
+            with (
+                running_relays({seen: node.port}) as relays,
+                running_machine(
+                    hubs=options.hubs, keep=options.keep, FLEETWIRE_REDIS_URL=f"redis://:{password}@127.0.0.1:{seen}/0"
+                ) as machine,
+            ):
+                yield Place(machine, relays, (), options.hold, single=node, spare=spare)
+        finally:
+            for one in (node, spare):
+                one.resume()
+                one.kill()
 
 
 @contextmanager
 def cluster_place(options: argparse.Namespace) -> Iterator[Place]:
     """A machine with a cluster of six, each node reached through a relay."""
-    folder = Path(tempfile.mkdtemp(prefix="fleetwire-cluster-"))
-    cluster = ValkeyCluster(folder, relayed=True)
-    try:
-        with running_relays({node.seen_port: node.port for node in cluster.nodes}) as relays:
-            cluster.start()
-            with running_machine(hubs=options.hubs, keep=options.keep, FLEETWIRE_REDIS_URL=cluster.url) as machine:
-                yield Place(machine, relays, (), options.hold, cluster=cluster)
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with run_folder("fleetwire-cluster-") as folder:
+        cluster = ValkeyCluster(folder, relayed=True)
+        try:
+            with running_relays({node.seen_port: node.port for node in cluster.nodes}) as relays:
+                cluster.start()
+                with running_machine(hubs=options.hubs, keep=options.keep, FLEETWIRE_REDIS_URL=cluster.url) as machine:
+                    yield Place(machine, relays, (), options.hold, cluster=cluster)
+        finally:
+            cluster.stop()
 
 
 def table(found: Sequence[Measured]) -> Table:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 from infra.onebox.home import Home
 from infra.onebox.valkey import EmbeddedValkey
 from loadtests.ports import free_port
+from loadtests.run_folder import run_folder
 from loadtests.stand import child
 from shared.bus.message import EVENT, Message
 from shared.bus.publisher import Offer, Publisher
@@ -99,7 +99,7 @@ def main() -> int:
     console = Console()
     found: dict[str, dict[str, float]] = {}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetwire-bus-")))
+        folder = stack.enter_context(run_folder("fleetwire-bus-"))
         home = Home(folder / "home")
         home.prepare()
         server = EmbeddedValkey(home, port=free_port())

@@ -6,11 +6,9 @@ stopped.
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from infra.onebox.spawn import launch_arguments
 from infra.onebox.valkey import EmbeddedValkey
 from loadtests.ports import free_port
 from loadtests.process import start_python
+from loadtests.run_folder import run_folder
 from shared.keys import read_key_ring
 from shared.tokens import KeyRing
 
@@ -63,7 +62,11 @@ class Machine:
         )
         self._extra: list[subprocess.Popen[str]] = []
         self._paused: set[int] = set()
-        ready = self._wait_ready()
+        try:
+            ready = self._wait_ready()
+        except BaseException:
+            self.stop()
+            raise
         self.api: str = ready["api"]
         self.hubs: list[str] = ready["hubs"]
         self.cloud = Path(ready["cloud"])
@@ -188,23 +191,12 @@ class Machine:
 @contextmanager
 def running_machine(*options: str, hubs: int = 2, keep: bool = False, **settings: str) -> Iterator[Machine]:
     """A machine for the length of a block. Its folder is removed, unless `keep` or the block failed."""
-    folder = Path(tempfile.mkdtemp(prefix="fleetwire-run-"))
-    folder.chmod(0o755)
-    machine = None
-    try:
+    with run_folder("fleetwire-run-", keep=keep, keep_failed=True) as folder:
         machine = Machine(folder, settings, hubs, *options)
-        yield machine
-    except BaseException:
-        keep = True
-        raise
-    finally:
-        if machine is not None:
+        try:
+            yield machine
+        finally:
             machine.stop()
-        if not keep:
-            # Where Postgres' user cannot reach our folders, its files lie apart.
-            apart = Path(f"/var/tmp/fleetwire-{Home(folder / 'home').fingerprint}")
-            for left in (folder, apart):
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _parents() -> Iterator[tuple[int, int]]:

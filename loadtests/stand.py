@@ -6,10 +6,8 @@ Nothing else runs, so what is measured is theirs. Servers listen on free ports i
 import asyncio
 import json
 import secrets
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from infra.onebox.postgres import EmbeddedPostgres
 from infra.onebox.valkey import EmbeddedValkey
 from loadtests.ports import free_port
 from loadtests.process import start_python
+from loadtests.run_folder import run_folder
 from shared.tokens import KeyRing
 
 __all__ = ["Hub", "Stand", "child", "running_stand", "wait_listening"]
@@ -124,14 +123,10 @@ class Hub:
 @contextmanager
 def running_stand(*, durable: bool = True, postgres_settings: Mapping[str, str] | None = None) -> Iterator[Stand]:
     """A migrated Postgres and a Valkey. `durable=False` saves the disk where the log is only scenery."""
-    folder = Path(tempfile.mkdtemp(prefix="fleetwire-load-"))
-    folder.chmod(0o755)
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(run_folder("fleetwire-load-"))
         home = Home(folder / "home")
         home.prepare()
-        # Where Postgres' user cannot reach our folders, its files lie apart.
-        stack.callback(shutil.rmtree, Path(f"/var/tmp/fleetwire-{home.fingerprint}"), ignore_errors=True)
         postgres = EmbeddedPostgres(home, port=free_port(), durable=durable, settings=dict(postgres_settings or {}))
         valkey = EmbeddedValkey(home, port=free_port())
         stand = Stand(folder, postgres, valkey)

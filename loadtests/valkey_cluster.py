@@ -6,10 +6,8 @@ primaries failed over. `heal()` makes it whole again, whatever was done to it.
 
 import os
 import secrets
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import redis
 from infra.onebox.spawn import launch_arguments
 from infra.onebox.valkey import find_server
 from loadtests.ports import free_port
+from loadtests.run_folder import run_folder
 from shared.bus.slot_map import KEY_SLOTS
 
 __all__ = ["Node", "ValkeyCluster", "running_cluster"]
@@ -275,11 +274,10 @@ def wait(condition: Callable[[], Any], what: str, deadline_s: float = 20.0) -> N
 @contextmanager
 def running_cluster(*, node_timeout_ms: int = 1000, relayed: bool = False, **settings: str) -> Iterator[ValkeyCluster]:
     """A cluster for the length of a block, in a folder that is removed."""
-    folder = Path(tempfile.mkdtemp(prefix="fleetwire-cluster-"))
-    cluster = ValkeyCluster(folder, node_timeout_ms=node_timeout_ms, relayed=False, **settings)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with run_folder("fleetwire-cluster-") as folder:
+        cluster = ValkeyCluster(folder, node_timeout_ms=node_timeout_ms, relayed=False, **settings)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
