@@ -23,6 +23,7 @@ from hub.rates import InboundLimits, InboundRate, RateVerdict
 from hub.session import LogPage, Session
 from hub.stage_lag import NEVER_SAMPLED
 from hub.validity import Validity
+from hub.wheel import Appointment
 from hub.wire import event_bytes, text_bytes
 from shared.clock import iso, monotonic, wall
 from shared.hash_slots import slot_of
@@ -93,6 +94,7 @@ class Connection:
         "_stalled_at",
         "_times",
         "_validity",
+        "appointment",
         "device_class",
         "device_id",
         "is_done",
@@ -124,6 +126,7 @@ class Connection:
         self.may_rehome = may_rehome
         self.session = session
         self.socket = socket
+        self.appointment = Appointment(self)
         self.is_done = False
         self.was_sent_on = False
         self._inbound: InboundRate | None = None
@@ -360,6 +363,7 @@ class Connection:
         """The socket is gone."""
         del socket
         self.is_done = True
+        self.appointment.cancel()
         self._time_stall()
         self.session.end(CloseCode.GOING_AWAY)
         self._hub.forget(self)

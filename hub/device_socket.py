@@ -51,6 +51,19 @@ class SocketOwner(Protocol):
     def on_lost(self, socket: "DeviceSocket") -> None: ...
 
 
+class _Nobody:
+    """Owns a socket that is lost, so that it does not keep its owner, who keeps it."""
+
+    def on_ack(self, seq: int) -> None: ...
+    def on_text(self, text: bytes) -> None: ...
+    def on_much(self) -> None: ...
+    def on_closing(self) -> None: ...
+    def on_lost(self, socket: "DeviceSocket") -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
     """Seconds until the request must be there and a closing handshake over; bytes that may wait for a peer that does
@@ -301,7 +314,9 @@ class DeviceSocket(asyncio.Protocol):
         self._protocol.receive_eof()
         self._next = self._more = None
         self._transport = None
-        self.owner.on_lost(self)
+        owner, self.owner = self.owner, _NOBODY
+        owner.on_lost(self)
+        self._protocol.release()
 
     def data_received(self, data: bytes) -> None:
         self.heard += 1

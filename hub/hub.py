@@ -25,7 +25,7 @@ from hub.replay import LogReader
 from hub.settings import Settings
 from hub.store_watch import StoreWatch
 from hub.strangers import Strangers
-from hub.wheel import Wheel
+from hub.wheel import Appointment, Wheel
 from shared.bus.reader import SlotReader
 from shared.clock import monotonic, wall
 from shared.protocol.close_codes import CloseCode
@@ -83,7 +83,7 @@ class Hub:
         self.gone = asyncio.Event()
         self.gone.set()
         self._holds = HoldQueue(settings.hold_s, loop)
-        self._wheel: Wheel[Connection] = Wheel(monotonic(), resolution_s=min(TICK_S, settings.pong_s / 4))
+        self._wheel: Wheel[Appointment[Connection]] = Wheel(monotonic(), resolution_s=min(TICK_S, settings.pong_s / 4))
         self._tick_s = min(TICK_S, settings.pong_s / 4)
         self._reader = reader
         self._strangers = strangers
@@ -142,7 +142,7 @@ class Hub:
 
     def visit_at(self, connection: Connection, due: float) -> None:
         """Answer by `visit`."""
-        self._wheel.schedule(connection, due)
+        self._wheel.schedule(connection.appointment, due)
 
     async def run_wheel(self) -> None:
         """Visit connections until cancelled."""
@@ -159,8 +159,9 @@ class Hub:
             last = self.flusher.now = now
             self.counts.flush()
             self.deflater.flush_counts()
-            for connection in self._wheel.advance(now):
-                connection.visit(now, stood_still=stood_still)
+            for appointment in self._wheel.advance(now):
+                if appointment.item is not None:
+                    appointment.item.visit(now, stood_still=stood_still)
 
     def _on_ack_refused(self, ack: Ack, result: AckResult) -> None:
         connection = self.registry.get(ack.device_id)

@@ -59,6 +59,13 @@ class DeviceServerProtocol(ServerProtocol):
         next(self.parser)
         self._parts: bytearray | None = None
 
+    def release(self) -> None:
+        """Nothing more comes. What is tied to itself would be kept until the next collection of everything."""
+        self.parser.close()
+        for error in (self.parser_exc, self.handshake_exc):
+            if error is not None:
+                error.__traceback__ = None
+
     def recv_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             # A peer may close in the middle of a message (RFC 6455 forbids it nowhere); the library takes that for

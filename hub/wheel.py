@@ -1,15 +1,32 @@
 """One timer for all connections: items in buckets of time, taken out when their bucket is due.
 
 Scheduling is an append, and a loop that ticks four times a second serves any number of sockets. An item is not taken
-back; its owner finds that it is no longer wanted. Times are the caller's, so tests own them.
+back; its owner finds that it is no longer wanted. What is large is scheduled by an `Appointment`, so that it is not
+kept until it would have been due. Times are the caller's, so tests own them.
 """
 
 from math import ceil
 from typing import Generic, TypeVar
 
-__all__ = ["Wheel"]
+__all__ = ["Appointment", "Wheel"]
 
 T = TypeVar("T")
+
+
+class Appointment(Generic[T]):
+    """What a wheel keeps of its item. The item cancels when it ends."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: T) -> None:
+        self.item: T | None = item
+
+    def __repr__(self) -> str:
+        return f"Appointment({self.item!r})"
+
+    def cancel(self) -> None:
+        """It need not be given back any more."""
+        self.item = None
 
 
 class Wheel(Generic[T]):

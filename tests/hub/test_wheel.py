@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.wheel import Wheel
+from hub.wheel import Appointment, Wheel
 
 
 @given(
@@ -30,3 +30,11 @@ def test_an_item_that_is_overdue_comes_with_the_next_tick() -> None:
     wheel.advance(20.0)
     wheel.schedule("late", 5.0)
     assert wheel.advance(20.3) == ["late"]
+
+
+def test_what_is_cancelled_is_not_kept_until_it_would_have_been_due() -> None:
+    wheel: Wheel[Appointment[bytes]] = Wheel(10.0)
+    appointment = Appointment(b"large")
+    wheel.schedule(appointment, 30.0)
+    appointment.cancel()
+    assert [one.item for one in wheel.advance(30.1)] == [None]
