@@ -7,6 +7,7 @@ it stops accepting, finishes what is in flight, and flushes its publisher.
 
 import asyncio
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from api.http_protocol import bounded_http
 from api.hub_view import HubView
 from api.long_poll import LongPolls
 from api.pagination import SignedCursors
+from api.photo_sweep import PhotoSweep
 from api.resource import Guard, Resource
 from api.revocation_check import RevocationCheck
 from api.routes.acks import Acks
@@ -33,6 +35,7 @@ from api.routes.files import Files
 from api.routes.health import health_resources
 from api.routes.jobs import Jobs
 from api.routes.notices import Notices
+from api.routes.photos import Photos
 from api.routes.publish import Publish
 from api.routes.responses import Responses
 from api.routes.revocations import Revocations
@@ -43,6 +46,7 @@ from api.workers import Workers
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
 from shared.bus.publisher import Publisher
+from shared.cloud.upload_stores import UploadStores, open_upload_stores
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
@@ -108,7 +112,10 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
 
         publisher = Publisher(settings.redis_url, name="api")
         polls = LongPolls(pool, period_s=settings.poll_period_s, waiting_max=settings.waiting_max)
-        parts = _Parts(settings, keys, pool, publisher, polls, probe, rand)
+        signed_urls = SignedUrls(keys.files, settings.files_url)
+        stores = open_upload_stores(settings, signed_urls, files_url=settings.files_url)
+        leaving.push_async_callback(stores.close)
+        parts = _Parts(settings, keys, pool, publisher, polls, probe, rand, signed_urls, stores)
         envelope = Envelope(
             Router([resource.route() for resource in _resources(parts)], redirect_slashes=False),
             in_flight_max=settings.in_flight_max,
@@ -120,6 +127,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(polls.run(), name="long polls"),
             asyncio.create_task(_key_watch(settings, keys, rand).run(), name="key watch"),
+            asyncio.create_task(_photo_sweep(settings, pool, stores, rand).run(), name="photo sweep"),
         }
         leaving.push_async_callback(cancelled, loops)
         leaving.push_async_callback(publisher.close)
@@ -147,6 +155,8 @@ class _Parts:
     polls: LongPolls
     probe: StoreProbe
     rand: Random
+    signed_urls: SignedUrls
+    stores: UploadStores
 
 
 def _resources(parts: _Parts) -> Sequence[Resource]:
@@ -157,8 +167,9 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
     connection = Connection(
         pool, hubs, parts.keys.tickets, proxy_url=settings.proxy_url, ticket_lifetime_s=settings.ticket_s
     )
-    files = Files(pool, SignedUrls(parts.keys.files, settings.files_url), lifetime_s=settings.file_url_s)
+    files = Files(pool, parts.signed_urls, lifetime_s=settings.file_url_s)
     cursors = SignedCursors(parts.keys.files)
+    photos = Photos(pool, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
     return [
         *health_resources(guard, lambda: not parts.probe.problems),
         connection.resource(guard),
@@ -167,12 +178,18 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Responses(pool, page_max=settings.page_max).resource(guard),
         files.resource(guard),
         *Jobs(pool, cursors, page_max=settings.page_max).resources(guard),
+        *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
     ]
+
+
+def _photo_sweep(settings: Settings, pool: Pool, stores: UploadStores, rand: Random) -> PhotoSweep:
+    owner = f"api-{secrets.token_hex(8)}"
+    return PhotoSweep(pool, stores, owner=owner, period_s=settings.photo_sweep_s, rand=rand)
 
 
 def _key_watch(settings: Settings, keys: Keys, rand: Random) -> KeyWatch:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from shared.bus.client import RedisSettings
+from shared.cloud.photo_settings import PhotoSettings
 from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
 from shared.settings import bounded_float, bounded_int, setting
@@ -43,6 +44,7 @@ class Settings(
     TokenKeySettings,
     TicketKeySettings,
     FilesKeySettings,
+    PhotoSettings,
     KeyWatchSettings,
     SyncSettings,
     OpsSettings,
@@ -175,3 +177,7 @@ class Settings(
         help="How long requests in flight may take after that.",
         parse=bounded_float(1, 8),
     )
+
+    def check(self) -> list[str]:
+        """What the settings contradict among themselves."""
+        return self.photo_problems()

@@ -90,6 +90,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "API_LONG_POLLS",
         "API_EVENTS_RECORDED",
         "API_NOTICES",
+        "API_PHOTOS",
         "SYNC_OPERATIONS",
     ),
     "Are files seen?": (

@@ -86,24 +86,29 @@ CREATE TABLE request_keys (
 );
 CREATE INDEX request_keys_age ON request_keys USING brin (created_at);
 
+-- A photo is reserved here before anybody may upload it, under a key of its store that no other ever gets; `stored` says that
+-- the store itself was asked. What is not stored in time expires, is taken away at its store, and only then forgotten.
 CREATE TABLE photos (
     photo_id      uuid PRIMARY KEY,
     principal     text COLLATE "C" NOT NULL,
     inspection_id uuid REFERENCES inspections,
     store         text NOT NULL,
     object_key    text COLLATE "C" NOT NULL,
+    name          text NOT NULL,
     content_type  text NOT NULL,
     size          bigint NOT NULL CHECK (size > 0),
     sha256        text NOT NULL CHECK (length(sha256) = 64),
+    md5           text CHECK (length(md5) = 32),
     status        text NOT NULL CHECK (status IN ('pending', 'stored', 'expired')),
     created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at    timestamptz NOT NULL,
     confirmed_at  timestamptz,
     UNIQUE (store, object_key)
-);
+) WITH (fillfactor = 80);
 CREATE INDEX photos_inspection ON photos (inspection_id, created_at, photo_id) WHERE status = 'stored';
 CREATE INDEX photos_pending ON photos (expires_at) WHERE status = 'pending';
-CREATE INDEX photos_principal_pending ON photos (principal) WHERE status = 'pending';
+CREATE INDEX photos_expired ON photos (expires_at) WHERE status = 'expired';
+CREATE INDEX photos_principal_pending ON photos (principal, expires_at) WHERE status = 'pending';
 
 -- Lists of jobs, each by one index; names sort and match as bytes.
 CREATE INDEX jobs_created ON jobs (created_at, job_id);

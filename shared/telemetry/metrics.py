@@ -127,6 +127,7 @@ API_REQUEST_SECONDS = _histogram("api_request_seconds", "Duration of a request, 
 API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by REST, by result.", "result")
 API_LONG_POLLS = _gauge("api_long_polls", "Long-polls that wait.")
 API_NOTICES = _counter("api_notices_total", "Notices by what became of them at the API.", "result")
+API_PHOTOS = _counter("api_photos_total", "Photos by what became of a request for one, or of the photo.", "result")
 API_REVOCATIONS = _counter("api_revocations_total", "Revocations taken, of one token or of a device.", "of")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
