@@ -39,6 +39,7 @@ struct dialect {
     const char *hail, *hello;   /* a text that begins so is answered so (its argument: device) before the welcome comes */
     const char *welcome;        /* a text that begins so; NULL: the upgrade itself */
     const char *event;          /* a text that begins so; the device's number of it follows if `numbered` */
+    const char *notice;         /* a text that begins so is counted like an event, and neither numbered nor acked */
     const char *ack;            /* its argument: the number, or the count */
     const char *ping, *pong;    /* texts, where keepalive is not the WebSocket's own */
     int numbered;
@@ -47,10 +48,10 @@ struct dialect {
 static const struct dialect dialects[] = {
     {"fleetwire", "/v1/socket?device_id=%s&instance=00000000-0000-4000-8000-000000000000&attempt=1",
      "Sec-WebSocket-Protocol: fleetwire.v1\r\nAuthorization: Bearer %s\r\n", NULL, NULL, "{\"type\":\"welcome\"",
-     "{\"type\":\"event\",\"seq\":", "{\"type\":\"ack\",\"seq\":%llu}", NULL, NULL, 1},
+     "{\"type\":\"event\",\"seq\":", "{\"type\":\"notice\",", "{\"type\":\"ack\",\"seq\":%llu}", NULL, NULL, 1},
     {"socket.io", "/socket.io/?EIO=4&transport=websocket&device=%s", "", "0{", "40{\"device\":\"%s\"}", "40",
-     "42[\"event\",", "42[\"ack\",{\"seq\":%llu}]", "2", "3", 0},
-    {"channels", "/ws/%s", "", NULL, NULL, NULL, "{", "{\"type\":\"ack\",\"seq\":%llu}", NULL, NULL, 0},
+     "42[\"event\",", NULL, "42[\"ack\",{\"seq\":%llu}]", "2", "3", 0},
+    {"channels", "/ws/%s", "", NULL, NULL, NULL, "{", NULL, "{\"type\":\"ack\",\"seq\":%llu}", NULL, NULL, 0},
 };
 static const struct dialect *says = dialects;
 
@@ -131,14 +132,18 @@ static int begins(const unsigned char *text, size_t length, const char *with) {
     return with && length >= strlen(with) && !memcmp(text, with, strlen(with));
 }
 
-static void on_event(struct device *d, const unsigned char *text, size_t length, uint64_t now) {
+static void count_one(const unsigned char *text, size_t length, uint64_t now) {
     static const char sent[] = "\"sent_ns\":";
     const unsigned char *at = memmem(text, length, sent, sizeof sent - 1);
+    events++;
+    if (at) note_age((double)(int64_t)(now - strtoull((const char *)at + sizeof sent - 1, NULL, 10)) / 1e6);
+}
+
+static void on_event(struct device *d, const unsigned char *text, size_t length, uint64_t now) {
     uint64_t seq = says->numbered ? strtoull((const char *)text + strlen(says->event), NULL, 10) : d->seq + 1;
     if (seq != d->seq + 1) gaps++;
     if (seq > d->seq) d->seq = seq;
-    events++;
-    if (at) note_age((double)(int64_t)(now - strtoull((const char *)at + sizeof sent - 1, NULL, 10)) / 1e6);
+    count_one(text, length, now);
     if (++d->unacked >= ack_every) ack(d);
     else if (!d->ack_due) start_timer(d, now);
 }
@@ -153,6 +158,7 @@ static void on_welcome(struct device *d, const unsigned char *text, size_t lengt
 static void on_text(struct device *d, const unsigned char *text, size_t length, uint64_t now) {
     char hello[160];
     if (begins(text, length, says->event)) on_event(d, text, length, now);
+    else if (begins(text, length, says->notice)) count_one(text, length, now);
     else if (!d->welcomed && begins(text, length, says->welcome)) on_welcome(d, text, length);
     else if (begins(text, length, says->hail)) write_frame(d, 1, (unsigned char *)hello, sprintf(hello, says->hello, d->id));
     else if (says->ping && length == 1 && *text == *says->ping) write_frame(d, 1, (unsigned char *)says->pong, 1);

@@ -30,6 +30,7 @@ POINTS: Final = (
     Point("one device at a time, 20 k/s", "unicast", 20_000),
     Point("one device at a time, 20 k/s, each event acked", "unicast", 20_000, ack_every=1),
     Point("all devices at once, 50 k/s in all", "all", 50_000),
+    Point("a notice to all devices, 50 k/s in all", "notice", 50_000),
 )
 
 
@@ -69,11 +70,11 @@ class Idle:
 
 
 @contextmanager
-def _sides(devices: int, ack_every: int) -> Iterator[list[Side]]:
+def _sides(devices: int, ack_every: int, servers: Sequence[str] = SERVERS) -> Iterator[list[Side]]:
     names = [f"bench-{number}" for number in range(devices)]
     with ExitStack() as stack:
         sides = []
-        for name in SERVERS:
+        for name in servers:
             stand = stack.enter_context(running_stand(durable=False))
             uvloop.run(stand.make_devices(names))
             server = stack.enter_context(start(name, stand, Environments(stand.folder), devices))
@@ -100,11 +101,11 @@ def result(server: str, devices: int, point: Point, turns: Turns) -> Result:
 
 
 def measure(
-    devices: int, seconds: float, turns: int, points: Sequence[Point] = POINTS
-) -> Iterator[tuple[Result, Result]]:
-    """The relay's and the hub's result at each point."""
+    devices: int, seconds: float, turns: int, points: Sequence[Point] = POINTS, beside: Sequence[str] = ()
+) -> Iterator[tuple[Result, ...]]:
+    """The relay's and the hub's result at each point, then those of what is measured beside them."""
     for ack_every in dict.fromkeys(point.ack_every for point in points):
-        with _sides(devices, ack_every) as sides:
+        with _sides(devices, ack_every, (*SERVERS, *beside)) as sides:
             for point in (point for point in points if point.ack_every == ack_every):
                 counted = [Turns() for _ in sides]
                 for side in sides:
@@ -112,10 +113,9 @@ def measure(
                 for _ in range(turns):
                     for side, one in zip(sides, counted, strict=True):
                         side.take(point, seconds, one)
-                relay, hub = (
+                yield tuple(
                     result(side.server.name, devices, point, one) for side, one in zip(sides, counted, strict=True)
                 )
-                yield relay, hub
 
 
 def measure_idle(devices: int, seconds: float) -> Idle:

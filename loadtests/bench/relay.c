@@ -1,6 +1,6 @@
 /* The floor: a relay that only moves bytes. One epoll loop takes slot messages from Redis and writes each to the socket of
- * its device as a WebSocket text frame, one write per event; it reads what devices send, unmasks it and counts acks. It numbers,
- * stores, checks and replays nothing, so a hub cannot cost less than this, and the ratio to it says what the rest costs.
+ * its device as a WebSocket text frame, one write per event, and each notice to all; it reads what devices send, unmasks it
+ * and counts acks. It numbers, stores, checks and replays nothing, so a hub cannot cost less than this, and the ratio to it says what the rest costs.
  *
  * usage: relay LISTEN_PORT REDIS_PORT REDIS_PASSWORD     prints "ready" when it listens and is subscribed
  */
@@ -154,7 +154,19 @@ static int device_input(struct peer *peer) {
     return 1;
 }
 
+/* A notice: no id, a class (here always empty), NUL, the text. */
+static void to_all(const unsigned char *body, size_t length) {
+    static unsigned char frame[FRAME_MAX];
+    const unsigned char *nul = memchr(body, 0, length);
+    if (!nul || (size_t)(length + 10) > sizeof frame) return;
+    size_t text = body + length - nul - 1, at = frame_header(frame, text);
+    memcpy(frame + at, nul + 1, text);
+    for (int fd = 0; fd < MAX_FDS; fd++)
+        if (peers[fd] && peers[fd]->open && write(fd, frame, at + text) == (ssize_t)(at + text)) delivered++;
+}
+
 static void relay(const unsigned char *message, size_t length) {
+    if (length >= HEADER && message[0] == 0x14) to_all(message + HEADER, length - HEADER);
     if (length < HEADER || message[0] != 0x11) return;
     size_t id_length = message[1];
     uint64_t seq = 0;
@@ -201,9 +213,9 @@ static int connect_redis(int port, const char *password) {
         int n = snprintf(command, sizeof command, "*2\r\n$4\r\nAUTH\r\n$%zu\r\n%s\r\n", strlen(password), password);
         if (write(fd, command, n) != n) die("auth");
     }
-    for (int slot = 0; slot < SLOTS; slot++) {
+    for (int slot = 0; slot <= SLOTS; slot++) {
         char channel[32];
-        int c = snprintf(channel, sizeof channel, "fw:{s%d}", slot);
+        int c = snprintf(channel, sizeof channel, slot < SLOTS ? "fw:{s%d}" : "fw:{s0}:notices", slot);
         int n = snprintf(command, sizeof command, "*2\r\n$10\r\nSSUBSCRIBE\r\n$%d\r\n%s\r\n", c, channel);
         if (write(fd, command, n) != n) die("subscribe");
     }

@@ -1,8 +1,9 @@
 """Publishes numbered messages straight to the bus, at a rate, in a process of its own.
 
 Orders come as one JSON line: devices, seconds, rate, mode (`unicast`: each message to the next device; `all`: to every
-device, `rate` times a second), payload bytes, the seq to begin with, and how the server is spoken to (`speaks`, ours
-unless said otherwise). Prints one JSON line with what was sent and how late it ran.
+device, `rate` times a second; `notice`: one message for all, as often), payload bytes, the seq to begin with, and how
+the server is spoken to (`speaks`, ours unless said otherwise). Prints one JSON line with what was sent and how late it
+ran.
 """
 
 import json
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from loadtests.bench.peers.publications import PUBLISHERS
+from loadtests.bench.peers.publications import PUBLISHERS, notice
 
 TURN_S = 0.001
 
@@ -23,7 +24,7 @@ def run(orders: dict[str, object]) -> dict[str, object]:
     """Send until the time is over."""
     url = urlsplit(str(orders["redis_url"]))
     devices: list[str] = json.loads(str(orders["devices"]))
-    rate, seconds, everyone = float(str(orders["rate"])), float(str(orders["seconds"])), orders["mode"] == "all"
+    rate, seconds, everyone = float(str(orders["rate"])), float(str(orders["seconds"])), orders["mode"] != "unicast"
     filler = "x" * int(str(orders["payload"]))
     connection = socket.create_connection((url.hostname or "", url.port or 6379))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -34,7 +35,7 @@ def run(orders: dict[str, object]) -> dict[str, object]:
     speaks = str(orders.get("speaks", "fleetwire"))
     publication = PUBLISHERS[speaks]
     # Peers have one message for all, we have one for each device's log.
-    to_all: list[str | None] = [*devices] if speaks == "fleetwire" else [None]
+    to_all: list[str | None] = [*devices] if speaks == "fleetwire" and orders["mode"] == "all" else [None]
 
     def command(to: str | None) -> bytes:
         device = to or "all"
@@ -44,7 +45,8 @@ def run(orders: dict[str, object]) -> dict[str, object]:
             f'{{"specversion":"1.0","type":"Bench","id":"{device}-{seqs[device]}","source":"/bench",'
             f'"data":{{"sent_ns":{sent},"filler":"{filler}"}}}}'
         )
-        return bytes(hiredis.pack_command(publication(to, seqs[device], body)))  # type: ignore[arg-type]
+        what = notice(seqs[device], body) if orders["mode"] == "notice" else publication(to, seqs[device], body)
+        return bytes(hiredis.pack_command(what))  # type: ignore[arg-type]
 
     sent, position, behind_s = 0, 0, 0.0
     start = time.monotonic()

@@ -35,7 +35,9 @@ LEAST_PUBLISHES: Final = 3.5  # in a turn, where one to all devices comes every 
 
 @dataclass(frozen=True)
 class Point:
-    """One load: `mode` unicast is one device at a time, `all` every device at once; `rate` is events per second."""
+    """One load: `mode` unicast is one device at a time, `all` every device at once by a message for each, `notice`
+    every device at once by one message for all; `rate` is what devices are shown per second.
+    """
 
     name: str
     mode: str
@@ -74,7 +76,7 @@ class Side:
 
     def take(self, point: Point, seconds: float, turns: Turns | None) -> None:
         """One turn, added to `turns`; without them it only warms up."""
-        each = len(self._names) if point.mode == "all" else 1
+        each = 1 if point.mode == "unicast" else len(self._names)
         seconds = max(seconds, LEAST_PUBLISHES * each / point.rate)
         turn_began = cpu_nanoseconds(self.server.pid)
         self._devices.ask("report")
@@ -92,7 +94,8 @@ class Side:
         spent, events = after - before, last - first
         if caught_up_s > _BEHIND_S:
             spent, events = cpu_nanoseconds(self.server.pid) - turn_began, seen["events"]
-        self._next_seq += sent // len(self._names)
+        if point.mode != "notice":
+            self._next_seq += sent // len(self._names)
         if turns is not None:
             turns.us_per_event.append(round(spent / 1e3 / max(events, 1), 2))
             turns.delivered += seen["events"]

@@ -6,6 +6,7 @@ All of them are single processes on the same Valkey; what each is given beyond i
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,12 @@ from loadtests.bench.peers.environment import install_node, install_python
 from loadtests.ports import free_port
 from loadtests.stand import Stand, child, wait_listening
 
-__all__ = ["SERVERS", "Environments", "Running", "start"]
+__all__ = ["BESIDE", "SERVERS", "Environments", "Running", "start"]
 
 SERVERS: Final = ("relay", "hub", "socket.io", "python-socketio", "channels")
-DIALECTS: Final = {"relay": "fleetwire", "hub": "fleetwire", "python-socketio": "socket.io"}
+# What shows where the hub's cost comes from: a relay like the bare one in Python, and a hub that never rests.
+BESIDE: Final = ("python-relay", "hub-no-waves")
+DIALECTS: Final = dict.fromkeys(("relay", "hub", *BESIDE), "fleetwire") | {"python-socketio": "socket.io"}
 """How a server's devices speak; by default by the server's own name."""
 
 _PROGRAMS: Final = Path(__file__).parent / "servers"
@@ -70,9 +73,11 @@ class Environments:
 @contextmanager
 def start(name: str, stand: Stand, environments: Environments, devices: int) -> Iterator[Running]:
     """Start one with room for `devices`. Raises NotInstalled."""
-    if name == "hub":
+    if name in ("hub", "hub-no-waves"):
         # The sweep would find that what is only published is not in the log, and a canary that is late makes it sweep.
         settings = {"FLEETWIRE_HUB_SWEEP_S": "3600", "FLEETWIRE_HUB_CANARY_S": "2"}
+        if name == "hub-no-waves":
+            settings["FLEETWIRE_HUB_WAVE_S"] = "0"
         with stand.hub(capacity=devices + 10, **settings) as hub:
             yield Running(name, hub.pid, hub.port)
         return
@@ -88,9 +93,12 @@ def start(name: str, stand: Stand, environments: Environments, devices: int) -> 
 
 def _command(name: str, stand: Stand, environments: Environments, port: int) -> Sequence[str]:
     match name:
-        case "relay":
+        case "relay" | "python-relay":
             password = stand.valkey.home.password("valkey-password")
-            return [str(build("relay", stand.folder)), str(port), str(stand.valkey.port), password]
+            program = [str(build("relay", stand.folder))]
+            if name == "python-relay":
+                program = [sys.executable, str(_PROGRAMS / "python_relay.py")]
+            return [*program, str(port), str(stand.valkey.port), password]
         case "socket.io":
             return [str(shutil.which("node")), str(_PROGRAMS / "socketio_node.mjs"), str(port)]
         case "python-socketio":

@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 
 from shared.bus import names
-from shared.bus.message import EVENT, Message
+from shared.bus.message import EVENT, Message, notice_message
 from shared.hash_slots import slot_of
 
-__all__ = ["PUBLISHERS", "Publication"]
+__all__ = ["PUBLISHERS", "Publication", "notice"]
 
 EVENT_NAME: Final = "event"
 EVERYBODY: Final = "everybody"
@@ -34,6 +34,12 @@ def fleetwire(device: str | None, seq: int, event: str) -> Publication:
     if device is None:
         raise ValueError("events are published to a device")
     return b"SPUBLISH", _channel(device), Message(EVENT, device, 1, seq, event.encode()).encode()
+
+
+def notice(seq: int, data: str) -> Publication:
+    """One message for all devices, without a number in their logs."""
+    frame = f'{{"type":"notice","id":"bench-{seq}","data":{data}}}'
+    return b"SPUBLISH", names.notice_channel(), notice_message(None, frame.encode()).encode()
 
 
 def python_socketio(device: str | None, seq: int, event: str) -> Publication:

@@ -19,8 +19,9 @@ def result(server: str, us_per_event: float) -> Result:
 
 
 def test_the_ratio_is_to_the_relay_of_the_same_point() -> None:
-    table = bench.cost_table([(result("relay", 10.0), result("hub", 15.0))])
-    assert [next(iter(column.cells)) for column in table.columns][3:6] == ["10.0", "15.0", "1.50"]
+    table = bench.cost_table([(result("relay", 10.0), result("hub", 15.0), result("python-relay", 12.5))])
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    assert [row[3:7] for row in rows] == [("hub", "10.0", "15.0", "1.50"), ("python-relay", "10.0", "12.5", "1.25")]
 
 
 def test_everything_that_was_measured_is_saved() -> None:
