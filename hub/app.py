@@ -33,6 +33,7 @@ from shared.bus.canary_judge import BusState
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
 from shared.store.errors import StoreError
+from shared.store.operations import TRANSACTION_STATEMENTS
 from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
@@ -155,7 +156,7 @@ async def _open_pool_when_there(settings: Settings, stop: Stop, watch: StoreWatc
     backoff = Backoff(rand, base=0.2, cap=3.0)
     while not stop.requested:
         try:
-            pool = await settings.open_pool(settings.name)
+            pool = await settings.open_pool(settings.name, prepared=TRANSACTION_STATEMENTS)
         except StoreError as error:
             watch.failed(error)
             await stop.wait_for(backoff.next())

@@ -36,6 +36,7 @@ from shared.protocol.frames import (
     Moved,
     ProtocolViolation,
     Sync,
+    SyncResult,
     Token,
     TokenOk,
     decode_device_frame,
@@ -61,6 +62,7 @@ class Services(Protocol):
     def deflater(self) -> Deflater: ...
     def read_log(self, connection: "Connection", read: ReadLog) -> None: ...
     def check_renewal(self, connection: "Connection", credential: Credential) -> None: ...
+    def apply_operations(self, connection: "Connection", frame: Sync) -> ErrorFrame | None: ...
     def hold(self, connection: "Connection") -> None: ...
     def visit_at(self, connection: "Connection", due: float) -> None: ...
     def forget(self, connection: "Connection") -> None: ...
@@ -285,6 +287,12 @@ class Connection:
         self._say(TokenOk(iso(credential.expires_at)))
 
     @apart
+    def on_sync_answer(self, answer: SyncResult | ErrorFrame) -> None:
+        """A batch of operations that a `sync` frame brought is done, or cannot be."""
+        if not self.is_over:
+            self._say(answer)
+
+    @apart
     def on_ack_refused(self, ack: CursorAck, result: AckResult) -> None:
         """An ack of ours did not count: the epoch was raised, or the log has lost its end."""
         if result.epoch != ack.epoch:
@@ -331,8 +339,10 @@ class Connection:
                 self.on_ack(seq)
             case Token(token):
                 self._renew(token)
-            case Sync(ref):
-                self._refuse("not_supported", "this hub takes no operations yet; send them by REST", ref)
+            case Sync():
+                refused = self._hub.apply_operations(self, frame)
+                if refused is not None:
+                    self._say(refused)
 
     def on_much(self) -> None:
         """So much came in that a limit may have been passed."""

@@ -25,10 +25,12 @@ from hub.replay import LogReader
 from hub.settings import Settings
 from hub.store_watch import StoreWatch
 from hub.strangers import Strangers
+from hub.sync_desk import SyncDesk, SyncLimits
 from hub.wheel import Appointment, Wheel
 from shared.bus.reader import SlotReader
 from shared.clock import monotonic, wall
 from shared.protocol.close_codes import CloseCode
+from shared.protocol.frames import ErrorFrame, Sync
 from shared.store.cursors import Ack, AckResult
 from shared.store.pool import Pool
 from shared.telemetry.metrics import HUB_BEHIND, HUB_CLOSES, HUB_CONNECTION_CAPACITY, HUB_CONNECTIONS
@@ -70,6 +72,11 @@ class Hub:
         self.flusher = flusher
         self.log_reader = LogReader(pool, watch, pause_s=settings.gather_s)
         self.renewals = Renewals(pool, watch, pause_s=settings.gather_s)
+        self.sync_desk = SyncDesk(
+            pool,
+            watch,
+            SyncLimits(settings.sync_at_once, settings.sync_waiting_max, settings.sync_s, settings.sync_keys_per_day),
+        )
         self.acks = AckWriter(
             pool,
             watch,
@@ -130,6 +137,10 @@ class Hub:
     def check_renewal(self, connection: Connection, credential: Credential) -> None:
         """Answer by `on_renewal_checked`."""
         self.renewals.ask(connection, credential)
+
+    def apply_operations(self, connection: Connection, frame: Sync) -> ErrorFrame | None:
+        """Answer by `on_sync_answer`, unless it is refused at once."""
+        return self.sync_desk.ask(connection, frame)
 
     def on_keys_changed(self) -> None:
         """The key sets were read anew."""

@@ -193,6 +193,8 @@ class Parts:
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Everything that runs until the end. None of them may end by itself."""
         readers = {f"log reader {number}": self.hub.log_reader.run() for number in range(LOG_READERS)}
+        desk = self.hub.sync_desk
+        syncs = {f"sync {number}": desk.run() for number in range(desk.limits.at_once)}
         return {
             "publisher": self._publisher.run(),
             "bus reader": self._reader.run(),
@@ -207,6 +209,7 @@ class Parts:
             "renewals": self.hub.renewals.run(),
             "mover": self.mover.run(),
             **readers,
+            **syncs,
         }
 
     async def leave(self) -> None:

@@ -9,6 +9,7 @@ from shared.key_watch import KeyWatchSettings
 from shared.keys import TicketKeySettings, TokenKeySettings
 from shared.settings import boolean, bounded_float, bounded_int, setting
 from shared.store.settings import DatabaseSettings
+from shared.sync.settings import SyncSettings
 from shared.telemetry.health import OpsSettings, is_loopback
 from shared.telemetry.logs import LogSettings
 
@@ -43,7 +44,14 @@ def _seconds(env: str, default: float, help: str, low: float = 0.001, high: floa
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    DatabaseSettings, RedisSettings, TokenKeySettings, TicketKeySettings, KeyWatchSettings, OpsSettings, LogSettings
+    DatabaseSettings,
+    RedisSettings,
+    TokenKeySettings,
+    TicketKeySettings,
+    KeyWatchSettings,
+    SyncSettings,
+    OpsSettings,
+    LogSettings,
 ):
     """Seconds end in `_s`."""
 
@@ -176,6 +184,19 @@ class Settings(
     )
     sweep_s: float = _seconds("FLEETWIRE_HUB_SWEEP_S", 2.0, "The log is compared this often.")
     sweep_doubt_s: float = _seconds("FLEETWIRE_HUB_SWEEP_DOUBT_S", 0.25, "The same, while the bus is in doubt.")
+    sync_at_once: int = setting(
+        "FLEETWIRE_HUB_SYNC_AT_ONCE",
+        2,
+        help="Batches of operations applied at once; each takes a connection to Postgres.",
+        parse=bounded_int(1, 100),
+    )
+    sync_waiting_max: int = setting(
+        "FLEETWIRE_HUB_SYNC_WAITING_MAX",
+        128,
+        help="Most batches of operations that wait, of up to 64 KiB each.",
+        parse=bounded_int(1, 100_000),
+    )
+    sync_s: float = _seconds("FLEETWIRE_HUB_SYNC_S", 10.0, "A batch of operations is answered within this time.")
     canary_s: float = _seconds("FLEETWIRE_HUB_CANARY_S", 0.4, "The hub sends itself a message this often.")
     member_s: float = _seconds("FLEETWIRE_HUB_MEMBER_S", 5.0, "The membership row is written this often.")
     silence_s: float = _seconds("FLEETWIRE_HUB_SILENCE_S", 15.0, "A hub not heard for this long is gone.", 0.1, 300.0)

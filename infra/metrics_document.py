@@ -92,6 +92,8 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "API_NOTICES",
         "API_PHOTOS",
         "SYNC_OPERATIONS",
+        "HUB_SYNC_SECONDS",
+        "HUB_SYNC_WAITING",
     ),
     "Are files seen?": (
         "WATCHER_FILES",

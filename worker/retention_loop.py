@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from shared.store import leases, log, revocations
+from shared.store import leases, log, operations, revocations
 from shared.store.errors import StoreError
 from shared.store.log import Retention
 from shared.store.pool import Pool
@@ -55,6 +55,7 @@ class RetentionLoop:
         try:
             events = await log.trim(self._pool, self._retention)
             keys = await log.prune(self._pool, self._retention) + await revocations.prune(self._pool)
+            keys += await operations.prune(self._pool)
         finally:
             await leases.release(self._pool, self._owner, held)
         RETENTION_EVENTS.inc(events)

@@ -49,7 +49,7 @@ __all__ = [
 
 OPERATIONS_MAX: Final = 100
 BATCH_MAX_BYTES: Final = 1024 * 1024
-ANSWERS_MAX_BYTES: Final = 256 * 1024
+ANSWERS_MAX_BYTES: Final = 64 * 1024
 # A frame may nest 16 deep, and its answers begin at the fifth: what a socket would close over is refused by REST, too.
 ANSWERS_MAX_DEPTH: Final = 12
 TITLE_MAX_LENGTH: Final = 200

@@ -87,7 +87,7 @@ async def apply_decoded(
     asked = [_Asked(one) for one in batch]
     work = _Batch(principal, asked, keys_per_day)
     try:
-        outcomes = await _committed(pool, work)
+        outcomes = await _committed(pool, work) if work.asks else work.put_off("", "")
     except StoreBusy:
         outcomes = work.put_off("unavailable", "a lock was not free in time; send it again")
     except _UNEXPECTED as error:
@@ -141,10 +141,13 @@ class _Batch:
             if one.operation is not None:
                 self._firsts.setdefault(one.operation.op_id, one)
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to ask Postgres."""
+        return bool(self._firsts)
+
     async def run(self, connection: Connection) -> list[Outcome]:
         """All of it, up to the commit."""
-        if not self._firsts:
-            return self._judge({}, set(), {}, {}, None)[0]
         await store.bound_waits(connection, LOCK_WAIT_S)
         claimed = await store.claim(connection, self._principal, self._who.subject, self._keys())
         known: dict[str, Known] = {}
