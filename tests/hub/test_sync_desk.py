@@ -134,7 +134,7 @@ async def test_a_postgres_that_is_away_is_said_and_the_socket_stays(
 class Truck:
     """A connection that only remembers what it was answered."""
 
-    def __init__(self, device_id: str, on_answer: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, device_id: str, on_answer: Callable[[str], None] = lambda device_id: None) -> None:
         self.device_id = device_id
         self.is_over = False
         self.answers: list[SyncResult | ErrorFrame] = []
@@ -142,7 +142,7 @@ class Truck:
 
     def on_sync_answer(self, answer: SyncResult | ErrorFrame) -> None:
         self.answers.append(answer)
-        self._on_answer()
+        self._on_answer(self.device_id)
 
     @property
     def refs(self) -> list[str | None]:
@@ -165,7 +165,7 @@ def refused(answer: ErrorFrame | None) -> str | None:
 async def test_devices_take_turns_and_one_has_at_most_so_many_waiting(pool: Pool, sql: asyncpg.Connection) -> None:
     made = desk(pool, waiting_max=7)
     order: list[str] = []
-    eager, other, third = (Truck(name, lambda name=name: order.append(name)) for name in ("eager", "other", "third"))
+    eager, other, third = (Truck(name, order.append) for name in ("eager", "other", "third"))
     for number in range(PER_DEVICE_MAX):
         assert made.ask(eager, a_batch(str(number))) is None
     assert refused(made.ask(eager, a_batch("x"))) == "busy"
