@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,7 +15,6 @@ import pytest
 from device import (
     Client,
     ConfigurationError,
-    Event,
     PositionFileError,
     PositionFileLocked,
     ProtocolRefused,
@@ -25,49 +23,12 @@ from device import (
     Revoked,
     State,
     StateChange,
-    Timing,
     TokenRefused,
 )
 from device.position_file import PositionFile
 from shared.protocol.position import Position
+from tests.device.clients import DEADLINE_S, FAST, client_of, numbers, take, until
 from tests.device.fleet import Fleet, make_event, problem
-
-FAST = Timing().faster(20)
-DEADLINE_S = 20.0
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
-
-
-def client_of(fleet: Fleet, folder: Path | None = None, **options: Any) -> Client:
-    options = {"token": fleet.token, "api": fleet.api_url, "timing": FAST, "rand": Random(7), **options}
-    return Client("truck-7", folder=folder, **options)
-
-
-async def take(client: Client, count: int) -> list[Event]:
-    """The next events, the last one finished too."""
-    taken: list[Event] = []
-    async with asyncio.timeout(DEADLINE_S):
-        async for event in client:
-            taken.append(event)
-            if len(taken) == count:
-                await client.finish(event)
-                break
-    return taken
-
-
-def numbers(events: list[Event]) -> list[int]:
-    return [event.position.seq for event in events]
-
-
-async def until(condition: Any) -> None:
-    """For conditions that nothing signals, with a deadline."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_events_come_once_and_in_order_and_are_acked_after_the_body(fleet: Fleet) -> None:

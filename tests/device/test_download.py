@@ -31,12 +31,6 @@ CONTENT = Random(5).randbytes(700_000)
 
 
 @pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
-
-
-@pytest.fixture
 async def downloads(fleet: Fleet) -> AsyncIterator[Downloads]:
     rest = Rest(fleet.api_url, "truck-7", Credential(fleet.token, deadline_s=1.0), timing=FAST)
     made = Downloads(rest, timing=FAST, rand=Random(3))

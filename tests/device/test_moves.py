@@ -1,57 +1,20 @@
 """Moving to another hub: two sockets for a while, each event once, and the old one until the new one is live."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device import Client, Event, Replaced, State, Timing
+from device import Client, Replaced, State
 from device.moves import Move, Moves
+from tests.device.clients import DEADLINE_S, FAST, client_of, live, take_numbers, until
 from tests.device.fleet import Fleet, problem
 
-DEADLINE_S = 20.0
-FAST = Timing().faster(20)
 # Where a state or a number of tries is looked at: on a loaded machine REST may be first, and a try take long.
 CALM = replace(FAST, grace_s=DEADLINE_S, open_s=DEADLINE_S, welcome_s=DEADLINE_S)
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
-
-
-def client_of(fleet: Fleet, folder: Path | None = None, **options: Any) -> Client:
-    options = {"token": fleet.token, "api": fleet.api_url, "timing": FAST, "rand": Random(7), **options}
-    return Client("truck-7", folder=folder, **options)
-
-
-async def take(client: Client, count: int) -> list[int]:
-    taken: list[Event] = []
-    async with asyncio.timeout(DEADLINE_S):
-        async for event in client:
-            taken.append(event)
-            if len(taken) == count:
-                await client.finish(event)
-                break
-    return [event.position.seq for event in taken]
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def live(client: Client) -> None:
-    await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
 
 
 # -- the plan
@@ -118,14 +81,14 @@ async def test_events_flow_across_a_move_once_and_in_order(fleet: Fleet, superse
     async with client_of(fleet, timing=CALM, on_state=lambda change: states.append(change.state)) as client:
         await live(client)
         publishing = asyncio.create_task(publish())
-        seen = await take(client, 50)
+        seen = await take_numbers(client, 50)
         for url in (fleet.other_url, fleet.hub_url):
             before = len(fleet.handshakes)
             await fleet.move(url)
             await until(lambda before=before: len(fleet.handshakes) > before)
-            seen += await take(client, 100)
+            seen += await take_numbers(client, 100)
         await publishing
-        seen += await take(client, 50)
+        seen += await take_numbers(client, 50)
         await asyncio.wait_for(fleet.until_acked(300), DEADLINE_S)
         await until(lambda: len(fleet.sockets) == 1)
         assert client.state.state is State.LIVE
@@ -142,12 +105,12 @@ async def test_while_the_new_socket_waits_for_its_welcome_the_old_one_delivers_a
         await fleet.move(fleet.other_url)
         await until(lambda: len(fleet.sockets) == 2)
         await fleet.publish(3)
-        assert await take(client, 3) == [1, 2, 3]
+        assert await take_numbers(client, 3) == [1, 2, 3]
         await asyncio.wait_for(fleet.until_acked(3), DEADLINE_S)
         fleet.welcome_after.set()
         await until(lambda: len(fleet.sockets) == 1)
         await fleet.publish(1)
-        assert await take(client, 1) == [4]
+        assert await take_numbers(client, 1) == [4]
 
 
 @pytest.mark.parametrize(
@@ -162,13 +125,13 @@ async def test_a_refused_move_leaves_the_old_socket_alone(
         await fleet.move(fleet.other_url)
         await until(lambda: len(fleet.handshakes) == 2)
         await fleet.publish(2)
-        assert await take(client, 2) == [1, 2]
+        assert await take_numbers(client, 2) == [1, 2]
         assert client.state.state is State.LIVE
         fleet.refusals.clear()
         # The old one gives up waiting: back by the assignment.
         await fleet.close_sockets(4000, "moved")
         await fleet.publish(1)
-        assert await take(client, 1) == [3]
+        assert await take_numbers(client, 1) == [3]
         await live(client)
     assert fleet.handshakes[-1]["authorization"].startswith("Bearer ticket-")
 
@@ -183,7 +146,7 @@ async def test_a_hub_that_is_just_starting_is_moved_to_when_it_is_up(fleet: Flee
         await fleet.other_gate.set("forward")
         await until(lambda: fleet.other_gate.connections == 1)
         await fleet.publish(1)
-        assert await take(client, 1) == [1]
+        assert await take_numbers(client, 1) == [1]
     assert states == [State.CONNECTING, State.LIVE, State.CLOSED]
 
 
@@ -194,7 +157,7 @@ async def test_a_move_that_hangs_leaves_the_old_socket_alone(fleet: Fleet) -> No
         await fleet.move(fleet.other_url)
         await until(lambda: fleet.other_gate.connections == 1)
         await fleet.publish(2)
-        assert await take(client, 2) == [1, 2]
+        assert await take_numbers(client, 2) == [1, 2]
         assert client.state.state is State.LIVE
 
 
@@ -206,7 +169,7 @@ async def test_an_old_socket_that_ends_before_the_new_one_fails_is_replaced_by_r
         await fleet.move(fleet.other_url)
         await until(lambda: client.state.state is State.REST)
         await fleet.publish(2)
-        assert await take(client, 2) == [1, 2]
+        assert await take_numbers(client, 2) == [1, 2]
         fleet.welcome = True
         await live(client)
 
@@ -221,14 +184,14 @@ async def test_replaced_by_another_client_during_a_move_ends_the_client_only_if_
         await old.close(4300, "replaced")
         fleet.welcome_after.set()  # the new one came after the other client: newest wins
         await fleet.publish(1)
-        assert await take(client, 1) == [1]
+        assert await take_numbers(client, 1) == [1]
         fleet.welcome_after = asyncio.Event()
         await fleet.move(fleet.hub_url)
         await until(lambda: len(fleet.sockets) == 2)
         await new.close(4300, "replaced")
         await fleet.close_sockets(1012)
         with pytest.raises(Replaced):
-            await take(client, 1)
+            await take_numbers(client, 1)
 
 
 async def test_of_several_wishes_the_newest_is_followed(fleet: Fleet) -> None:
@@ -247,13 +210,18 @@ async def test_of_several_wishes_the_newest_is_followed(fleet: Fleet) -> None:
 async def test_a_wish_of_a_socket_that_is_gone_is_not_followed(fleet: Fleet) -> None:
     async with client_of(fleet) as client:
         await live(client)
-        await fleet.move(fleet.other_url, after_ms=1000)
+        moves = client._run._carrier._moves  # type: ignore[union-attr]
+        await fleet.move(fleet.other_url, after_ms=200)
+        await until(lambda: moves.due is not None)
         fleet.hub_gate.cut()
         await until(lambda: len(fleet.handshakes) == 2)
         await live(client)
+        await until(lambda: moves.due is None)
+        # A move that counts comes after one that was made, at the client's pace: by then it would be seen.
+        await fleet.move(fleet.hub_url)
+        await until(lambda: len(fleet.handshakes) == 3)
         await fleet.publish(1)
-        assert await take(client, 1) == [1]
-        await asyncio.sleep(1.1)
+        assert await take_numbers(client, 1) == [1]
         assert fleet.other_gate.connections == 0
 
 
@@ -278,7 +246,7 @@ async def test_an_address_that_cannot_be_used_is_not_followed(fleet: Fleet, url:
         await fleet.move(url)
         await until(lambda: "cannot be used" in client._run._carrier.trouble)  # type: ignore[union-attr]
         await fleet.publish(1)
-        assert await take(client, 1) == [1]
+        assert await take_numbers(client, 1) == [1]
         assert client.state.state is State.LIVE
     assert len(fleet.handshakes) == 1
 
@@ -288,7 +256,7 @@ async def test_absurd_numbers_in_a_wish_do_no_harm(fleet: Fleet) -> None:
         await live(client)
         await fleet.move(fleet.other_url, after_ms=10**400)
         await fleet.publish(1)
-        assert await take(client, 1) == [1]
+        assert await take_numbers(client, 1) == [1]
         assert client.state.state is State.LIVE
 
 
@@ -302,7 +270,7 @@ async def test_a_client_with_a_hub_alone_moves_within_its_origin_with_its_token(
         await fleet.move(fleet.other_url)
         await until(lambda: "another origin" in client._run._carrier.trouble)  # type: ignore[union-attr]
         await fleet.publish(1)
-        assert await take(client, 1) == [1]
+        assert await take_numbers(client, 1) == [1]
         assert client.state.state is State.LIVE
     assert fleet.other_gate.connections == 0, "the token is not sent to another origin"
 
@@ -327,5 +295,5 @@ async def test_a_full_inbox_does_not_keep_a_new_socket_from_its_welcome(fleet: F
         await until(lambda: session.room == 0)
         await until(lambda: session.newest == 3)
         assert session.room == 0
-        assert await take(client, 700) == list(range(1, 701))
+        assert await take_numbers(client, 700) == list(range(1, 701))
         await asyncio.wait_for(fleet.until_acked(700), DEADLINE_S)

@@ -1,43 +1,22 @@
 """A device that connects too often: events by REST for the time it is told, said to people, then the socket again."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device import Client, State, StateChange, Timing
 from device.route import Route
 from shared.protocol.close_codes import Return
+from tests.device.clients import DEADLINE_S, FAST, take_numbers
 from tests.device.fleet import Fleet, problem
-
-FAST = Timing().faster(20)
-DEADLINE_S = 20.0
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
 
 
 def flapping(retry_after: str | None = "1") -> tuple[int, dict[str, str], bytes]:
     status, headers, body = problem(429, type="urn:fleetwire:problem:flapping", detail="too many connects")
     return status, headers | ({"Retry-After": retry_after} if retry_after else {}), body
-
-
-async def take(client: Client, count: int) -> list[int]:
-    taken: list[int] = []
-    async with asyncio.timeout(DEADLINE_S):
-        async for event in client:
-            taken.append(event.position.seq)
-            if len(taken) == count:
-                await client.finish(event)
-                break
-    return taken
 
 
 async def wait_for(client: Client, state: State) -> None:
@@ -50,7 +29,7 @@ async def test_refused_as_flapping_it_takes_events_by_rest_says_so_and_comes_bac
     options: dict[str, Any] = {"token": fleet.token, "api": fleet.api_url, "timing": FAST, "rand": Random(7)}
     async with Client("truck-7", on_state=said.append, **options) as client:
         await fleet.publish(2)
-        assert await take(client, 2) == [1, 2]
+        assert await take_numbers(client, 2) == [1, 2]
         assert client.state.state is State.REST
         assert "connects too often" in client.state.detail
         client.hurry()  # a network that comes back again and again is what it was parked for
@@ -59,14 +38,14 @@ async def test_refused_as_flapping_it_takes_events_by_rest_says_so_and_comes_bac
         await wait_for(client, State.LIVE)
         assert len(fleet.handshakes) == 2
         await fleet.publish(1)
-        assert await take(client, 1) == [4]
+        assert await take_numbers(client, 1) == [4]
     assert [change.state for change in said][-2:] == [State.LIVE, State.CLOSED]
     assert sum("connects too often" in change.detail for change in said) >= 1
 
 
 async def _after(fleet: Fleet, client: Client) -> int:
     await fleet.publish(1)
-    return (await take(client, 1))[0]
+    return (await take_numbers(client, 1))[0]
 
 
 async def test_parked_while_it_is_on_rest_already_is_said_as_well(fleet: Fleet) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
@@ -16,12 +15,6 @@ from shared.protocol.position import Position, parse_position
 from tests.device.fleet import Fleet, make_event
 
 FAST = Timing().faster(20)
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
 
 
 class Ledger:

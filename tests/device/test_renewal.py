@@ -2,31 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device import Client, Revoked, State, Timing
+from device import Client, Revoked, State
 from device.expiry import connection_expiry, instant
 from device.renewal import Renewal
+from tests.device.clients import DEADLINE_S, FAST, live, until
 from tests.device.fleet import Fleet, jwt_like
 
-FAST = Timing().faster(20)
 PATIENT = replace(FAST, renew_again_s=5.0)  # where tries are counted: on a loaded machine an answer may take long
-DEADLINE_S = 20.0
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
 
 
 class Source:
@@ -41,16 +32,6 @@ class Source:
         self.asked += 1
         token = self.fleet.token = jwt_like(exp=time.time() + self.life_s * 3 ** (self.asked - 1), n=self.asked)
         return token
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def live(client: Client) -> None:
-    await asyncio.wait_for(client.wait_for_state(State.LIVE), DEADLINE_S)
 
 
 def soon(seconds: float) -> str:

@@ -19,12 +19,6 @@ FAST = Timing().faster(20)
 
 
 @pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
-
-
-@pytest.fixture
 async def rest(fleet: Fleet) -> AsyncIterator[Rest]:
     made = Rest(fleet.api_url, "truck-7", Credential(fleet.token, deadline_s=1.0), timing=FAST)
     yield made

@@ -5,7 +5,6 @@ import io
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from device.terminal import main
 from tests.device.fleet import Fleet, make_event
 
 FAST = Timing().faster(20)
-
-
-@pytest.fixture
-async def fleet() -> AsyncIterator[Fleet]:
-    async with Fleet().running() as running:
-        yield running
 
 
 async def run(fleet: Fleet, folder: Path, **options: Any) -> tuple[int, str]:
