@@ -33,6 +33,7 @@ from api.routes.devices import Devices
 from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
+from api.routes.job_commands import JobCommands
 from api.routes.jobs import Jobs
 from api.routes.notices import Notices
 from api.routes.photos import Photos
@@ -45,6 +46,7 @@ from api.store_probe import StoreProbe, open_pool_when_there
 from api.workers import Workers
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
+from shared.bus.job_hints import JobHints
 from shared.bus.publisher import Publisher
 from shared.cloud.upload_stores import UploadStores, open_upload_stores
 from shared.key_watch import KeyWatch, WatchedKeys
@@ -112,10 +114,11 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
 
         publisher = Publisher(settings.redis_url, name="api")
         polls = LongPolls(pool, period_s=settings.poll_period_s, waiting_max=settings.waiting_max)
+        hints = JobHints(settings.redis_url, name="api-hints", rand=rand)
         signed_urls = SignedUrls(keys.files, settings.files_url)
         stores = open_upload_stores(settings, signed_urls, files_url=settings.files_url)
         leaving.push_async_callback(stores.close)
-        parts = _Parts(settings, keys, pool, publisher, polls, probe, rand, signed_urls, stores)
+        parts = _Parts(settings, keys, pool, publisher, hints, polls, probe, rand, signed_urls, stores)
         envelope = Envelope(
             Router([resource.route() for resource in _resources(parts)], redirect_slashes=False),
             in_flight_max=settings.in_flight_max,
@@ -125,12 +128,14 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         server = _server(envelope, settings, listener)
         loops = {
             asyncio.create_task(publisher.run(), name="publisher"),
+            asyncio.create_task(hints.run(), name="job hints"),
             asyncio.create_task(polls.run(), name="long polls"),
             asyncio.create_task(_key_watch(settings, keys, rand).run(), name="key watch"),
             asyncio.create_task(_photo_sweep(settings, pool, stores, rand).run(), name="photo sweep"),
         }
         leaving.push_async_callback(cancelled, loops)
         leaving.push_async_callback(publisher.close)
+        leaving.push_async_callback(hints.close)
         await server.start()
         loops.add(asyncio.create_task(probe.run(pool, settings.probe_s, rand), name="store probe"))
         _log.info("api accepts", host=settings.host, port=server.port, ops_port=ops.port)
@@ -152,6 +157,7 @@ class _Parts:
     keys: Keys
     pool: Pool
     publisher: Publisher
+    hints: JobHints
     polls: LongPolls
     probe: StoreProbe
     rand: Random
@@ -169,6 +175,10 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
     )
     files = Files(pool, parts.signed_urls, lifetime_s=settings.file_url_s)
     cursors = SignedCursors(parts.keys.files)
+    jobs = Jobs(pool, cursors, page_max=settings.page_max)
+    commands = JobCommands(
+        pool, parts.publisher, parts.hints, queue=settings.job_queue, store=settings.job_store, rand=parts.rand
+    )
     photos = Photos(pool, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
     return [
         *health_resources(guard, lambda: not parts.probe.problems),
@@ -177,7 +187,8 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Acks(pool).resource(guard),
         Responses(pool, page_max=settings.page_max).resource(guard),
         files.resource(guard),
-        *Jobs(pool, cursors, page_max=settings.page_max).resources(guard),
+        *jobs.resources(guard),
+        *commands.resources(guard, jobs),
         *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),

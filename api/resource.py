@@ -55,6 +55,7 @@ class Call:
     body: Any
     receive: Receive = field(repr=False)
     still_allowed: Callable[[], Awaitable[None]] = field(repr=False)
+    headers: Headers = field(repr=False)
 
     @property
     def device_id(self) -> str:
@@ -128,14 +129,14 @@ class Resource:
             await _within(operation, still_allowed())
         query = Query(scope["query_string"])
         if operation.body is None:
-            call = Call(trace, claims, path, query, None, receive, still_allowed)
+            call = Call(trace, claims, path, query, None, receive, still_allowed, headers)
             return await _within(operation, operation.handle(call))
         check_json_content(headers)
         limit = operation.body_max_bytes
         with self._guard.budget.reserve(bodies.expected_length(headers, limit=limit)):
             raw = await bodies.read_body(receive, headers, limit=limit, deadline_s=operation.body_deadline_s)
             body = bodies.convert_body(bodies.decode_body(raw), operation.body) if operation.decode else raw
-            call = Call(trace, claims, path, query, body, receive, still_allowed)
+            call = Call(trace, claims, path, query, body, receive, still_allowed, headers)
             return await _within(operation, operation.handle(call))
 
     def _admit(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:

@@ -7,7 +7,7 @@ from shared.bus.client import RedisSettings
 from shared.cloud.photo_settings import PhotoSettings
 from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
-from shared.settings import bounded_float, bounded_int, setting
+from shared.settings import bounded_float, bounded_int, setting, text
 from shared.signed_urls import LIFETIME_MAX_S, host_of
 from shared.store.settings import DatabaseSettings
 from shared.sync.settings import SyncSettings
@@ -134,6 +134,18 @@ class Settings(
         2.0,
         help="Most notices a process takes per second; each may reach every device.",
         parse=bounded_float(0.01, 1000),
+    )
+    job_queue: str = setting(
+        "FLEETWIRE_API_JOB_QUEUE",
+        "requests",
+        help="Queue of jobs that come by REST without a file.",
+        parse=text(max_length=64),
+    )
+    job_store: str = setting(
+        "FLEETWIRE_API_JOB_STORE",
+        "local",
+        help="Store that the responses to such jobs are written to.",
+        parse=text(max_length=64),
     )
     hubs_age_s: float = setting(
         "FLEETWIRE_API_HUBS_AGE_S",

@@ -1,7 +1,8 @@
 """The event that ends a job's story for its device: exactly one, whichever attempt, worker or person brings it about.
 
 Both kinds carry the dedupe key `job:<job_id>`, so that even two ends that should exclude each other could not both be
-recorded. What the device needs to fetch is named by ids that never expire; nothing secret is stored.
+recorded. A dead job that an operator queues anew goes on under another key, `job:<job_id>:<redrives>`: it ends once
+more, and once only. What the device needs to fetch is named by ids that never expire; nothing secret is stored.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ def response_ready(
     source: str,
     time: str,
     traceparent: str | None = None,
+    redrives: int = 0,
 ) -> NewEvent:
     """The response of a job is there to be fetched."""
     data = {
@@ -62,6 +64,7 @@ def response_ready(
         source=source,
         time=time,
         traceparent=traceparent,
+        redrives=redrives,
     )
 
 
@@ -75,6 +78,7 @@ def request_failed(
     source: str,
     time: str,
     traceparent: str | None = None,
+    redrives: int = 0,
 ) -> NewEvent:
     """No response will come; `reason` is for the person who waits for it."""
     data = {"job_id": str(job_id), "request": {"name": request_name}, "reason": reason[:_REASON_MAX_CHARS]}
@@ -87,6 +91,7 @@ def request_failed(
         source=source,
         time=time,
         traceparent=traceparent,
+        redrives=redrives,
     )
 
 
@@ -100,8 +105,10 @@ def _event(
     source: str,
     time: str,
     traceparent: str | None,
+    redrives: int,
 ) -> NewEvent:
     body = encode_event(
         event_id=str(event_id), event_type=kind, source=source, time=time, data=data, traceparent=traceparent
     )
-    return NewEvent(device_id, str(event_id), kind, body, body_hash(kind, data), f"job:{job_id}")
+    key = f"job:{job_id}:{redrives}" if redrives else f"job:{job_id}"
+    return NewEvent(device_id, str(event_id), kind, body, body_hash(kind, data), key)

@@ -103,6 +103,7 @@ class Endings:
             source=SOURCE,
             time=iso(self._wall()),
             traceparent=job.traceparent,
+            redrives=job.redrives,
         )
         return await self._end(
             Finish(job.job_id, job.lease_token, "done"),
@@ -123,6 +124,7 @@ class Endings:
             source=SOURCE,
             time=iso(self._wall()),
             traceparent=job.traceparent,
+            redrives=job.redrives,
         )
         return await self._end(
             Finish(job.job_id, job.lease_token, "dead", reason),

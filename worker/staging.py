@@ -1,8 +1,9 @@
-"""A private copy of the request file, and the proof that it is the file that was announced.
+"""A private copy of the request, and the proof that it is the one that was announced.
 
 Handlers get a path, so the object is streamed into a private file first, in constant memory and up to a limit. On the
 way it is hashed: if it is no longer the content that made the job, somebody changed or removed it meanwhile, and that
-is the answer. The changed file is a request of its own; the watcher sees it as one.
+is the answer. The changed file is a request of its own; the watcher sees it as one. A request that came by REST is in
+the job's row and was never a file; handlers see no difference.
 """
 
 from collections.abc import Iterator
@@ -28,6 +29,10 @@ async def stage(store: Store, job: Claimed, target: Path, threads: FileThreads, 
     """
     if job.size > max_bytes:
         return Answer("too_large", f"the file has {job.size} bytes; at most {max_bytes} are processed")
+    if job.inline_body is not None:
+        async with (copy := _Copy(target, threads)):
+            await copy.write(job.inline_body.encode())
+        return None
     content = StreamHash()
     copy = _Copy(target, threads)
     try:

@@ -20,7 +20,7 @@ from shared.store.job_list import HistoryRow, JobDetail, JobRow
 from shared.store.pool import Pool
 from shared.tokens import Scope
 
-__all__ = ["JOB_SCOPES", "Jobs", "own_job", "shown_job"]
+__all__ = ["JOB_SCOPES", "KIND_MAX_LENGTH", "Jobs", "own_job", "shown_job"]
 
 JOB_SCOPES: Final[frozenset[Scope]] = frozenset({"device", "operator", "service"})
 LIMIT_DEFAULT: Final = 100
@@ -35,10 +35,14 @@ class Jobs:
         self._cursors = cursors
         self._page_max = min(page_max, job_list.LIMIT_MAX)
 
+    @property
+    def page_operation(self) -> Operation:
+        """`GET` of the list, for the resource that also takes new jobs."""
+        return Operation(self.page, JOB_SCOPES)
+
     def resources(self, guard: Guard) -> Sequence[Resource]:
-        """For the route table."""
+        """For the route table, but for the list itself."""
         return [
-            Resource(guard, "/api/v1/jobs", {"GET": Operation(self.page, JOB_SCOPES)}),
             Resource(guard, "/api/v1/jobs/{job_id}", {"GET": Operation(self.read, JOB_SCOPES)}),
             Resource(guard, "/api/v1/jobs/{job_id}/history", {"GET": Operation(self.history, JOB_SCOPES)}),
         ]

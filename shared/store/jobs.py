@@ -8,7 +8,7 @@ history, which the database keeps append-only.
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from shared.store import log, responses
@@ -21,6 +21,7 @@ __all__ = [
     "Claimed",
     "Depth",
     "Finish",
+    "InlineJob",
     "Job",
     "JobStatus",
     "NewJob",
@@ -31,7 +32,9 @@ __all__ = [
     "finish",
     "get",
     "history",
+    "insert_inline",
     "insert_jobs",
+    "redrive",
     "release",
     "renew",
     "retry",
@@ -68,6 +71,7 @@ class Claimed(NamedTuple):
     """A job that is the claimant's for as long as it renews, under `lease_token`. `attempt` counts from 1.
 
     `expires_in_s` is what is left of its time to live; `folder` is where its response goes, the same in every attempt.
+    `redrives` is how often it was queued anew after it was dead. A job without a file has its request in `inline_body`.
     """
 
     job_id: UUID
@@ -85,6 +89,8 @@ class Claimed(NamedTuple):
     waited_s: float
     response_id: UUID
     folder: str
+    redrives: int = 0
+    inline_body: str | None = None
 
 
 class Finish(NamedTuple):
@@ -105,6 +111,23 @@ class Cancelled(NamedTuple):
     store: str
     path: str
     traceparent: str | None
+    redrives: int = 0
+
+
+class InlineJob(NamedTuple):
+    """A request that came with the call, as text, from `requested_by`."""
+
+    job_id: UUID
+    queue: str
+    kind: str
+    device_id: str
+    store: str
+    path: str
+    name: str
+    size: int
+    content_version: str
+    body: str
+    requested_by: str
 
 
 class Depth(NamedTuple):
@@ -167,11 +190,14 @@ async def claim(
         if homeless:
             asked = [responses.Request(*(row[key] for key in responses.Request._fields)) for row in homeless]
             homes = await responses.reserve(connection, asked, reserve)
-        return [
-            Claimed(*tuple(row)[:-2], *homes.get(row["job_id"], (row["response_id"], row["folder"]))) for row in rows
-        ]
+        return [Claimed(*_with_home(tuple(row), homes.get(row["job_id"]))) for row in rows]
 
     return await pool.run(work)
+
+
+def _with_home(row: tuple[Any, ...], reserved: tuple[UUID, str] | None) -> tuple[Any, ...]:
+    """The row with the response id and the folder that were just reserved, unless it had them."""
+    return (*row[:-4], *(reserved or row[-4:-2]), *row[-2:])
 
 
 async def renew(pool: Pool, held: Sequence[tuple[UUID, int]], *, lease_s: float) -> set[UUID]:
@@ -207,15 +233,16 @@ async def release(pool: Pool, held: Sequence[tuple[UUID, int]]) -> set[UUID]:
 
 
 async def cancel(
-    pool: Pool, job_id: UUID, *, reason: str, announce: Callable[[Cancelled], log.NewEvent]
-) -> log.Appended | None:
+    pool: Pool, job_id: UUID, *, reason: str, detail: str | None = None, announce: Callable[[Cancelled], log.NewEvent]
+) -> tuple[log.NewEvent, log.Appended] | None:
     """End a job that has not ended, and tell its device. None when there was nothing to end.
 
-    `announce` makes the event; the caller offers it to the bus.
+    `reason` is for the device, `detail` (else the same) for the job's history. `announce` makes the event; the caller
+    offers what is returned to the bus.
     """
 
     async def work(connection: Connection) -> tuple[log.NewEvent, log.Appended] | None:
-        row = await connection.fetchrow(_SQL["cancel"], job_id, reason)
+        row = await connection.fetchrow(_SQL["cancel"], job_id, reason, detail or reason)
         if row is None:
             return None
         cancelled = Cancelled(*row)
@@ -228,7 +255,35 @@ async def cancel(
         return None
     event, appended = ended
     log.remember(pool, [event], [appended])
-    return appended
+    return event, appended
+
+
+async def redrive(pool: Pool, job_id: UUID, *, detail: str) -> str | None:
+    """Queue a dead job anew; returns its queue, for the hint. None when there was no dead one.
+
+    Its device was told that it failed, and is told again how it ends: `redrives` makes that another event.
+    """
+
+    async def work(connection: Connection) -> str | None:
+        queue: str | None = await connection.fetchval(_SQL["redrive"], job_id, detail)
+        if queue is not None:
+            await responses.reopen(connection, job_id)
+        return queue
+
+    return await pool.run(work)
+
+
+async def insert_inline(pool: Pool, job: InlineJob) -> Literal["made", "known", "other", "unknown_device"]:
+    """Queue a job whose request is in its row. `known`: it was there; `other`: under this id is another request."""
+    if await pool.fetch(_SQL["insert_inline"], *job, repeatable=True):
+        return "made"
+    rows = await pool.fetch(
+        _SQL["same_inline"],
+        job.job_id, job.device_id, job.kind, job.name, job.content_version, job.requested_by,
+    )  # fmt: skip
+    if not rows:
+        return "unknown_device"
+    return "known" if rows[0]["same"] else "other"
 
 
 async def depth(pool: Pool, queue: str) -> Depth:

@@ -11,7 +11,7 @@ from uuid import UUID
 from shared.store.pool import Connection
 from shared.store.queries import statements
 
-__all__ = ["TRANSACTION_STATEMENTS", "Completion", "NewFile", "Request", "Reserve", "complete", "reserve"]
+__all__ = ["TRANSACTION_STATEMENTS", "Completion", "NewFile", "Request", "Reserve", "complete", "reopen", "reserve"]
 
 _SQL = statements("responses")
 
@@ -67,6 +67,11 @@ async def reserve(connection: Connection, requests: Sequence[Request], name: Res
     )
     rows = await connection.fetch(_SQL["reserved"], [request.job_id for request in requests])
     return {row["job_id"]: (row["response_id"], row["folder"]) for row in rows}
+
+
+async def reopen(connection: Connection, job_id: UUID) -> None:
+    """Take back that the response of a job ended, after `jobs.redrive` queued it anew. Its folder stays."""
+    await connection.execute(_SQL["reopen"], job_id)
 
 
 async def complete(connection: Connection, ended: Sequence[Completion], files: Sequence[NewFile]) -> None:

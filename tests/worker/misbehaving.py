@@ -60,6 +60,18 @@ class Gated(_Handler):
         return Answer("processed", files=(ResponseFile("result.txt", "text/plain"),))
 
 
+class Late(_Handler):
+    """Fails until the file is there that the request's content names."""
+
+    kind = "late"
+
+    def run(self, task: Task) -> Answer:
+        if not Path(task.path.read_text()).exists():
+            raise RuntimeError("not there yet")
+        (task.output / "result.txt").write_text("at last")
+        return Answer("processed", files=(ResponseFile("result.txt", "text/plain"),))
+
+
 class Greedy(_Handler):
     kind = "greedy"
 
@@ -141,7 +153,7 @@ def install(folder: Path) -> None:
     info = folder / "fleetwire_test_handlers-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fleetwire-test-handlers\nVersion: 1.0\n")
-    names = [Crash, Exit, Hang, Gated, Greedy, Hoard, Raise, Chatty, Wrong, Count]
+    names = [Crash, Exit, Hang, Gated, Greedy, Hoard, Raise, Chatty, Wrong, Count, Late]
     lines = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in names]
     lines.append("absent = no_such_module:Handler")
     (info / "entry_points.txt").write_text("[fleetwire.handlers]\n" + "\n".join(lines) + "\n")

@@ -38,14 +38,14 @@ WITH moment AS MATERIALIZED (
         give_up_at = COALESCE(j.give_up_at, m.now + make_interval(secs => $5))
     FROM chosen, moment m WHERE j.job_id = chosen.job_id
     RETURNING j.job_id, j.kind, j.device_id, j.store, j.path, j.name, j.size, j.content_version, j.traceparent, j.attempts,
-              j.lease_token, j.run_at, j.give_up_at, m.now
+              j.lease_token, j.run_at, j.give_up_at, j.redrives, j.inline_body, m.now
 ), noted AS (
     INSERT INTO job_status (job_id, status, worker, detail)
     SELECT job_id, 'running', $2, 'attempt ' || attempts FROM claimed
 )
 SELECT c.job_id, c.kind, c.device_id, c.store, c.path, c.name, c.size, c.content_version, c.traceparent, c.attempts,
        c.lease_token, extract(epoch FROM c.give_up_at - c.now)::double precision AS expires_in_s,
-       extract(epoch FROM c.now - c.run_at)::double precision AS waited_s, r.response_id, r.folder
+       extract(epoch FROM c.now - c.run_at)::double precision AS waited_s, r.response_id, r.folder, c.redrives, c.inline_body
 FROM claimed c LEFT JOIN responses r ON r.job_id = c.job_id
 
 -- name: renew
@@ -72,7 +72,8 @@ WITH held AS (
 ), finished AS (
     UPDATE jobs j SET current_status = held.status, error = held.error, lease_until = NULL, finished_at = clock_timestamp()
     FROM held WHERE j.job_id = held.job_id
-    RETURNING j.job_id, j.current_status, j.worker, j.error, j.finished_at - COALESCE(j.detected_at, j.created_at) AS age
+    RETURNING j.job_id, j.current_status, j.worker, j.error,
+              j.finished_at - GREATEST(COALESCE(j.detected_at, j.created_at), j.redriven_at) AS age
 ), noted AS (
     INSERT INTO job_status (job_id, status, worker, detail)
     SELECT job_id, current_status, worker, error FROM finished
@@ -111,16 +112,48 @@ WITH held AS (
 SELECT job_id FROM released
 
 -- name: cancel
--- End a job that has not ended. The raised token takes it from the worker that runs it.
+-- End a job that has not ended. The raised token takes it from the worker that runs it. The detail is for its history.
 WITH held AS (
     UPDATE jobs SET current_status = 'cancelled', error = $2, lease_token = lease_token + 1, lease_until = NULL,
         finished_at = clock_timestamp()
     WHERE job_id = $1 AND current_status IN ('queued', 'running', 'retry')
-    RETURNING job_id, device_id, name, store, path, traceparent
+    RETURNING job_id, device_id, name, store, path, traceparent, redrives
 ), noted AS (
-    INSERT INTO job_status (job_id, status, detail) SELECT job_id, 'cancelled', $2 FROM held
+    INSERT INTO job_status (job_id, status, detail) SELECT job_id, 'cancelled', $3 FROM held
 )
 SELECT * FROM held
+
+-- name: redrive
+-- Queue a dead job anew, with fresh attempts and a fresh time to live. The raised number makes its next end another event
+-- than its last one; the raised token ends every earlier claim.
+WITH held AS (
+    UPDATE jobs SET current_status = 'queued', run_at = clock_timestamp(), give_up_at = NULL, attempts = 0, error = NULL,
+        worker = NULL, lease_token = lease_token + 1, lease_until = NULL, started_at = NULL, finished_at = NULL,
+        redrives = redrives + 1, redriven_at = clock_timestamp()
+    WHERE job_id = $1 AND current_status = 'dead'
+    RETURNING job_id, queue
+), noted AS (
+    INSERT INTO job_status (job_id, status, detail) SELECT job_id, 'queued', $2 FROM held
+)
+SELECT queue FROM held
+
+-- name: insert_inline
+-- Queue a job whose request is in its row, for a device that exists. One that is there was queued by an earlier try.
+WITH made AS (
+    INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, inline_body, requested_by)
+    SELECT $1, $2, $3, d.device_id, $5, $6, $7, $8, $9, $10, $11
+    FROM devices d WHERE d.device_id = $4
+    ON CONFLICT (job_id) DO NOTHING
+    RETURNING job_id
+), noted AS (
+    INSERT INTO job_status (job_id, status, detail) SELECT job_id, 'queued', 'requested by ' || $11::text FROM made
+)
+SELECT job_id FROM made
+
+-- name: same_inline
+-- Whether the job is there, and is the one of this request; after the insert, so that a rival's commit is seen.
+SELECT device_id = $2 AND kind = $3 AND name = $4 AND content_version = $5 AND requested_by = $6 AS same
+FROM jobs WHERE job_id = $1
 
 -- name: depth
 -- What waits in a queue: how many, and for how many seconds the oldest could have run.

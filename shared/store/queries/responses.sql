@@ -16,6 +16,10 @@ UPDATE responses r SET outcome = c.outcome, reason = c.reason, event_id = c.even
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS c (job_id, outcome, reason, event_id)
 WHERE r.job_id = c.job_id
 
+-- name: reopen
+-- The response of a job that is queued anew: reserved as before, and not finished any more.
+UPDATE responses SET outcome = NULL, reason = NULL, event_id = NULL, completed_at = NULL WHERE job_id = $1
+
 -- name: add_files
 INSERT INTO response_files (file_id, response_id, device_id, store, path, name, size, sha256, content_type)
 SELECT f.file_id, r.response_id, r.device_id, r.store, f.path, f.name, f.size, f.sha256, f.content_type

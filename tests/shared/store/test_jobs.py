@@ -173,7 +173,9 @@ async def test_cancelling_takes_a_job_from_its_worker_and_tells_the_device(pool:
             reason="cancelled", source="/t", time="2026-01-01T00:00:00Z",
         )  # fmt: skip
 
-    appended = await jobs.cancel(pool, job_id, reason="not needed", announce=announce)
+    ended = await jobs.cancel(pool, job_id, reason="not needed", announce=announce)
+    assert ended is not None
+    appended = ended[1]
     assert appended is not None
     assert appended.status == "recorded"
     assert await jobs.cancel(pool, job_id, reason="again", announce=announce) is None

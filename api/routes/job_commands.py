@@ -1,0 +1,213 @@
+"""What people and devices do with jobs: ask for one without a file, cancel one, queue a dead one anew.
+
+All three are safe to repeat when an answer was lost. The id of a new job follows from the caller and its
+Idempotency-Key, so the same request is one job however often and to whichever instance it is sent; cancelling what is
+cancelled changes nothing, and only a dead job is queued anew.
+"""
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from random import Random
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import orjson
+from starlette.responses import Response
+
+from api.answers import json_answer
+from api.problems import Problem
+from api.resource import Call, Guard, Operation, Resource
+from api.routes.jobs import JOB_SCOPES, KIND_MAX_LENGTH, Jobs, own_job, shown_job
+from shared.bus.job_hints import JobHints
+from shared.bus.message import EVENT, Message
+from shared.bus.publisher import Publisher
+from shared.clock import iso, wall
+from shared.job_events import request_failed
+from shared.protocol.ids import device_id_problem, file_name_problem, time_ordered_uuid
+from shared.store import devices, job_list, jobs
+from shared.store.jobs import Cancelled, InlineJob
+from shared.store.log import NewEvent
+from shared.store.pool import Pool
+
+__all__ = ["DATA_MAX_BYTES", "JobCommands", "job_id_of"]
+
+SOURCE: Final = "/fleetwire/api"
+_KINDS: Final = {"device": "the device", "operator": "an operator", "service": "a service"}
+DATA_MAX_BYTES: Final = 64 * 1024
+_KIND: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{KIND_MAX_LENGTH - 1}}}", re.ASCII)
+# A structured string of RFC 8941, or the bare characters that such keys are mostly sent as.
+_KEY: Final = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255})', re.ASCII)
+
+
+class _JobBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    device_id: str
+    kind: str
+    name: str
+    data: str | dict[str, Any] | list[Any]
+
+
+class JobCommands:
+    """`POST /api/v1/jobs`, `POST /api/v1/jobs/{job_id}/cancel`, `POST /api/v1/jobs/{job_id}/redrive`"""
+
+    def __init__(
+        self, pool: Pool, publisher: Publisher, hints: JobHints, *, queue: str, store: str, rand: Random
+    ) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._hints = hints
+        self._queue = queue
+        self._store = store
+        self._rand = rand
+
+    def resources(self, guard: Guard, listed: Jobs) -> Sequence[Resource]:
+        """For the route table. `listed` answers `GET` of the path that takes new jobs."""
+        # Escapes may make the body several times as long as the data is.
+        post = Operation(self.post, JOB_SCOPES, body=_JobBody, body_max_bytes=8 * DATA_MAX_BYTES)
+        cancel = Operation(self.cancel, JOB_SCOPES)
+        redrive = Operation(self.redrive, frozenset({"operator"}))
+        return [
+            Resource(guard, "/api/v1/jobs", {"GET": listed.page_operation, "POST": post}),
+            Resource(guard, "/api/v1/jobs/{job_id}/cancel", {"POST": cancel}),
+            Resource(guard, "/api/v1/jobs/{job_id}/redrive", {"POST": redrive}),
+        ]
+
+    async def post(self, call: Call) -> Response:
+        """Queue a job whose request is in the call. 201 also when it was queued before by the same request."""
+        body: _JobBody = call.body
+        _check(call, body)
+        text = _content(body.data)
+        content = text.encode()
+        principal = call.claims.principal
+        job = InlineJob(
+            job_id_of(principal, _idempotency_key(call)),
+            self._queue,
+            body.kind,
+            body.device_id,
+            self._store,
+            "",
+            body.name,
+            len(content),
+            sha256(content).hexdigest(),
+            text,
+            principal,
+        )
+        result = await jobs.insert_inline(self._pool, job)
+        if result == "unknown_device" and call.claims.allows("device") and call.claims.subject == body.device_id:
+            await devices.ensure(self._pool, body.device_id, call.claims.device_class or devices.DEFAULT_CLASS)
+            result = await jobs.insert_inline(self._pool, job)
+        if result == "unknown_device":
+            raise Problem("not-found", "there is no such device", field="device_id")
+        if result == "other":
+            raise Problem("idempotency-key-reused", "another job was asked for under this key; give each its own")
+        self._hints.offer(self._queue, job.job_id)
+        return await self._answer(job.job_id, 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
+
+    async def cancel(self, call: Call) -> Response:
+        """End the job and tell its device. The worker that runs it learns it with the next renewal of its lease."""
+        job = await own_job(self._pool, call)
+        by = call.claims.principal
+        # Who exactly is for the history; devices are not told the names of people.
+        reason = f"cancelled by {_KINDS[by.partition(':')[0]]}"
+        ended = await jobs.cancel(
+            self._pool,
+            job.row.job_id,
+            reason=reason,
+            detail=f"cancelled by {by}",
+            announce=lambda cancelled: self._failed(cancelled, reason),
+        )
+        if ended is None:
+            now = await own_job(self._pool, call)
+            if now.row.status != "cancelled":
+                raise _wrong_state(f"the job is {now.row.status}: there is nothing to cancel", now.row.status)
+        else:
+            event, appended = ended
+            if appended.status == "recorded":
+                self._publisher.offer(Message(EVENT, event.device_id, appended.epoch, appended.seq, event.body))
+        return await self._answer(job.row.job_id)
+
+    async def redrive(self, call: Call) -> Response:
+        """Queue a dead job anew: fresh attempts, fresh time to live, and one more event when it ends."""
+        job = await own_job(self._pool, call)
+        queue = await jobs.redrive(self._pool, job.row.job_id, detail=f"queued anew by {call.claims.principal}")
+        if queue is None:
+            now = await own_job(self._pool, call)
+            raise _wrong_state(f"the job is {now.row.status}: only a dead one is queued anew", now.row.status)
+        self._hints.offer(queue, job.row.job_id)
+        return await self._answer(job.row.job_id)
+
+    async def _answer(self, job_id: UUID, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        job = await job_list.job(self._pool, job_id)
+        if job is None:
+            raise Problem("not-found", "there is no such job any more")
+        return json_answer(shown_job(job), status, headers)
+
+    def _failed(self, job: Cancelled, reason: str) -> NewEvent:
+        return request_failed(
+            event_id=time_ordered_uuid(wall(), self._rand),
+            job_id=job.job_id,
+            device_id=job.device_id,
+            request_name=job.name,
+            reason=reason,
+            source=SOURCE,
+            time=iso(wall()),
+            traceparent=job.traceparent,
+            redrives=job.redrives,
+        )
+
+
+def job_id_of(principal: str, key: str) -> UUID:
+    """The id of the job that this caller asks for under this key: a UUID version 8 (RFC 9562, section 5.8)."""
+    digest = sha256(b"fleetwire job\x00" + principal.encode() + b"\x00" + key.encode()).digest()
+    value = int.from_bytes(digest[:16], "big")
+    return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)
+
+
+def _idempotency_key(call: Call) -> str:
+    values = call.headers.get(b"idempotency-key", [])
+    found = _KEY.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
+    if found is None:
+        raise Problem(
+            "invalid-request",
+            "Idempotency-Key is needed, once, of 1 to 255 characters: only then is it safe to send this again",
+            field="Idempotency-Key",
+        )
+    return found[1] or found[2]
+
+
+def _check(call: Call, body: _JobBody) -> None:
+    """Raises Problem (400, 403) naming the member."""
+    claims = call.claims
+    if problem := device_id_problem(body.device_id):
+        raise Problem("invalid-body", problem, field="device_id")
+    if claims.subject != body.device_id and not (claims.allows("operator") or claims.allows("service")):
+        raise Problem("forbidden", "a device asks for jobs of its own only", field="device_id")
+    call.trace.device_id = body.device_id
+    if _KIND.fullmatch(body.kind) is None:
+        raise Problem(
+            "invalid-body",
+            f"kind must be 1 to {KIND_MAX_LENGTH} characters of a-z 0-9 _ -, such as table",
+            field="kind",
+        )
+    if problem := file_name_problem(body.name):
+        raise Problem("invalid-body", f"name: {problem}", field="name")
+
+
+def _content(data: Any) -> str:
+    """What the handler finds in its file: text as it is, anything else as JSON."""
+    try:
+        text = data if isinstance(data, str) else orjson.dumps(data).decode()
+        size = len(text.encode())
+    except (TypeError, ValueError) as error:
+        raise Problem("invalid-body", f"data: cannot be encoded: {error}", field="data") from None
+    if "\x00" in text:
+        raise Problem("invalid-body", "data: holds a NUL character; send binary requests as files", field="data")
+    if size > DATA_MAX_BYTES:
+        detail = f"data: has {size} bytes; use at most {DATA_MAX_BYTES}, or send a file"
+        raise Problem("invalid-body", detail, field="data")
+    return text
+
+
+def _wrong_state(detail: str, status: str) -> Problem:
+    return Problem("wrong-state", detail, state=status)
