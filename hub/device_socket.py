@@ -176,8 +176,10 @@ class DeviceSocket(asyncio.Protocol):
     @property
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet."""
-        waiting = len(self._next or b"") + sum(map(len, self._more or ()))
-        return waiting + (self._transport.get_write_buffer_size() if self._transport is not None else 0)
+        waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        if self._next is not None:
+            waiting += len(self._next) + (sum(map(len, self._more)) if self._more is not None else 0)
+        return waiting
 
     @property
     def quiet_at(self) -> float:
