@@ -1,14 +1,16 @@
 import asyncio
+import contextlib
 import json
 import socket
-import time
 
 import pytest
 
 from shared.store import devices
 from shared.store.pool import Pool
 from tests.api.conftest import RunningApi, StartApi, record, token
-from tests.api.raw import exchange
+from tests.api.raw import exchange, server_holds
+
+STALL_S = 0.8
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ async def test_one_connection_too_many_is_told_so(start_api: StartApi) -> None:
 
 
 async def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_served(start_api: StartApi, pool: Pool) -> None:
-    api = await start_api(FLEETWIRE_API_STALL_S=1.5, FLEETWIRE_API_PAGE_MAX_BYTES=1024 * 1024)
+    api = await start_api(FLEETWIRE_API_STALL_S=STALL_S, FLEETWIRE_API_PAGE_MAX_BYTES=1024 * 1024)
     await devices.ensure(pool, "truck-7", "truck")
     await record(pool, "truck-7", *(f"{n}" + "x" * 200_000 for n in range(5)))
     request = (
@@ -71,28 +73,34 @@ async def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_served(start
         f"Authorization: Bearer {token('truck-7')}\r\n\r\n"
     ).encode() * 8  # more than the kernel buffers on its own
 
-    async def fetch(*, slow: bool) -> int:
+    async def connected() -> socket.socket:
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         raw.setblocking(False)
-        loop = asyncio.get_running_loop()
         await loop.sock_connect(raw, ("127.0.0.1", api.settings.port))
         await loop.sock_sendall(raw, request)
+        return raw
+
+    async def take_nothing() -> int:
+        """How much there is once the server has given up."""
         received = 0
-        with raw:
-            if not slow:
-                await asyncio.sleep(4.0)  # take nothing for longer than the server bears
-            try:
-                while received < 8_000_000 and (data := await loop.sock_recv(raw, 262_144)):
+        with await connected() as raw:
+            while server_holds(api.settings.port, raw.getsockname()[1]):
+                await asyncio.sleep(0.05)
+            with contextlib.suppress(ConnectionResetError):
+                while data := await loop.sock_recv(raw, 262_144):
                     received += len(data)
-                    if slow:
-                        await asyncio.sleep(0.01)
-            except ConnectionResetError:
-                pass
         return received
 
-    began = time.monotonic()
-    stalled, served = await asyncio.gather(fetch(slow=False), fetch(slow=True))
-    assert served >= 8_000_000
-    assert time.monotonic() - began > 1.5  # longer than the bound on silence
-    assert stalled < 8_000_000
+    async def take_slowly() -> None:
+        """A little at a time, so that one answer takes longer than the bound on silence."""
+        began = loop.time()
+        with await connected() as raw:
+            while loop.time() < began + 2 * STALL_S:
+                assert await loop.sock_recv(raw, 262_144)
+                await asyncio.sleep(0.03)
+
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(20):
+        received, _ = await asyncio.gather(take_nothing(), take_slowly())
+    assert received < 8_000_000
