@@ -12,16 +12,7 @@ __all__ = ["PhotoSettings"]
 
 _MEDIA_TYPE: Final = re.compile(r"image/[a-z0-9][a-z0-9.+-]{0,62}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}", re.ASCII)
-_TYPES: Final = (
-    "image/jpeg",
-    "image/png",
-    "image/webp",
-    "image/gif",
-    "image/heic",
-    "image/heif",
-    "image/avif",
-    "image/tiff",
-)
+_TYPES: Final = frozenset(f"image/{one}" for one in ("jpeg", "png", "webp", "gif", "heic", "heif", "avif", "tiff"))
 
 
 def _types(raw: str) -> frozenset[str]:

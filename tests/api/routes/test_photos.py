@@ -1,7 +1,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from hashlib import sha256
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +15,7 @@ from shared.store.photos import NewPhoto
 from shared.store.pool import Pool
 from tests.api.conftest import RunningApi, StartApi, http_client, problem
 from tests.api.gateway import RunningGateway, running_gateway
+from tests.shared.cloud.cloudinary_emulator import CLOUD, KEY, SECRET, running_emulator
 
 PARAMS = "/api/v1/photos/upload-params/"
 CONFIRM = "/api/v1/photos/confirm/"
@@ -244,6 +245,37 @@ async def test_the_api_may_reach_the_gateway_by_another_address_than_devices(
             sent = await store.put(inner, content=CONTENT, headers={"Host": "files.example.org"})
             assert sent.status_code == 201
         assert (await device.post(CONFIRM, json={"photo_id": params["photo_id"]})).status_code == 200
+
+
+async def test_photos_go_where_the_setting_says_and_stay_where_they_are(
+    start_api: StartApi, gateway: RunningGateway, store: httpx.AsyncClient
+) -> None:
+    before = await start_api(FLEETWIRE_FILES_URL=gateway.url)
+    kept = await uploaded(before.device("truck-7"), store)
+    async with running_emulator() as cloudinary:
+        api = await start_api(
+            FLEETWIRE_FILES_URL=gateway.url,
+            FLEETWIRE_PHOTO_STORE="cloudinary",
+            FLEETWIRE_PHOTO_CLOUDINARY_URL=cloudinary.url,
+            FLEETWIRE_PHOTO_CLOUDINARY_CLOUD=CLOUD,
+            FLEETWIRE_PHOTO_CLOUDINARY_KEY=KEY,
+            FLEETWIRE_PHOTO_CLOUDINARY_SECRET=SECRET,
+        )
+        device = api.device("truck-7")
+        content = b"\xff\xd8\xff" + CONTENT
+        assert problem(await device.post(PARAMS, json=wanted(content)), 400, "invalid-body")["field"] == "md5"
+        params = (await device.post(PARAMS, json=wanted(content, md5=md5(content).hexdigest()))).json()
+        assert (params["method"], params["headers"]) == ("POST", {})
+        sent = await store.post(params["url"], data=params["fields"], files={"file": content})
+        assert sent.status_code == 200
+        done = await device.post(CONFIRM, json={"photo_id": params["photo_id"]})
+        assert done.json()["status"] == "stored"
+        at_store = await device.get(done.json()["url"])
+        assert (await store.get(at_store.headers["location"])).content == content
+        assert (await device.post(CONFIRM, json={"photo_id": kept})).json()["status"] == "stored"
+        cloudinary.faults = {"explicit": ["429"]}
+        other = (await device.post(PARAMS, json=wanted(content, md5=md5(content).hexdigest()))).json()
+        problem(await device.post(CONFIRM, json={"photo_id": other["photo_id"]}), 503, "unavailable")
 
 
 async def test_a_photo_in_a_store_that_is_not_set_up_is_not_said_to_be_gone(api: RunningApi, pool: Pool) -> None:
