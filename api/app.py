@@ -22,6 +22,7 @@ from api.bodies import BodyBudget
 from api.envelope import Envelope
 from api.http_protocol import bounded_http
 from api.hub_view import HubView
+from api.idempotency import RequestKeys
 from api.long_poll import LongPolls
 from api.pagination import SignedCursors
 from api.photo_sweep import PhotoSweep
@@ -168,7 +169,12 @@ class _Parts:
 def _resources(parts: _Parts) -> Sequence[Resource]:
     """The route table."""
     settings, pool = parts.settings, parts.pool
-    guard = Guard(parts.keys.tokens, BodyBudget(settings.bodies_max_bytes), RevocationCheck(pool))
+    guard = Guard(
+        parts.keys.tokens,
+        BodyBudget(settings.bodies_max_bytes),
+        RevocationCheck(pool),
+        RequestKeys(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand),
+    )
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)
     connection = Connection(
         pool, hubs, parts.keys.tickets, proxy_url=settings.proxy_url, ticket_lifetime_s=settings.ticket_s

@@ -37,6 +37,7 @@ PROBLEMS: Final[Mapping[str, _Kind]] = {
     "not-uploaded": _Kind(409, "The photo is not at its store"),
     "content-mismatch": _Kind(409, "The photo at its store is another one"),
     "photo-expired": _Kind(410, "The photo was not confirmed in time"),
+    "in-progress": _Kind(409, "The same request is being handled", (1, 2)),
     "wrong-state": _Kind(409, "The state does not allow this"),
     "reset": _Kind(410, "The log does not go on from this position"),
     "too-large": _Kind(413, "The body is too large"),

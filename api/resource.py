@@ -6,7 +6,7 @@ device, body type, size, time. So a handler sees only a checked `Call`, and none
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -17,6 +17,7 @@ from starlette.types import Scope as AsgiScope
 
 from api import bodies
 from api.auth import authenticate, refused, require, require_own
+from api.idempotency import Idempotency, Once, RequestKeys, fingerprint_of, key_of
 from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of
 from api.problems import Problem
 from api.revocation_check import RevocationCheck
@@ -46,6 +47,7 @@ class Call:
     """A request that was checked. `body` is the converted body of operations that have one.
 
     An operation that waited asks `still_allowed()` before it gives anything out; it raises Problem (401).
+    `once` is there when the request came with a key under which it is done once.
     """
 
     trace: Trace
@@ -56,6 +58,7 @@ class Call:
     receive: Receive = field(repr=False)
     still_allowed: Callable[[], Awaitable[None]] = field(repr=False)
     headers: Headers = field(repr=False)
+    once: Once | None = None
 
     @property
     def device_id(self) -> str:
@@ -72,7 +75,8 @@ class Call:
 class Operation:
     """One method of a path. No scopes: open to all. `body` is the type of its JSON body.
 
-    `decode` is for bodies that are converted elsewhere: the handler then gets the bytes.
+    `decode` is for bodies that are converted elsewhere: the handler then gets the bytes. With `idempotency` a request
+    that comes with an Idempotency-Key is handled once; `required` refuses one without.
     """
 
     handle: Callable[[Call], Awaitable[Response]]
@@ -82,6 +86,7 @@ class Operation:
     body_max_bytes: int = 4096
     body_deadline_s: float = 10.0
     deadline_s: float = 10.0
+    idempotency: Idempotency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Guard:
     keys: KeyRing
     budget: bodies.BodyBudget
     revocations: RevocationCheck
+    request_keys: RequestKeys
 
 
 class Resource:
@@ -130,14 +136,31 @@ class Resource:
         query = Query(scope["query_string"])
         if operation.body is None:
             call = Call(trace, claims, path, query, None, receive, still_allowed, headers)
-            return await _within(operation, operation.handle(call))
+            return await _within(operation, self._handle(operation, call, scope, b""))
         check_json_content(headers)
         limit = operation.body_max_bytes
         with self._guard.budget.reserve(bodies.expected_length(headers, limit=limit)):
             raw = await bodies.read_body(receive, headers, limit=limit, deadline_s=operation.body_deadline_s)
             body = bodies.convert_body(bodies.decode_body(raw), operation.body) if operation.decode else raw
             call = Call(trace, claims, path, query, body, receive, still_allowed, headers)
-            return await _within(operation, operation.handle(call))
+            return await _within(operation, self._handle(operation, call, scope, raw))
+
+    async def _handle(self, operation: Operation, call: Call, scope: AsgiScope, raw: bytes) -> Response:
+        if operation.idempotency is None:
+            return await operation.handle(call)
+        key = key_of(call.headers, operation.idempotency)
+        if key is None:
+            return await operation.handle(call)
+        condition = b",".join(call.headers.get(b"if-match", []))
+        path = str(scope["path"]).encode()
+        return await self._guard.request_keys.once(
+            call.claims.principal,
+            key,
+            fingerprint_of(scope["method"].encode(), path, scope["query_string"], condition, raw),
+            lambda once: operation.handle(replace(call, once=once)),
+            deadline_s=operation.deadline_s,
+            request_id=call.trace.request_id,
+        )
 
     def _admit(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:
         if not operation.scopes:

@@ -91,6 +91,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "API_EVENTS_RECORDED",
         "API_NOTICES",
         "API_PHOTOS",
+        "API_KEYED_REQUESTS",
         "SYNC_OPERATIONS",
         "HUB_SYNC_SECONDS",
         "HUB_SYNC_WAITING",

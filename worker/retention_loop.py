@@ -1,4 +1,4 @@
-"""Keeps the log within its retention: old events, old dedupe keys and spent tickets go, in short transactions.
+"""Keeps tables within their retention: old events, old keys and spent tickets go, in short transactions.
 
 Every worker has this loop; a lease lets one of them work at a time. Two at once would do no harm, since each
 transaction judges for itself what may go; it would only be done twice.
@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from shared.store import leases, log, operations, revocations
+from shared.store import leases, log, operations, request_keys, revocations
 from shared.store.errors import StoreError
 from shared.store.log import Retention
 from shared.store.pool import Pool
@@ -55,7 +55,7 @@ class RetentionLoop:
         try:
             events = await log.trim(self._pool, self._retention)
             keys = await log.prune(self._pool, self._retention) + await revocations.prune(self._pool)
-            keys += await operations.prune(self._pool)
+            keys += await operations.prune(self._pool) + await request_keys.prune(self._pool)
         finally:
             await leases.release(self._pool, self._owner, held)
         RETENTION_EVENTS.inc(events)

@@ -17,6 +17,7 @@ import orjson
 from starlette.responses import Response
 
 from api.answers import json_answer
+from api.idempotency import key_of
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from api.routes.jobs import JOB_SCOPES, KIND_MAX_LENGTH, Jobs, own_job, shown_job
@@ -37,8 +38,6 @@ SOURCE: Final = "/fleetwire/api"
 _KINDS: Final = {"device": "the device", "operator": "an operator", "service": "a service"}
 DATA_MAX_BYTES: Final = 64 * 1024
 _KIND: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{KIND_MAX_LENGTH - 1}}}", re.ASCII)
-# A structured string of RFC 8941, or the bare characters that such keys are mostly sent as.
-_KEY: Final = re.compile(r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255})', re.ASCII)
 
 
 class _JobBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +80,7 @@ class JobCommands:
         content = text.encode()
         principal = call.claims.principal
         job = InlineJob(
-            job_id_of(principal, _idempotency_key(call)),
+            job_id_of(principal, key_of(call.headers, "required") or ""),
             self._queue,
             body.kind,
             body.device_id,
@@ -162,18 +161,6 @@ def job_id_of(principal: str, key: str) -> UUID:
     digest = sha256(b"fleetwire job\x00" + principal.encode() + b"\x00" + key.encode()).digest()
     value = int.from_bytes(digest[:16], "big")
     return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)
-
-
-def _idempotency_key(call: Call) -> str:
-    values = call.headers.get(b"idempotency-key", [])
-    found = _KEY.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
-    if found is None:
-        raise Problem(
-            "invalid-request",
-            "Idempotency-Key is needed, once, of 1 to 255 characters: only then is it safe to send this again",
-            field="Idempotency-Key",
-        )
-    return found[1] or found[2]
 
 
 def _check(call: Call, body: _JobBody) -> None:

@@ -43,6 +43,7 @@ class Publish:
             body_max_bytes=BODY_MAX_BYTES,
             body_deadline_s=60.0,
             deadline_s=30.0,
+            idempotency="optional",
         )
         return Resource(guard, "/api/v1/events", {"POST": operation})
 

@@ -56,7 +56,7 @@ class Revocations:
         """For the route table."""
         operations = {
             "GET": Operation(self.read, frozenset({"operator"})),
-            "POST": Operation(self.revoke, frozenset({"operator"}), body=_Body),
+            "POST": Operation(self.revoke, frozenset({"operator"}), body=_Body, idempotency="optional"),
         }
         return Resource(guard, "/api/v1/revocations", operations)
 

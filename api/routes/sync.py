@@ -8,14 +8,14 @@ import msgspec
 from starlette.responses import Response
 
 from api.bodies import convert_body, decode_body
-from api.problems import Problem
+from api.idempotency import keys_spent
 from api.resource import Call, Guard, Operation, Resource
 from shared.protocol import operations
 from shared.protocol.operations import BATCH_MAX_BYTES, Invalid, SyncBatch, SyncResults, decode_operation
 from shared.store.pool import Pool
 from shared.sync.engine import KeysSpent, apply_decoded, results_of
 
-__all__ = ["Sync", "keys_spent"]
+__all__ = ["Sync"]
 
 INLINE_MAX_BYTES: Final = 64 * 1024
 
@@ -37,6 +37,7 @@ class Sync:
             body_max_bytes=BATCH_MAX_BYTES,
             body_deadline_s=60.0,
             deadline_s=15.0,
+            idempotency="optional",
         )
         return Resource(guard, "/api/v1/sync/batch", {"POST": operation})
 
@@ -53,11 +54,6 @@ class Sync:
             raise keys_spent(error) from None
         answer = SyncResults(results_of(outcomes))
         return Response(msgspec.json.encode(answer), media_type="application/json")
-
-
-def keys_spent(error: KeysSpent) -> Problem:
-    """The Problem (429) for a principal whose day is used up."""
-    return Problem("keys-spent", str(error), headers={"Retry-After": str(error.retry_after_s)}, limit=error.limit)
 
 
 def _decoded(raw: bytes) -> Sequence[operations.Operation | Invalid]:

@@ -33,7 +33,7 @@ from shared.store.operations import Kept, Key, Known
 from shared.store.pool import Connection, Pool
 from shared.telemetry.metrics import SYNC_OPERATIONS
 
-__all__ = ["KEYS_PER_DAY", "KeysSpent", "Outcome", "apply_batch", "apply_decoded", "results_of"]
+__all__ = ["KEYS_PER_DAY", "KeysSpent", "Outcome", "apply_batch", "apply_decoded", "check_keys", "results_of"]
 
 KEYS_PER_DAY: Final = 50_000
 LOCK_WAIT_S: Final = 1.0
@@ -56,6 +56,14 @@ class KeysSpent(Exception):
         super().__init__(f"more than {limit} operations today (UTC); send the rest tomorrow")
         self.limit = limit
         self.retry_after_s = retry_after_s
+
+
+def check_keys(used: int, limit: int, now: datetime) -> None:
+    """Raises KeysSpent when so many keys are too many for the day."""
+    if used > limit:
+        now = now.astimezone(UTC)
+        midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+        raise KeysSpent(limit, int((midnight - now).total_seconds()) + 1)
 
 
 class Outcome(NamedTuple):
@@ -156,8 +164,7 @@ class _Batch:
         if not claimed:
             return self._judge({}, claimed, known, {}, None)[0]
         day = await store.count_keys(connection, self._principal, len(claimed))
-        if day.used > self._keys_per_day:
-            raise KeysSpent(self._keys_per_day, _until_tomorrow(day.now))
+        check_keys(day.used, self._keys_per_day, day.now)
         mine = [operation for key in claimed if (operation := self._firsts[key].operation) is not None]
         wanted = {UUID(one.data.template_id) for one in mine if isinstance(one, Create)}
         templates = await store.lock_templates(connection, wanted) if wanted else {}
@@ -258,7 +265,7 @@ class _Batch:
 async def _committed(pool: Pool, work: _Batch) -> list[Outcome]:
     for _ in range(TRIES):
         try:
-            return await pool.run(work.run)
+            return await pool.run(work.run, repeatable=True)
         except _Overtaken:
             continue
     return work.put_off("unavailable", "others change the same entities; send it again")
@@ -325,9 +332,3 @@ def _repeated(one: _Asked, first: _Asked, outcome: Outcome) -> Outcome:
 def _reused(one: _Asked) -> OperationResult:
     error = OperationError("key_reused", "another operation was sent under this op_id; give each its own", "op_id")
     return OperationResult(one.op_id, "rejected", 422, error=error)
-
-
-def _until_tomorrow(now: datetime) -> int:
-    now = now.astimezone(UTC)
-    midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
-    return max(1, int((midnight - now).total_seconds()) + 1)

@@ -127,6 +127,9 @@ HUB_WINDOW_STALL_SECONDS = _histogram(
 API_REQUESTS = _counter("api_requests_total", "Requests answered.", "route", "method", "status")
 API_REQUEST_SECONDS = _histogram("api_request_seconds", "Duration of a request, long-polls apart.", "route", "method")
 API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by REST, by result.", "result")
+API_KEYED_REQUESTS = _counter(
+    "api_keyed_requests_total", "Requests with an Idempotency-Key, by what became of them.", "outcome"
+)
 API_LONG_POLLS = _gauge("api_long_polls", "Long-polls that wait.")
 API_NOTICES = _counter("api_notices_total", "Notices by what became of them at the API.", "result")
 API_PHOTOS = _counter("api_photos_total", "Photos by what became of a request for one, or of the photo.", "result")
