@@ -12,7 +12,7 @@ from hub.handshakes import Greeter
 from hub.store_watch import StoreWatch
 from shared.store.cursors import Greeting
 from shared.store.errors import StoreBusy, StoreUnavailable
-from shared.store.pool import Pool
+from shared.store.pool import Pool, open_pool
 from tests.hub.conftest import Fleet
 
 
@@ -33,8 +33,11 @@ class CountingPool:
 
 
 @pytest.fixture
-async def counting(pool: Pool) -> CountingPool:
-    return CountingPool(pool)
+async def counting(database_url: str) -> AsyncIterator[CountingPool]:
+    """Waits for locks a tenth as long as in life."""
+    opened = await open_pool(f"{database_url}?lock_timeout=200ms", name="test", max_size=4)
+    yield CountingPool(opened)
+    await opened.close()
 
 
 @pytest.fixture
