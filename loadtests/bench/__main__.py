@@ -37,6 +37,8 @@ def main() -> int:
         with console.status(f"{devices:,} devices") as status:
             # Where a device has only some events a second, it acks most of them alone anyway.
             points = [point for point in POINTS if point.ack_every > 1 or point.rate >= 8 * devices]
+            if devices != options.devices[0]:
+                points = [point for point in points if point.mode != "notice"]  # its cost does not depend on how many
             for group in measure(devices, options.seconds, options.turns, points, options.beside):
                 results.append(group)
                 status.update(f"{devices:,} devices: {group[0].point} done")
