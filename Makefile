@@ -2,7 +2,7 @@
 # Another Python: make PYTHON=/usr/bin/python3 up
 
 .POSIX:
-.PHONY: help up test check format bench bench-scale chaos soak lock runtime dev clean
+.PHONY: help up test check format bench bench-scale bench-jobs chaos soak lock runtime dev clean
 
 PYTHON ?=
 BIN = .venv/bin
@@ -19,6 +19,7 @@ help:
 	@echo "make check    format, lint, types, import contracts"
 	@echo "make bench    cost and latency figures beside a bare relay, and of the whole path (on demand)"
 	@echo "make bench-scale   the same beside other servers, at 500, 5,000 and 18,000 sockets (on demand)"
+	@echo "make bench-jobs    lists of 5 million jobs by cursor and by OFFSET; 8 GB of disk, kept for the next time (on demand)"
 	@echo "make chaos SCHEDULES=n, make soak MINUTES=n   fault and endurance runs (on demand)"
 
 runtime:
@@ -48,6 +49,9 @@ bench: dev
 
 bench-scale: dev
 	@$(BIN)/python -m loadtests.bench.peers --devices $(DEVICES) --docs docs $(ARGS)
+
+bench-jobs: dev
+	@$(BIN)/python -m loadtests.bench_jobs $(ARGS)
 
 chaos: dev
 	@$(BIN)/python -m loadtests.chaos --schedules $(SCHEDULES) $(ARGS)

@@ -8,7 +8,7 @@ The end of a range that a walk begins at is turned into a key, as if a page had 
 an id, or after the last. So a first page, one after a cursor and one of a range are the same walk.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias, get_args
 from uuid import UUID
@@ -16,7 +16,18 @@ from uuid import UUID
 from shared.store.job_list import JobRow, Walk
 from shared.store.jobs import JobStatus
 
-__all__ = ["CREATED_MAX", "CREATED_MIN", "SORTS", "STATUSES", "JobKey", "JobQuestion", "NotAllowed", "key_of", "plan"]
+__all__ = [
+    "CREATED_MAX",
+    "CREATED_MIN",
+    "SORTS",
+    "STATUSES",
+    "JobKey",
+    "JobQuestion",
+    "NotAllowed",
+    "identity",
+    "key_of",
+    "plan",
+]
 
 Sort = Literal["created_at", "name"]
 SORTS: Final[tuple[str, ...]] = get_args(Sort)
@@ -83,6 +94,13 @@ def plan(question: JobQuestion, after: JobKey | None = None) -> Walk:
 def key_of(question: JobQuestion, row: JobRow) -> JobKey:
     """The key that continues after this row."""
     return (row.name, row.job_id) if question.sort == "name" else (row.created_at, row.job_id)
+
+
+def identity(question: JobQuestion) -> tuple[str, dict[str, str]]:
+    """The sort and the filters that a cursor is good for, also the filter that the caller did not choose."""
+    given = {name: value for name, value in asdict(question).items() if value is not None}
+    sort = f"jobs {given.pop('sort')} {'desc' if given.pop('descending') else 'asc'}"
+    return sort, {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}
 
 
 def _check(question: JobQuestion) -> None:

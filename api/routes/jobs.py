@@ -1,7 +1,6 @@
 """Jobs as lists, each with its history: for operators and services all of them, for a device its own."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -10,7 +9,7 @@ from starlette.responses import Response
 
 from api.answers import json_answer, moment
 from api.inputs import device_id_of, uuid_of
-from api.job_list import CREATED_MAX, SORTS, STATUSES, JobKey, JobQuestion, NotAllowed, key_of, plan
+from api.job_list import CREATED_MAX, SORTS, STATUSES, JobKey, JobQuestion, NotAllowed, identity, key_of, plan
 from api.pagination import InvalidCursor, SignedCursors
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
@@ -50,7 +49,7 @@ class Jobs:
     async def page(self, call: Call) -> Response:
         """A page. It may be short, even empty, and still have a next one: then a walk came to its bound."""
         question = _question(call)
-        sort, filters = _identity(question)
+        sort, filters = identity(question)
         text = call.query.text("cursor")
         after: JobKey | None = None
         try:
@@ -158,13 +157,6 @@ def _text(call: Call, name: str, max_bytes: int) -> str | None:
     if "\x00" in text or not 1 <= len(text.encode()) <= max_bytes:
         raise Problem("invalid-parameter", f"{name} must be 1 to {max_bytes} bytes of text without NUL", field=name)
     return text
-
-
-def _identity(question: JobQuestion) -> tuple[str, dict[str, str]]:
-    """What a cursor is good for: sort and filters, also the one that the caller did not choose."""
-    given = {name: value for name, value in asdict(question).items() if value is not None}
-    sort = f"jobs {given.pop('sort')} {'desc' if given.pop('descending') else 'asc'}"
-    return sort, {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}
 
 
 def _shown_row(row: JobRow) -> dict[str, object]:
