@@ -15,12 +15,12 @@ from uuid import UUID
 import structlog
 
 from shared.clock import monotonic, wall
-from shared.protocol.ids import safe_stem, time_ordered_uuid
+from shared.protocol.ids import time_ordered_uuid
 from shared.store import jobs
 from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
-from shared.store.responses import Request
+from shared.store.responses import Request, folder_of
 from shared.telemetry.metrics import WORKER_CLAIMED, WORKER_QUEUE_SECONDS, WORKER_QUEUED
 from worker.held_jobs import HeldJobs
 from worker.job_runner import JobRunner
@@ -32,7 +32,6 @@ _log = structlog.get_logger(__name__)
 
 _CLAIM_IN_FLIGHT_S: Final = 3.0
 _HINTS_WAIT_S: Final = 2.0
-_STEM_MAX_BYTES: Final = 150  # with the job's id below the 200 bytes of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +199,7 @@ class JobLoop:
         return claimed
 
     def _reserve(self, request: Request) -> tuple[UUID, str]:
-        stem = safe_stem(request.name, max_bytes=_STEM_MAX_BYTES)
-        return time_ordered_uuid(wall(), self._rand), f"Responses/{request.device_id}/{stem}.{request.job_id}"
+        return time_ordered_uuid(wall(), self._rand), folder_of(request)
 
     async def _run(self, job: Claimed, queue: str) -> None:
         with structlog.contextvars.bound_contextvars(job_id=str(job.job_id), device_id=job.device_id, queue=queue):

@@ -114,6 +114,7 @@ class JobCommands:
             job.row.job_id,
             reason=reason,
             detail=f"cancelled by {by}",
+            response_id=time_ordered_uuid(wall(), self._rand),
             announce=lambda cancelled: self._failed(cancelled, reason),
         )
         if ended is None:

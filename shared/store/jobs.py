@@ -233,12 +233,19 @@ async def release(pool: Pool, held: Sequence[tuple[UUID, int]]) -> set[UUID]:
 
 
 async def cancel(
-    pool: Pool, job_id: UUID, *, reason: str, detail: str | None = None, announce: Callable[[Cancelled], log.NewEvent]
+    pool: Pool,
+    job_id: UUID,
+    *,
+    reason: str,
+    detail: str | None = None,
+    response_id: UUID,
+    announce: Callable[[Cancelled], log.NewEvent],
 ) -> tuple[log.NewEvent, log.Appended] | None:
     """End a job that has not ended, and tell its device. None when there was nothing to end.
 
-    `reason` is for the device, `detail` (else the same) for the job's history. `announce` makes the event; the caller
-    offers what is returned to the bus.
+    `reason` is for the device, `detail` (else the same) for the job's history. `response_id` is for one that no worker
+    reserved one for: its end belongs in the device's list of responses as any other. `announce` makes the event; the
+    caller offers what is returned to the bus.
     """
 
     async def work(connection: Connection) -> tuple[log.NewEvent, log.Appended] | None:
@@ -247,6 +254,8 @@ async def cancel(
             return None
         cancelled = Cancelled(*row)
         event = announce(cancelled)
+        request = responses.Request(job_id, cancelled.device_id, cancelled.store, cancelled.name)
+        await responses.reserve(connection, [request], lambda one: (response_id, responses.folder_of(one)))
         await responses.complete(connection, [responses.Completion(job_id, "failed", reason, event.event_id)], [])
         return event, (await log.append(connection, [event]))[0]
 

@@ -8,12 +8,25 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
+from shared.protocol.ids import safe_stem
 from shared.store.pool import Connection
 from shared.store.queries import statements
 
-__all__ = ["TRANSACTION_STATEMENTS", "Completion", "NewFile", "Request", "Reserve", "complete", "reopen", "reserve"]
+__all__ = [
+    "TRANSACTION_STATEMENTS",
+    "Completion",
+    "NewFile",
+    "Request",
+    "Reserve",
+    "complete",
+    "folder_of",
+    "reopen",
+    "reserve",
+]
 
 _SQL = statements("responses")
+
+_STEM_MAX_BYTES: Final = 150  # with the job's id below the 200 bytes of a name
 
 TRANSACTION_STATEMENTS: Final = tuple(_SQL[name] for name in ("reserve", "reserved", "complete", "add_files"))
 """What a worker's transactions run, for every connection to know before they hold locks."""
@@ -51,6 +64,12 @@ class NewFile(NamedTuple):
     size: int
     sha256: str
     content_type: str
+
+
+def folder_of(request: Request) -> str:
+    """Where the response of a job goes: the same in every attempt, and fit to be a name in every store."""
+    stem = safe_stem(request.name, max_bytes=_STEM_MAX_BYTES)
+    return f"Responses/{request.device_id}/{stem}.{request.job_id}"
 
 
 async def reserve(connection: Connection, requests: Sequence[Request], name: Reserve) -> dict[UUID, tuple[UUID, str]]:

@@ -298,7 +298,7 @@ async def test_a_cancelled_job_ends_its_handler(cloud: Cloud, worker_process: St
             reason="cancelled", source="/test", time="2026-01-01T00:00:00Z",
         )  # fmt: skip
 
-    assert await jobs.cancel(cloud.pool, job_id, reason="not needed", announce=announce) is not None
+    assert await jobs.cancel(cloud.pool, job_id, reason="not needed", response_id=job_id, announce=announce) is not None
     await until(lambda: not alive(child))
     other = await cloud.request("b.noop", "")
     assert (await cloud.ended(other)).current_status == "done"

@@ -104,10 +104,13 @@ async def test_cancelling_ends_a_job_tells_its_device_once_and_the_history_says_
     problem(await api.device("truck-8").post(f"{PATH}/{job_id}/cancel"), 404, "not-found")
     for _ in range(2):
         answer = await api.device("truck-7").post(f"{PATH}/{job_id}/cancel/")
-        assert (answer.status_code, answer.json()["status"], answer.json()["outcome"]) == (200, "cancelled", None)
+        assert (answer.status_code, answer.json()["status"], answer.json()["outcome"]) == (200, "cancelled", "failed")
     (event,) = await events(pool)
     assert (event["type"], event["data"]["job_id"]) == ("RequestFailed", job_id)
     assert event["data"]["reason"] == "cancelled by the device"
+    # What a device finds that fetches its state: also of a job that no worker had begun.
+    (response,) = (await api.device("truck-7").get("/api/v1/devices/truck-7/responses")).json()["responses"]
+    assert (response["outcome"], response["job_id"], response["event_id"]) == ("failed", job_id, event["id"])
     history = (await api.operator.get(f"{PATH}/{job_id}/history")).json()["history"]
     assert [(one["status"], one["detail"]) for one in history] == [
         ("cancelled", "cancelled by device:truck-7"),

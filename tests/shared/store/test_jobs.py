@@ -173,12 +173,12 @@ async def test_cancelling_takes_a_job_from_its_worker_and_tells_the_device(pool:
             reason="cancelled", source="/t", time="2026-01-01T00:00:00Z",
         )  # fmt: skip
 
-    ended = await jobs.cancel(pool, job_id, reason="not needed", announce=announce)
+    ended = await jobs.cancel(pool, job_id, reason="not needed", response_id=uuid4(), announce=announce)
     assert ended is not None
     appended = ended[1]
     assert appended is not None
     assert appended.status == "recorded"
-    assert await jobs.cancel(pool, job_id, reason="again", announce=announce) is None
+    assert await jobs.cancel(pool, job_id, reason="again", response_id=uuid4(), announce=announce) is None
     assert await pool.run(finished(one, pool)) == []
     assert await jobs.renew(pool, [(job_id, one.lease_token)], lease_s=60) == set()
     assert (await status(pool, job_id), await claim(pool)) == ("cancelled", [])
