@@ -75,7 +75,16 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "BUS_DROPPED",
     ),
     "Are devices where they belong?": ("HUB_STRANGERS", "HUB_MOVES_LEFT", "HUB_MOVES"),
-    "Is Postgres well?": ("DB_ERRORS", "DB_RETRIES", "DB_CONNECTIONS", "DB_POOL_WAITING", "DB_POOL_WAIT_SECONDS"),
+    "Is Postgres well?": (
+        "DB_ERRORS",
+        "DB_RETRIES",
+        "DB_CONNECTIONS",
+        "DB_POOL_WAITING",
+        "DB_POOL_WAIT_SECONDS",
+        "DB_READS",
+        "DB_REPLICAS_USABLE",
+        "DB_REPLICA_LAG_SECONDS",
+    ),
     "Is a process well?": (
         "PROCESS_READY",
         "PROCESS_TASKS",

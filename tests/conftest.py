@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -24,6 +25,7 @@ from infra.onebox.home import Home
 from infra.onebox.postgres import EmbeddedPostgres
 from infra.onebox.valkey import EmbeddedValkey
 from loadtests.ports import free_port
+from loadtests.standby import StandbyPostgres
 from loadtests.valkey_cluster import ValkeyCluster, running_cluster
 from tests.servers import ServerProcess, run_apart
 
@@ -239,3 +241,39 @@ def postgres_server(home: Home, postgres_install: Path) -> Iterator[ServerFactor
     yield make
     for process in started:
         process.stop()
+
+
+Pair = tuple[ServerProcess, ServerProcess]
+
+
+@contextmanager
+def _running_pair(folder: Path, install: Path) -> Iterator[Pair]:
+    primary = EmbeddedPostgres(_home(folder / "primary"), port=free_port(), durable=False, install=install)
+    copy = StandbyPostgres(_home(folder / "copy"), port=free_port(), durable=False, install=install, primary=primary)
+    pair = ServerProcess(primary), ServerProcess(copy)
+    try:
+        pair[0].start()
+        run_apart(runner.migrate(primary.url))
+        pair[1].start()
+        yield pair
+    finally:
+        for process in reversed(pair):
+            process.stop()
+
+
+@pytest.fixture
+def postgres_pair(home: Home, postgres_install: Path) -> Iterator[Pair]:
+    """A migrated primary and a streaming copy of it, both free to be broken."""
+    with _running_pair(home.path, postgres_install) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def shared_postgres_pair(homes: Path, postgres_install: Path) -> Iterator[Pair]:
+    """One for all tests of a module, which leave it as they found it: the primary's data apart."""
+    folder = homes / secrets.token_hex(4)
+    _home(folder)
+    with _running_pair(folder, postgres_install) as pair:
+        yield pair
+    for name in ("primary", "copy"):
+        shutil.rmtree(f"/var/tmp/fleetwire-{Home(folder / name).fingerprint}", ignore_errors=True)

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random, SystemRandom
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -260,6 +260,7 @@ async def open_pool(
     url: str,
     *,
     name: str,
+    role: Literal["primary", "replica"] = "primary",
     min_size: int = 1,
     max_size: int = 10,
     statement_cache_size: int = 100,
@@ -272,14 +273,15 @@ async def open_pool(
 
     `url` may name several hosts (see `hosts`). `name` shows in pg_stat_activity. `statement_cache_size` 0 is for
     poolers that cannot keep prepared statements. `prepared` are statements that each connection knows before it is used
-    (see `warm_up`).
+    (see `warm_up`). A pool in the role of a replica says nothing about the log and writes nothing.
     Raises StoreUnavailable, NotMigrated.
     """
     witness = LogWitness()
-    hosts = Hosts(url, writable=True)
+    hosts = Hosts(url, writable=role == "primary")
 
     async def init(connection: Connection) -> None:
-        await witness.check(connection)
+        if role == "primary":
+            await witness.check(connection)
         if statement_cache_size:  # without a cache there is nothing to prepare for
             await warm_up(connection, prepared)
 
@@ -308,4 +310,4 @@ async def open_pool(
     except BaseException:
         pool.terminate()
         raise
-    return Pool(pool, witness, acquire_timeout_s=acquire_timeout_s, several_hosts=len(hosts) > 1)
+    return Pool(pool, witness, acquire_timeout_s=acquire_timeout_s, role=role, several_hosts=len(hosts) > 1)

@@ -83,6 +83,9 @@ DB_ERRORS = _counter("db_errors_total", "Errors of Postgres that ended what was 
 DB_RETRIES = _counter("db_retries_total", "Statements and transactions run again, since they had no effect.")
 DB_CONNECTIONS = _gauge("db_connections", "Connections to Postgres, open in all and idle.", "role", "state")
 DB_POOL_WAIT_SECONDS = _histogram("db_pool_wait_seconds", "Time until the pool gave a connection.", "role")
+DB_READS = _counter("db_reads_total", "Reads that may go to a copy, by who answered and why.", "by", "why")
+DB_REPLICA_LAG_SECONDS = _gauge("db_replica_lag_seconds", "How late a copy was when it was looked at last.")
+DB_REPLICAS_USABLE = _gauge("db_replicas_usable", "Copies that are read from.")
 DB_POOL_WAITING = _gauge("db_pool_waiting", "How many wait for a connection now.", "role")
 
 # Sync, in every process that takes operations
