@@ -55,6 +55,7 @@ from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
 from shared.signed_urls import SignedUrls
 from shared.store.pool import Pool
+from shared.store.replicas import Replicas
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
 
@@ -119,7 +120,9 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         signed_urls = SignedUrls(keys.files, settings.files_url)
         stores = open_upload_stores(settings, signed_urls, files_url=settings.files_url)
         leaving.push_async_callback(stores.close)
-        parts = _Parts(settings, keys, pool, publisher, hints, polls, probe, rand, signed_urls, stores)
+        replicas = Replicas(pool, settings, rand)
+        leaving.push_async_callback(replicas.close)
+        parts = _Parts(settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores)
         envelope = Envelope(
             Router([resource.route() for resource in _resources(parts)], redirect_slashes=False),
             in_flight_max=settings.in_flight_max,
@@ -134,6 +137,8 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             asyncio.create_task(_key_watch(settings, keys, rand).run(), name="key watch"),
             asyncio.create_task(_photo_sweep(settings, pool, stores, rand).run(), name="photo sweep"),
         }
+        if replicas:
+            loops.add(asyncio.create_task(replicas.run(), name="replicas"))
         leaving.push_async_callback(cancelled, loops)
         leaving.push_async_callback(publisher.close)
         leaving.push_async_callback(hints.close)
@@ -157,6 +162,7 @@ class _Parts:
     settings: Settings
     keys: Keys
     pool: Pool
+    replicas: Replicas
     publisher: Publisher
     hints: JobHints
     polls: LongPolls
@@ -168,12 +174,13 @@ class _Parts:
 
 def _resources(parts: _Parts) -> Sequence[Resource]:
     """The route table."""
-    settings, pool = parts.settings, parts.pool
+    settings, pool, replicas = parts.settings, parts.pool, parts.replicas
     guard = Guard(
         parts.keys.tokens,
         BodyBudget(settings.bodies_max_bytes),
         RevocationCheck(pool),
         RequestKeys(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand),
+        replicas,
     )
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)
     connection = Connection(
@@ -181,11 +188,11 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
     )
     files = Files(pool, parts.signed_urls, lifetime_s=settings.file_url_s)
     cursors = SignedCursors(parts.keys.files)
-    jobs = Jobs(pool, cursors, page_max=settings.page_max)
+    jobs = Jobs(pool, replicas, cursors, page_max=settings.page_max)
     commands = JobCommands(
         pool, parts.publisher, parts.hints, queue=settings.job_queue, store=settings.job_store, rand=parts.rand
     )
-    photos = Photos(pool, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
+    photos = Photos(pool, replicas, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
     return [
         *health_resources(guard, lambda: not parts.probe.problems),
         connection.resource(guard),

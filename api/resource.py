@@ -20,8 +20,11 @@ from api.auth import authenticate, refused, require, require_own
 from api.idempotency import Idempotency, Once, RequestKeys, fingerprint_of, key_of
 from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of
 from api.problems import Problem
+from api.read_after import read_after, stamp, stamp_problem
 from api.revocation_check import RevocationCheck
 from shared.clock import wall
+from shared.store.read_token import ReadToken
+from shared.store.replicas import Replicas
 from shared.tokens import Claims, KeyRing, Scope
 
 __all__ = ["Call", "Guard", "Operation", "Resource", "Trace", "headers_of"]
@@ -66,6 +69,11 @@ class Call:
         return self.path["device_id"]
 
     @property
+    def read_after(self) -> ReadToken | None:
+        """What a read of lists must not be older than: for `Replicas.after`. Raises Problem (400)."""
+        return read_after(self.headers)
+
+    @property
     def is_by_device(self) -> bool:
         """Whether the device in the path itself is asking."""
         return self.claims.allows("device") and self.claims.subject == self.path["device_id"]
@@ -97,6 +105,7 @@ class Guard:
     budget: bodies.BodyBudget
     revocations: RevocationCheck
     request_keys: RequestKeys
+    replicas: Replicas | None = None
 
 
 class Resource:
@@ -120,7 +129,12 @@ class Resource:
         if operation is None:
             allowed = ", ".join(sorted(self.operations))
             raise Problem("method-not-allowed", f"use one of {allowed}", headers={"Allow": allowed})
-        response = await self._answer(operation, scope, receive, trace)
+        try:
+            response = await self._answer(operation, scope, receive, trace)
+        except Problem as problem:
+            await stamp_problem(self._guard.replicas, scope["method"], problem)
+            raise
+        await stamp(self._guard.replicas, scope["method"], response)
         await response(scope, receive, send)
 
     async def _answer(self, operation: Operation, scope: AsgiScope, receive: Receive, trace: Trace) -> Response:

@@ -9,7 +9,7 @@ from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
 from shared.settings import bounded_float, bounded_int, setting, text
 from shared.signed_urls import LIFETIME_MAX_S, host_of
-from shared.store.settings import DatabaseSettings
+from shared.store.settings import ReplicaSettings
 from shared.sync.settings import SyncSettings
 from shared.telemetry.health import OpsSettings
 from shared.telemetry.logs import LogSettings
@@ -39,7 +39,7 @@ def _socket_base_url(raw: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    DatabaseSettings,
+    ReplicaSettings,
     RedisSettings,
     TokenKeySettings,
     TicketKeySettings,

@@ -17,6 +17,7 @@ from shared.protocol.ids import FILE_NAME_MAX_BYTES
 from shared.store import job_list
 from shared.store.job_list import HistoryRow, JobDetail, JobRow
 from shared.store.pool import Pool
+from shared.store.replicas import Replicas
 from shared.tokens import Scope
 
 __all__ = ["JOB_SCOPES", "KIND_MAX_LENGTH", "Jobs", "own_job", "shown_job"]
@@ -29,8 +30,9 @@ KIND_MAX_LENGTH: Final = 64
 class Jobs:
     """`GET /api/v1/jobs`, `GET /api/v1/jobs/{job_id}`, `GET /api/v1/jobs/{job_id}/history`"""
 
-    def __init__(self, pool: Pool, cursors: SignedCursors, *, page_max: int) -> None:
+    def __init__(self, pool: Pool, replicas: Replicas, cursors: SignedCursors, *, page_max: int) -> None:
         self._pool = pool
+        self._replicas = replicas
         self._cursors = cursors
         self._page_max = min(page_max, job_list.LIMIT_MAX)
 
@@ -62,7 +64,7 @@ class Jobs:
             raise Problem("invalid-parameter", str(error), field="cursor") from None
         except NotAllowed as error:
             raise Problem("invalid-parameter", str(error), field=error.field) from None
-        found = await job_list.page(self._pool, walk, limit=self._limit(call))
+        found = await job_list.page(self._replicas.after(call.read_after), walk, limit=self._limit(call))
         following = None
         if found.last is not None:
             following = self._cursors.sign(sort, filters, key_of(question, found.last))

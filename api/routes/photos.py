@@ -31,6 +31,7 @@ from shared.protocol.ids import file_name_problem, time_ordered_uuid
 from shared.store import photos
 from shared.store.photos import Full, NewPhoto, PhotoRow
 from shared.store.pool import Pool
+from shared.store.replicas import Replicas
 from shared.telemetry.metrics import API_PHOTOS
 from shared.tokens import Scope
 
@@ -73,6 +74,7 @@ class Photos:
     def __init__(
         self,
         pool: Pool,
+        replicas: Replicas,
         stores: UploadStores,
         settings: PhotoSettings,
         cursors: SignedCursors,
@@ -81,6 +83,7 @@ class Photos:
         rand: Random,
     ) -> None:
         self._pool = pool
+        self._replicas = replicas
         self._stores = stores
         self._settings = settings
         self._cursors = cursors
@@ -225,7 +228,7 @@ class Photos:
             raise Problem("not-found", "there is no such inspection")
         if not _may_see(call, inspector):
             raise Problem("forbidden", "the inspection is another's")
-        rows = await photos.page(self._pool, inspection_id, before=before, limit=limit + 1)
+        rows = await photos.page(self._replicas.after(call.read_after), inspection_id, before=before, limit=limit + 1)
         shown = rows[:limit]
         following = None
         if len(rows) > limit:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from shared.store.jobs import JobStatus
-from shared.store.pool import Pool
+from shared.store.pool import Pool, Reader
 from shared.store.queries import statements
 
 __all__ = ["LIMIT_MAX", "WALK_MAX", "HistoryRow", "JobDetail", "JobPage", "JobRow", "Walk", "history", "job", "page"]
@@ -79,11 +79,11 @@ class HistoryRow(NamedTuple):
     detail: str | None
 
 
-async def page(pool: Pool, walk: Walk, *, limit: int) -> JobPage:
+async def page(reader: Reader, walk: Walk, *, limit: int) -> JobPage:
     """The next rows of a walk. One more than asked for is read, to tell whether there are more."""
     if not 1 <= limit <= LIMIT_MAX:
         raise ValueError(f"a page has 1 to {LIMIT_MAX} rows, not {limit}")
-    found = await pool.fetch(_SQL[walk.statement], *walk.key, limit + 1, *walk.checks)
+    found = await reader.fetch(_SQL[walk.statement], *walk.key, limit + 1, *walk.checks)
     rows = [JobRow(*tuple(row)[:-2]) for row in found if row["matches"]]
     if len(rows) > limit:
         return JobPage(rows[:limit], rows[limit - 1])

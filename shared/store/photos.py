@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from shared.store.pool import Connection, Pool
+from shared.store.pool import Connection, Pool, Reader
 from shared.store.queries import statements
 
 __all__ = [
@@ -131,11 +131,11 @@ async def adopt(pool: Pool, photo_id: UUID) -> PhotoRow | None:
 
 
 async def page(
-    pool: Pool, inspection_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
+    reader: Reader, inspection_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
 ) -> Sequence[PhotoRow]:
     """Stored photos of an inspection, newest first, that come after the row keyed `before`."""
     at, photo_id = before if before is not None else (None, None)
-    return [PhotoRow(*row) for row in await pool.fetch(_SQL["page"], inspection_id, at, photo_id, limit)]
+    return [PhotoRow(*row) for row in await reader.fetch(_SQL["page"], inspection_id, at, photo_id, limit)]
 
 
 async def expire(pool: Pool, *, limit: int) -> int:

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random, SystemRandom
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -27,7 +27,7 @@ from shared.store.statement_kind import is_read
 from shared.store.warm_up import warm_up
 from shared.telemetry.metrics import DB_CONNECTIONS, DB_ERRORS, DB_POOL_WAIT_SECONDS, DB_POOL_WAITING, DB_RETRIES
 
-__all__ = ["Connection", "Pool", "open_pool"]
+__all__ = ["Connection", "Pool", "Reader", "open_pool"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,13 @@ _CHANGED_ON_THE_SERVER = (asyncpg.InsufficientPrivilegeError,)
 _RIVALS: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _GIVE_BACK_S: Final = 1.0
 _MISSING = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.UndefinedFunctionError)
+
+
+class Reader(Protocol):
+    """What a list is read by: a pool, or copies as new as somebody needs them (`Replicas.after`)."""
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
+        """The rows."""
 
 
 class _Attempt:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
@@ -22,14 +22,14 @@ from shared.backoff import Backoff
 from shared.clock import monotonic
 from shared.store.errors import NotMigrated, StoreBusy, StoreError
 from shared.store.lag_breaker import LagBreaker, State, Trail
-from shared.store.pool import Pool
+from shared.store.pool import Pool, Reader
 from shared.store.queries import statements
 from shared.store.read_token import PRIMARY_ONLY, ReadToken, lsn_of
 from shared.store.settings import ReplicaSettings
 from shared.store.statement_kind import is_read
 from shared.telemetry.metrics import DB_READS, DB_REPLICA_LAG_SECONDS, DB_REPLICAS_USABLE
 
-__all__ = ["Reader", "Replicas"]
+__all__ = ["Replicas"]
 
 T = TypeVar("T")
 
@@ -38,13 +38,6 @@ _FIRST_PAUSE_S: Final = 0.001
 _STAND_DEADLINE_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
-
-
-class Reader(Protocol):
-    """What a list is read by: a Pool, or copies of it as new as somebody needs them (`Replicas.after`)."""
-
-    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        """The rows."""
 
 
 class Replicas:
@@ -104,8 +97,10 @@ class Replicas:
 
     async def read(self, token: ReadToken | None, statement: str, arguments: Sequence[Any]) -> list[Any]:
         """From a copy if one can answer, else from the primary."""
-        why = "primary_asked" if token == PRIMARY_ONLY else "none_usable"
-        if token != PRIMARY_ONLY:
+        # What is not surely a read is the primary's, whoever asks.
+        may_go = token != PRIMARY_ONLY and is_read(statement)
+        why = "none_usable" if may_go else "primary_asked"
+        if may_go:
             ready = [replica for replica in self._replicas if replica.breaker.state is not State.OPEN]
             self._rand.shuffle(ready)
             for replica in ready:
@@ -126,8 +121,6 @@ class _Reads:
     _token: ReadToken | None
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        if not is_read(statement):
-            raise AssertionError("only what is surely a read may go to a copy")
         return await self._replicas.read(self._token, statement, arguments)
 
 
