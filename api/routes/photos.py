@@ -23,7 +23,7 @@ from api.pagination import InvalidCursor, SignedCursors
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.clock import iso, wall
-from shared.cloud.errors import CloudError
+from shared.cloud.errors import CloudError, Misconfigured
 from shared.cloud.photo_settings import PhotoSettings
 from shared.cloud.upload_stores import UploadStores
 from shared.cloud.uploads import Asset, UploadStore
@@ -282,5 +282,6 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except CloudError as error:
-        _log.warning("photo store failed", detail=str(error))
+        log = _log.error if isinstance(error, Misconfigured) else _log.warning
+        log("photo store failed", detail=str(error))
         raise Problem("unavailable", "the photo store does not answer as it should") from None

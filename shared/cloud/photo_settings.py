@@ -132,8 +132,12 @@ class PhotoSettings:
                 problems.append(f"{' and '.join(missing)} not set: FLEETWIRE_PHOTO_STORE={store} needs it")
             elif missing and len(missing) < len(needed):
                 problems.append(f"{' and '.join(missing)} not set, though the others for {store} are")
-        if self.photo_pending_s < self.photo_url_s:
-            problems.append("FLEETWIRE_PHOTO_PENDING_S is wrong: it must not be below FLEETWIRE_PHOTO_URL_S")
+        # What is signed must not outlive the reservation it is signed for.
+        begins_s = 3600.0 if self.photo_store == "cloudinary" else self.photo_url_s
+        if self.photo_pending_s < begins_s:
+            problems.append(
+                f"FLEETWIRE_PHOTO_PENDING_S is wrong: an upload may begin for {begins_s:g} s, so not below that"
+            )
         return problems
 
 

@@ -105,7 +105,7 @@ async def reserve(pool: Pool, new: NewPhoto, *, pending_max: int, pending_s: flo
             found = await connection.fetchrow(_SQL["by_id"], new.photo_id)
         return None if found is None else (PhotoRow(*found), made)
 
-    result = await pool.run(work)
+    result = await pool.run(work, repeatable=True)
     if result is None:
         seconds = (await pool.fetch(_SQL["first_expiry"], new.principal))[0][0]
         return Full(max(0.0, seconds or 0.0))
@@ -126,7 +126,7 @@ async def inspector_of(pool: Pool, inspection_id: UUID) -> str | None:
 
 async def adopt(pool: Pool, photo_id: UUID) -> PhotoRow | None:
     """The photo as it is now: stored, if it was pending or stored."""
-    await pool.fetch(_SQL["adopt"], photo_id)
+    await pool.fetch(_SQL["adopt"], photo_id, repeatable=True)
     return await get(pool, photo_id)
 
 
@@ -140,7 +140,7 @@ async def page(
 
 async def expire(pool: Pool, *, limit: int) -> int:
     """End the time of pending photos that are late, at most `limit`. Returns how many."""
-    return len(await pool.fetch(_SQL["expire"], limit))
+    return len(await pool.fetch(_SQL["expire"], limit, repeatable=True))
 
 
 async def expired(pool: Pool, *, limit: int) -> Sequence[PhotoRow]:
@@ -151,10 +151,10 @@ async def expired(pool: Pool, *, limit: int) -> Sequence[PhotoRow]:
 async def forget(pool: Pool, gone: Sequence[PhotoRow]) -> int:
     """Delete expired photos that are gone at their stores. Returns how many there were."""
     keys = [row.store for row in gone], [row.object_key for row in gone]
-    return len(await pool.fetch(_SQL["forget"], *keys)) if gone else 0
+    return len(await pool.fetch(_SQL["forget"], *keys, repeatable=True)) if gone else 0
 
 
 async def put_off(pool: Pool, left: Sequence[PhotoRow], *, seconds: float) -> None:
     """Try these again later."""
     if left:
-        await pool.fetch(_SQL["put_off"], [row.photo_id for row in left], seconds)
+        await pool.fetch(_SQL["put_off"], [row.photo_id for row in left], seconds, repeatable=True)

@@ -1,5 +1,5 @@
 -- name: lock_principal
--- One reservation of a principal at a time, so that the bound on its pending photos holds.
+-- One reservation of a principal at a time, so that the bound on its pending photos holds. Taken before any lock of a row.
 SELECT pg_advisory_xact_lock(hashtextextended('photos ' || $1::text, 0))
 
 -- name: renew

@@ -338,3 +338,18 @@ async def test_the_photos_of_an_inspection_are_listed_page_by_page_newest_first(
     problem(await api.device("truck-8").get(path), 403, "forbidden")
     problem(await api.operator.get(f"/api/v1/inspections/{uuid4()}/photos"), 404, "not-found")
     assert (await api.operator.get(f"/api/v1/inspections/{other}/photos")).json() == {"photos": [], "next": None}
+
+
+async def test_what_is_never_confirmed_is_removed_by_an_api_process(
+    start_api: StartApi, gateway: RunningGateway, store: httpx.AsyncClient, sql: asyncpg.Connection
+) -> None:
+    api = await start_api(FLEETWIRE_FILES_URL=gateway.url, FLEETWIRE_PHOTO_SWEEP_S=0.05)
+    device = api.device("truck-7")
+    kept, left = await uploaded(device, store), await uploaded(device, store)
+    assert (await device.post(CONFIRM, json={"photo_id": kept})).status_code == 200
+    await sql.execute("UPDATE photos SET expires_at = clock_timestamp() - interval '1 s'")
+    async with asyncio.timeout(20):
+        while await sql.fetchval("SELECT count(*) FROM photos") > 1:
+            await asyncio.sleep(0.01)
+    assert [path.name.partition(".")[0] for path in gateway.photos()] == [kept]
+    problem(await device.post(CONFIRM, json={"photo_id": left}), 404, "not-found")

@@ -30,6 +30,16 @@ def test_without_any_photos_go_to_the_local_store_within_bounds() -> None:
         ({"PHOTO_S3_BUCKET": "a/b"}, "FLEETWIRE_PHOTO_S3_BUCKET"),
         ({"PHOTO_CLOUDINARY_CLOUD": "a?b"}, "FLEETWIRE_PHOTO_CLOUDINARY_CLOUD"),
         ({"PHOTO_PENDING_S": "10"}, "FLEETWIRE_PHOTO_PENDING_S"),
+        (
+            {
+                "PHOTO_STORE": "cloudinary",
+                "PHOTO_CLOUDINARY_CLOUD": "c",
+                "PHOTO_CLOUDINARY_KEY": "k",
+                "PHOTO_CLOUDINARY_SECRET": "s",
+                "PHOTO_PENDING_S": "3000",
+            },
+            "FLEETWIRE_PHOTO_PENDING_S",
+        ),
         ({"FILES_INNER_URL": "files:8090"}, "FLEETWIRE_FILES_INNER_URL"),
     ],
 )

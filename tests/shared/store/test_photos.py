@@ -1,10 +1,18 @@
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
 
 from shared.store import photos
 from shared.store.photos import Full, NewPhoto, PhotoRow
 from shared.store.pool import Pool
+from shared.store.queries import statements
+
+SQL = statements("photos")
 
 
 def new(principal: str = "device:a", photo_id: UUID | None = None, **changes: Any) -> NewPhoto:
@@ -76,3 +84,67 @@ async def test_nothing_that_is_pending_or_stored_is_forgotten(pool: Pool) -> Non
     rows = [(await made(pool, new()))[0] for _ in range(2)]
     await photos.adopt(pool, rows[0].photo_id)
     assert await photos.forget(pool, rows) == 0
+
+
+@pytest.fixture
+async def crowd(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """20,000 photos, most of them stored and of few inspections, one principal with many pending ones."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        """
+        INSERT INTO templates (template_id, name, version, body) SELECT gen_random_uuid(), 't', 1, '{}';
+        INSERT INTO inspections (inspection_id, inspector_id, template_id, template_version, status, title, answers,
+                                 version)
+        SELECT gen_random_uuid(), 'truck-' || n, template_id, 1, 'draft', 't', '{}', 1
+        FROM generate_series(1, 200) n, templates;
+        INSERT INTO photos (photo_id, principal, inspection_id, store, object_key, name, content_type, size, sha256,
+                            status, created_at, expires_at)
+        SELECT gen_random_uuid(), 'device:truck-' || n % 300, i.ids[1 + (n % 200) * (n % 2)], 'local', 'k' || n,
+               'a.jpg', 'image/jpeg', 1, repeat('a', 64),
+               CASE WHEN n % 50 = 0 THEN 'pending' WHEN n % 501 = 0 THEN 'expired' ELSE 'stored' END,
+               now() - n * interval '1 s', now() - (n - 5000) * interval '1 s'
+        FROM generate_series(1, 20000) n, (SELECT array_agg(inspection_id) AS ids FROM inspections) i
+        """
+    )
+    await connection.execute("ANALYZE photos")
+    yield connection
+    await connection.close()
+
+
+async def indexes(crowd: asyncpg.Connection, name: str, *arguments: Any) -> set[str]:
+    """Those that the statement reads `photos` by; a walk over the table itself is named so."""
+    found: set[str] = set()
+
+    def walk(node: dict[str, Any]) -> None:
+        if node.get("Relation Name") == "photos" and node["Node Type"] == "Seq Scan":
+            found.add("the table itself")
+        if "Index Name" in node:
+            found.add(node["Index Name"])
+        for inner in node.get("Plans", ()):
+            walk(inner)
+
+    async with crowd.transaction():
+        plan = await crowd.fetchval(f"EXPLAIN (FORMAT JSON) {SQL[name]}", *arguments)
+        walk(json.loads(plan)[0]["Plan"])
+    return {one for one in found if one.startswith(("photos", "the table"))}
+
+
+async def test_every_question_is_answered_by_an_index(crowd: asyncpg.Connection) -> None:
+    row = await crowd.fetchrow("SELECT * FROM photos WHERE status = 'stored' AND inspection_id IS NOT NULL LIMIT 1")
+    photo_id, inspection = row["photo_id"], row["inspection_id"]
+    reserve_with = (*new("device:truck-0"), 60.0, 100)
+    assert await indexes(crowd, "by_id", photo_id) == {"photos_pkey"}
+    # Either finds one row among the few that a principal may have pending.
+    assert await indexes(crowd, "renew", photo_id, "device:truck-0", 60.0) <= {
+        "photos_pkey",
+        "photos_principal_pending",
+    }
+    assert await indexes(crowd, "adopt", photo_id) == {"photos_pkey"}
+    assert await indexes(crowd, "reserve", *reserve_with) == {"photos_principal_pending"}
+    assert await indexes(crowd, "first_expiry", "device:truck-0") == {"photos_principal_pending"}
+    assert await indexes(crowd, "page", inspection, None, None, 100) == {"photos_inspection"}
+    assert await indexes(crowd, "page", inspection, row["created_at"], photo_id, 100) == {"photos_inspection"}
+    assert await indexes(crowd, "expire", 200) == {"photos_pending", "photos_pkey"}
+    assert await indexes(crowd, "expired", 200) == {"photos_expired"}
+    assert await indexes(crowd, "forget", ["local"], ["k1"]) == {"photos_store_object_key_key"}
+    assert await indexes(crowd, "put_off", [photo_id], 1.0) <= {"photos_pkey", "photos_expired"}
