@@ -1,8 +1,8 @@
 """What people and devices do with jobs: ask for one without a file, cancel one, queue a dead one anew.
 
-All three are safe to repeat when an answer was lost. The id of a new job follows from the caller and its
-Idempotency-Key, so the same request is one job however often and to whichever instance it is sent; cancelling what is
-cancelled changes nothing, and only a dead job is queued anew.
+All three are safe to repeat when an answer was lost. A new job needs an Idempotency-Key, and its id follows from the
+claim of that key: so a request that is tried again, by whichever instance and after whatever crash, is the same job.
+Cancelling what is cancelled changes nothing, and only a dead job is queued anew.
 """
 
 import re
@@ -17,7 +17,6 @@ import orjson
 from starlette.responses import Response
 
 from api.answers import json_answer
-from api.idempotency import key_of
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from api.routes.jobs import JOB_SCOPES, KIND_MAX_LENGTH, Jobs, own_job, shown_job
@@ -32,7 +31,7 @@ from shared.store.jobs import Cancelled, InlineJob
 from shared.store.log import NewEvent
 from shared.store.pool import Pool
 
-__all__ = ["DATA_MAX_BYTES", "JobCommands", "job_id_of"]
+__all__ = ["DATA_MAX_BYTES", "JobCommands"]
 
 SOURCE: Final = "/fleetwire/api"
 _KINDS: Final = {"device": "the device", "operator": "an operator", "service": "a service"}
@@ -63,9 +62,11 @@ class JobCommands:
     def resources(self, guard: Guard, listed: Jobs) -> Sequence[Resource]:
         """For the route table. `listed` answers `GET` of the path that takes new jobs."""
         # Escapes may make the body several times as long as the data is.
-        post = Operation(self.post, JOB_SCOPES, body=_JobBody, body_max_bytes=8 * DATA_MAX_BYTES)
-        cancel = Operation(self.cancel, JOB_SCOPES)
-        redrive = Operation(self.redrive, frozenset({"operator"}))
+        post = Operation(
+            self.post, JOB_SCOPES, body=_JobBody, body_max_bytes=8 * DATA_MAX_BYTES, idempotency="required"
+        )
+        cancel = Operation(self.cancel, JOB_SCOPES, idempotency="optional")
+        redrive = Operation(self.redrive, frozenset({"operator"}), idempotency="optional")
         return [
             Resource(guard, "/api/v1/jobs", {"GET": listed.page_operation, "POST": post}),
             Resource(guard, "/api/v1/jobs/{job_id}/cancel", {"POST": cancel}),
@@ -73,14 +74,16 @@ class JobCommands:
         ]
 
     async def post(self, call: Call) -> Response:
-        """Queue a job whose request is in the call. 201 also when it was queued before by the same request."""
+        """Queue a job whose request is in the call."""
         body: _JobBody = call.body
+        if call.once is None:
+            raise AssertionError("the operation requires a key")
         _check(call, body)
         text = _content(body.data)
         content = text.encode()
         principal = call.claims.principal
         job = InlineJob(
-            job_id_of(principal, key_of(call.headers, "required") or ""),
+            call.once.uuid("job"),
             self._queue,
             body.kind,
             body.device_id,
@@ -98,8 +101,6 @@ class JobCommands:
             result = await jobs.insert_inline(self._pool, job)
         if result == "unknown_device":
             raise Problem("not-found", "there is no such device", field="device_id")
-        if result == "other":
-            raise Problem("idempotency-key-reused", "another job was asked for under this key; give each its own")
         self._hints.offer(self._queue, job.job_id)
         return await self._answer(job.job_id, 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
 
@@ -155,13 +156,6 @@ class JobCommands:
             traceparent=job.traceparent,
             redrives=job.redrives,
         )
-
-
-def job_id_of(principal: str, key: str) -> UUID:
-    """The id of the job that this caller asks for under this key: a UUID version 8 (RFC 9562, section 5.8)."""
-    digest = sha256(b"fleetwire job\x00" + principal.encode() + b"\x00" + key.encode()).digest()
-    value = int.from_bytes(digest[:16], "big")
-    return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62)
 
 
 def _check(call: Call, body: _JobBody) -> None:

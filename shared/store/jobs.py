@@ -282,17 +282,11 @@ async def redrive(pool: Pool, job_id: UUID, *, detail: str) -> str | None:
     return await pool.run(work)
 
 
-async def insert_inline(pool: Pool, job: InlineJob) -> Literal["made", "known", "other", "unknown_device"]:
-    """Queue a job whose request is in its row. `known`: it was there; `other`: under this id is another request."""
+async def insert_inline(pool: Pool, job: InlineJob) -> Literal["made", "known", "unknown_device"]:
+    """Queue a job whose request is in its row. `known`: an earlier try did, and its answer was lost."""
     if await pool.fetch(_SQL["insert_inline"], *job, repeatable=True):
         return "made"
-    rows = await pool.fetch(
-        _SQL["same_inline"],
-        job.job_id, job.device_id, job.kind, job.name, job.content_version, job.requested_by,
-    )  # fmt: skip
-    if not rows:
-        return "unknown_device"
-    return "known" if rows[0]["same"] else "other"
+    return "known" if await pool.fetch(_SQL["exists"], job.job_id) else "unknown_device"
 
 
 async def depth(pool: Pool, queue: str) -> Depth:

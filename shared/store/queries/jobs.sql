@@ -150,10 +150,9 @@ WITH made AS (
 )
 SELECT job_id FROM made
 
--- name: same_inline
--- Whether the job is there, and is the one of this request; after the insert, so that a rival's commit is seen.
-SELECT device_id = $2 AND kind = $3 AND name = $4 AND content_version = $5 AND requested_by = $6 AS same
-FROM jobs WHERE job_id = $1
+-- name: exists
+-- Whether the job is there; after an insert that made none, so that a rival's commit is seen.
+SELECT job_id FROM jobs WHERE job_id = $1
 
 -- name: depth
 -- What waits in a queue: how many, and for how many seconds the oldest could have run.
