@@ -144,7 +144,7 @@ async def test_every_question_is_answered_by_an_index(crowd: asyncpg.Connection)
     assert await indexes(crowd, "first_expiry", "device:truck-0") == {"photos_principal_pending"}
     assert await indexes(crowd, "page", inspection, None, None, 100) == {"photos_inspection"}
     assert await indexes(crowd, "page", inspection, row["created_at"], photo_id, 100) == {"photos_inspection"}
-    assert await indexes(crowd, "expire", 200) == {"photos_pending", "photos_pkey"}
+    assert await indexes(crowd, "expire", 200) <= {"photos_pending", "photos_pkey"}
     assert await indexes(crowd, "expired", 200) == {"photos_expired"}
     assert await indexes(crowd, "forget", ["local"], ["k1"]) == {"photos_store_object_key_key"}
     assert await indexes(crowd, "put_off", [photo_id], 1.0) <= {"photos_pkey", "photos_expired"}
