@@ -14,7 +14,6 @@ from hub.sync_desk import PER_DEVICE_MAX, SyncDesk, SyncLimits
 from shared.protocol.frames import ErrorFrame, Sync, SyncResult, encode_frame
 from shared.store.errors import StoreUnavailable
 from shared.store.pool import Pool
-from tests.conftest import ServerFactory
 from tests.hub.conftest import Device, Fleet, StartHub, until
 from tests.shared.sync.samples import add_template, an_id, change, create
 
@@ -108,29 +107,6 @@ async def test_the_state_of_many_conflicts_stays_within_a_frame(
     assert ["entity" in one for one in answer["results"]] == [True, True, True, False, False]
 
 
-async def test_a_postgres_that_is_away_is_said_and_the_socket_stays(
-    fleet: Fleet, start_hub: StartHub, postgres_server: ServerFactory
-) -> None:
-    server = postgres_server()
-    hub = await start_hub(database=server.url, FLEETWIRE_HUB_SYNC_S="0.5")
-    device = await fleet.connect(hub.url, await fleet.new_device())
-    await device.welcome()
-    server.pause()
-    await sync(device, "r1", create(an_id()))
-    answer = await device.frame()
-    assert (answer["type"], answer["code"], answer["ref"]) == ("error", "unavailable", "r1")
-    server.resume()
-
-    async def settled() -> bool:
-        await sync(device, "r2", create(an_id()))
-        answer = await device.frame()
-        return bool(answer["type"] == "sync_result")
-
-    async with asyncio.timeout(20):
-        while not await settled():
-            await asyncio.sleep(0.05)
-
-
 class Truck:
     """A connection that only remembers what it was answered."""
 
@@ -216,3 +192,22 @@ async def test_a_day_that_is_used_up_is_said(pool: Pool, sql: asyncpg.Connection
     assert isinstance(answer, ErrorFrame)
     assert (answer.code, answer.ref) == ("keys_spent", "r")
     assert b"keys_spent" in encode_frame(answer)
+
+
+async def answer_of(made: SyncDesk, truck: Truck) -> ErrorFrame:
+    assert made.ask(truck, a_batch("r")) is None
+    task = asyncio.create_task(made.run())
+    await until(lambda: truck.answers)
+    task.cancel()
+    answer = truck.answers.pop()
+    assert isinstance(answer, ErrorFrame)
+    assert answer.ref == "r"
+    return answer
+
+
+async def test_a_postgres_that_hangs_or_is_away_is_said_in_time(pool: Pool, sql: asyncpg.Connection) -> None:
+    async with sql.transaction():
+        await sql.execute("LOCK TABLE sync_operations")
+        assert (await answer_of(desk(pool, deadline_s=0.1), Truck("t"))).code == "unavailable"
+    await pool.close()
+    assert (await answer_of(desk(pool), Truck("t"))).code == "unavailable"
