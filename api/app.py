@@ -42,6 +42,7 @@ from api.routes.publish import Publish
 from api.routes.responses import Responses
 from api.routes.revocations import Revocations
 from api.routes.sync import Sync
+from api.routes.templates import Templates
 from api.settings import Settings
 from api.store_probe import StoreProbe, open_pool_when_there
 from api.workers import Workers
@@ -208,6 +209,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
+        *Templates(pool, cursors, page_max=settings.page_max, rand=parts.rand).resources(guard),
     ]
 
 

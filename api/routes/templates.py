@@ -1,0 +1,186 @@
+"""Templates: what inspections are made by. Operators write them, everybody who inspects reads them.
+
+A change names the version that its author has seen and makes the next one; no version is ever lost.
+"""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import msgspec
+import orjson
+from starlette.responses import Response
+
+from api.answers import json_answer, moment
+from api.inputs import uuid_of
+from api.pagination import InvalidCursor, SignedCursors
+from api.preconditions import etag_of, is_known, precondition_failed, seen_versions
+from api.problems import Problem
+from api.resource import Call, Guard, Operation, Resource
+from shared.clock import wall
+from shared.protocol.ids import time_ordered_uuid
+from shared.store import templates
+from shared.store.pool import Connection, Pool
+from shared.store.templates import ListedTemplate, TemplateRow
+from shared.tokens import Scope
+
+__all__ = ["BODY_MAX_BYTES", "TemplateContent", "Templates"]
+
+BODY_MAX_BYTES: Final = 256 * 1024
+LIMIT_DEFAULT: Final = 100
+_VERSION_MAX: Final = 2**31 - 1
+_LAST_ID: Final = UUID(int=2**128 - 1)
+_SORT: Final = "templates"
+_READERS: Final[frozenset[Scope]] = frozenset({"device", "operator", "service"})
+_WRITERS: Final[frozenset[Scope]] = frozenset({"operator"})
+# What was read once may be kept, but not used again without asking; one version never changes.
+_ASK_AGAIN: Final = "private, no-cache"
+_FOR_GOOD: Final = "private, max-age=86400, immutable"
+
+
+class TemplateContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A template's name (printable characters) and its body, of at most 256 KiB as JSON."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    body: dict[str, Any]
+
+
+class Templates:
+    """`GET | POST /api/v1/templates`, `GET | PUT /api/v1/templates/{template_id}`"""
+
+    def __init__(self, pool: Pool, cursors: SignedCursors, *, page_max: int, rand: Random) -> None:
+        self._pool = pool
+        self._cursors = cursors
+        self._page_max = page_max
+        self._rand = rand
+
+    def resources(self, guard: Guard) -> Sequence[Resource]:
+        """For the route table."""
+        # Escapes may make what is sent longer than what is kept.
+        content: dict[str, Any] = {"body": TemplateContent, "body_max_bytes": 2 * BODY_MAX_BYTES}
+        create = Operation(self.create, _WRITERS, **content, idempotency="optional")
+        change = Operation(self.change, _WRITERS, **content, idempotency="optional")
+        return [
+            Resource(guard, "/api/v1/templates", {"GET": Operation(self.page, _READERS), "POST": create}),
+            Resource(guard, "/api/v1/templates/{template_id}", {"GET": Operation(self.read, _READERS), "PUT": change}),
+        ]
+
+    async def page(self, call: Call) -> Response:
+        """Templates without their bodies, newest first."""
+        limit = call.query.integer("limit", default=min(LIMIT_DEFAULT, self._page_max), low=1, high=self._page_max)
+        after = _LAST_ID
+        if (text := call.query.text("cursor")) is not None:
+            try:
+                _, after = self._cursors.read(text, _SORT, {}, (str, UUID))
+            except InvalidCursor as error:
+                raise Problem("invalid-parameter", str(error), field="cursor") from None
+        rows = await templates.page(self._pool, after=after, limit=limit + 1)
+        shown = rows[:limit]
+        following = self._cursors.sign(_SORT, {}, ("", shown[-1].template_id)) if len(rows) > limit else None
+        return json_answer({"templates": [_listed(row) for row in shown], "next": following})
+
+    async def read(self, call: Call) -> Response:
+        """The newest version, or the one asked for. 304 when the client has it."""
+        template_id = _template_id(call)
+        version = _asked_version(call)
+        if version is not None:
+            row = await templates.read_version(self._pool, template_id, version)
+        else:
+            found = await templates.read(self._pool, template_id)
+            row = found if isinstance(found, TemplateRow) else None
+        if row is None:
+            raise _unknown()
+        caching = _ASK_AGAIN if version is None else _FOR_GOOD
+        headers = {"ETag": etag_of(row.version), "Cache-Control": caching}
+        if is_known(call.headers, headers["ETag"]):
+            return Response(None, 304, headers)
+        return _answer(row, headers=headers)
+
+    async def create(self, call: Call) -> Response:
+        """A new template, in its first version."""
+        name, body = _checked(call.body)
+        by = call.claims.principal
+        once = call.once
+        template_id = once.uuid("template") if once else time_ordered_uuid(wall(), self._rand)
+
+        async def work(connection: Connection) -> Response:
+            row = await templates.create(connection, template_id, name, body, by=by)
+            headers = {"Location": f"/api/v1/templates/{row.template_id}", "ETag": etag_of(row.version)}
+            response = _answer(row, 201, headers)
+            if once is not None:
+                await once.seal(connection, response)
+            return response
+
+        return await self._pool.run(work)
+
+    async def change(self, call: Call) -> Response:
+        """The next version, upon one that the author has seen."""
+        template_id = _template_id(call)
+        seen = seen_versions(call.headers)
+        name, body = _checked(call.body)
+        by = call.claims.principal
+        once = call.once
+
+        async def work(connection: Connection) -> Response | None:
+            row = await templates.change(connection, template_id, seen, name, body, by=by)
+            if row is None:
+                return None
+            response = _answer(row, headers={"ETag": etag_of(row.version)})
+            if once is not None:
+                await once.seal(connection, response)
+            return response
+
+        response = await self._pool.run(work)
+        if response is None:
+            current = await templates.read(self._pool, template_id)
+            if not isinstance(current, TemplateRow):
+                raise _unknown()
+            raise precondition_failed(current.version, {**_listed(current), "body": orjson.loads(current.body)})
+        return response
+
+
+def _template_id(call: Call) -> UUID:
+    return uuid_of(call.path["template_id"], "template_id")
+
+
+def _asked_version(call: Call) -> int | None:
+    if call.query.text("version") is None:
+        return None
+    return call.query.integer("version", default=1, low=1, high=_VERSION_MAX)
+
+
+def _unknown() -> Problem:
+    return Problem("not-found", "there is no such template, or not this version of it")
+
+
+def _checked(content: TemplateContent) -> tuple[str, str]:
+    """Name and body as they are kept. Raises Problem (400)."""
+    if not content.name.isprintable() or not content.name.strip():
+        raise Problem("invalid-body", "name must be printable characters, on one line", field="name")
+    try:
+        body = orjson.dumps(content.body)
+    except (TypeError, ValueError):
+        # Numbers that no other reader may have, or halves of characters.
+        detail = "body must be JSON in UTF-8, with integers of at most 64 bits"
+        raise Problem("invalid-body", detail, field="body") from None
+    if len(body) > BODY_MAX_BYTES:
+        detail = f"body has {len(body)} bytes as JSON; use at most {BODY_MAX_BYTES}"
+        raise Problem("invalid-body", detail, field="body")
+    return content.name, body.decode()
+
+
+def _listed(row: ListedTemplate | TemplateRow) -> dict[str, object]:
+    return {
+        "template_id": str(row.template_id),
+        "name": row.name,
+        "version": row.version,
+        "created_at": moment(row.created_at),
+        "updated_at": moment(row.updated_at),
+    }
+
+
+def _answer(row: TemplateRow, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The body goes out as it is kept, without being read."""
+    encoded = orjson.dumps(_listed(row))[:-1] + b',"body":' + row.body.encode() + b"}"
+    return Response(encoded, status, headers, media_type="application/json")
