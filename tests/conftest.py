@@ -268,9 +268,9 @@ def postgres_pair(home: Home, postgres_install: Path) -> Iterator[Pair]:
         yield pair
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_postgres_pair(homes: Path, postgres_install: Path) -> Iterator[Pair]:
-    """One for all tests of a module, which leave it as they found it: the primary's data apart."""
+    """One for the whole run: tests leave both servers as they found them, and find in the tables what others left."""
     folder = homes / secrets.token_hex(4)
     _home(folder)
     with _running_pair(folder, postgres_install) as pair:

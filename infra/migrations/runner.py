@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from shared.store.hosts import Hosts
+
 __all__ = ["MigrationError", "apply_server_settings", "migrate", "migration_files"]
 
 _FILE_NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.(pre|post)\.sql")
@@ -61,7 +63,7 @@ def migration_files(folder: Path | None = None) -> list[MigrationFile]:
 async def migrate(database_url: str, *, post: bool = True, folder: Path | None = None) -> list[str]:
     """Bring the database up to date and return the names of the files that ran. Raises MigrationError."""
     async with asyncio.timeout(_DEADLINE_S):
-        connection = await asyncpg.connect(database_url, timeout=10)
+        connection = await Hosts(database_url, writable=True).connect(database_url, timeout=10)
         try:
             # The statement deadlines of running processes do not fit a migration.
             await connection.execute(

@@ -8,7 +8,7 @@ otherwise).
 
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs
 
 import asyncpg
 
@@ -19,9 +19,11 @@ _NEXT: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceE
 
 def addresses(url: str) -> Sequence[str]:
     """One address for each host that `url` names, in its order."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    return [urlunsplit(parts._replace(netloc=user + at + host)) for host in hosts.split(",")]
+    # By hand: urllib takes only one host for an address when there are brackets in it.
+    scheme, _, rest = url.partition("://")
+    end = min((rest.index(mark) for mark in "/?#" if mark in rest), default=len(rest))
+    user, at, hosts = rest[:end].rpartition("@")
+    return [f"{scheme}://{user}{at}{host}{rest[end:]}" for host in hosts.split(",")]
 
 
 class Hosts:
@@ -30,7 +32,7 @@ class Hosts:
     def __init__(self, url: str, *, writable: bool) -> None:
         self._urls = addresses(url)
         self._last_good = 0
-        given = "target_session_attrs" in parse_qs(urlsplit(url).query)
+        given = "target_session_attrs" in parse_qs(url.partition("?")[2])
         self._wish = {} if given else {"target_session_attrs": "read-write" if writable else "any"}
 
     def __len__(self) -> int:

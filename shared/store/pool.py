@@ -138,7 +138,7 @@ class Pool:
             try:
                 yield connection
             except BaseException as error:
-                self._suspect(error)
+                await self._suspect(error)
                 raise
             finally:
                 # When this fails, asyncpg has cut the connection. What was asked of it has its own result or error, and
@@ -174,15 +174,15 @@ class Pool:
             self._waiting.dec()
             self._waited.observe(monotonic() - began)
 
-    def _suspect(self, error: BaseException) -> None:
+    async def _suspect(self, error: BaseException) -> None:
         """Where one connection leads to a server that is no primary or does not answer, the others do too."""
         if is_read_only_server(_code_of(error)) or (self._several_hosts and isinstance(error, TimeoutError)):
-            self.reconnect()
+            await self.reconnect()
 
-    def reconnect(self) -> None:
+    async def reconnect(self) -> None:
         """Every connection is made anew before its next use."""
         with contextlib.suppress(asyncpg.InterfaceError):
-            self._pool.expire_connections()
+            await self._pool.expire_connections()
 
     async def _persistently(self, enter: _Enter, work: Callable[[Connection], Awaitable[T]], *, repeatable: bool) -> T:
         for pause_s in (*PAUSES_S, None):

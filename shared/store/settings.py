@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from shared.settings import bounded_float, bounded_int, setting
 from shared.store.pool import Pool, open_pool
@@ -12,7 +11,7 @@ __all__ = ["DatabaseSettings", "ReplicaSettings", "database_url"]
 
 def database_url(raw: str) -> str:
     """A setting's parser: postgresql:// or postgres://, one or several hosts."""
-    if urlsplit(raw).scheme not in ("postgresql", "postgres"):
+    if raw.partition("://")[0] not in ("postgresql", "postgres"):
         raise ValueError("must begin with postgresql://")
     return raw
 
