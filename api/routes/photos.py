@@ -93,7 +93,7 @@ class Photos:
     def resources(self, guard: Guard) -> Sequence[Resource]:
         """For the route table, the fixed paths first."""
         who: frozenset[Scope] = frozenset({"device", "operator"})
-        params = Operation(self.upload_params, who, body=UploadParams)
+        params = Operation(self.upload_params, who, body=UploadParams, idempotency="optional")
         confirm = Operation(self.confirm, who, body=Confirm, deadline_s=CONFIRM_DEADLINE_S)
         return [
             Resource(guard, "/api/v1/photos/upload-params", {"POST": params}),
@@ -105,6 +105,8 @@ class Photos:
     async def upload_params(self, call: Call) -> Response:
         """Reserve the photo and sign the one request that its store takes."""
         body: UploadParams = call.body
+        # Read first: what is signed now cannot outlive what is reserved later, however long this takes.
+        now = wall()
         self._check(body)
         new = self._new(body, call.claims.principal)
         await self._check_inspection(call, body.inspection_id)
@@ -122,7 +124,7 @@ class Photos:
         if row.status == "expired":
             raise _expired()
         API_PHOTOS.labels("reserved" if made else "repeated").inc()
-        return json_answer(self._permission(row), 201 if made else 200)
+        return json_answer(self._permission(row, now), 201 if made else 200)
 
     def _check(self, body: UploadParams) -> None:
         if problem := file_name_problem(body.name):
@@ -162,11 +164,11 @@ class Photos:
         if not _may_see(call, inspector):
             raise Problem("forbidden", "the inspection is another's", field="inspection_id")
 
-    def _permission(self, row: PhotoRow) -> dict[str, Any]:
+    def _permission(self, row: PhotoRow, now: float) -> dict[str, Any]:
         answer: dict[str, Any] = {"photo_id": str(row.photo_id), "status": row.status, "confirm_url": CONFIRM_URL}
         answer |= {"method": None, "url": None, "headers": {}, "fields": {}, "expires_at": None}
         if row.status == "pending":
-            permit = self._store(row).permit(asset_of(row), now=wall())
+            permit = self._store(row).permit(asset_of(row), now=now)
             answer |= {"method": permit.method, "url": permit.url, "expires_at": iso(permit.expires_at)}
             answer |= {"headers": dict(permit.headers), "fields": dict(permit.fields)}
         return answer

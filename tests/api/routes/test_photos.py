@@ -78,7 +78,7 @@ async def inspection(sql: asyncpg.Connection, inspector: str, *, is_deleted: boo
 
 
 async def test_a_photo_is_reserved_uploaded_confirmed_and_fetched(
-    api: RunningApi, gateway: RunningGateway, store: httpx.AsyncClient
+    api: RunningApi, gateway: RunningGateway, store: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     device = api.device("truck-7")
     params = await reserved(device)
@@ -98,6 +98,9 @@ async def test_a_photo_is_reserved_uploaded_confirmed_and_fetched(
         assert fetched.content == CONTENT
         assert fetched.headers["content-type"] == "image/jpeg"
         assert "load%20%C3%9C.jpg" in fetched.headers["content-disposition"]
+    log = capsys.readouterr().out
+    assert "/api/v1/photos/confirm" in log
+    assert "signature" not in log, "neither of the gateway's log nor of ours"
 
 
 async def test_what_was_not_uploaded_is_not_confirmed_and_not_given_out(api: RunningApi) -> None:
@@ -148,6 +151,17 @@ async def test_the_same_request_again_is_the_same_photo_with_a_fresh_address(
     done = await device.post(PARAMS, json=wanted(photo_id=photo_id))
     assert (done.status_code, done.json()["status"], done.json()["url"]) == (200, "stored", None)
     assert await sql.fetchval("SELECT count(*) FROM photos") == 1
+
+
+async def test_a_request_under_a_key_is_answered_as_before(api: RunningApi, sql: asyncpg.Connection) -> None:
+    device, key = api.device("truck-7"), {"Idempotency-Key": str(uuid4())}
+    first, again = [await device.post(PARAMS, json=wanted(), headers=key) for _ in range(2)]
+    assert (first.status_code, again.status_code, again.text) == (201, 201, first.text)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert await sql.fetchval("SELECT count(*) FROM photos") == 1
+    # With the id that it was given, the address comes fresh.
+    fresh = await device.post(PARAMS, json=wanted(photo_id=first.json()["photo_id"]))
+    assert (fresh.status_code, fresh.json()["status"]) == (200, "pending")
 
 
 async def test_fifty_equal_requests_at_once_reserve_one_photo(api: RunningApi, sql: asyncpg.Connection) -> None:
