@@ -4,7 +4,8 @@ Three signs of a log that lost its end: another system or timeline (a failover, 
 a copy of the files put back in place, which keeps both, an event that this process recorded and that is no longer
 there. Whichever shows first, the epoch is raised by compare-and-set, so that many processes that notice at once raise
 it once. A device whose position is above the head is the fourth sign and raises the epoch of that device alone: a
-device that lies hurts only itself.
+device that lies hurts only itself. Behind a pooler an old connection may lead to a new server, so there the pool looks
+every now and then as well.
 """
 
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ class LogWitness:
 
     def __init__(self) -> None:
         self.newest: Recorded | None = None
+        self.is_behind_pooler = False
         self._started_at: Any = None
 
     def saw(self, device_id: str, epoch: int, seq: int, event_id: str) -> None:
@@ -44,6 +46,8 @@ class LogWitness:
         row = await connection.fetchrow(_SQL["identify"])
         if row is None or row["replica"]:
             return
+        # A pooler gives out numbers of its own.
+        self.is_behind_pooler = row["backend"] != connection.get_server_pid()
         if row["system_id"] != row["known_system_id"] or row["timeline"] != row["known_timeline"]:
             await self._raise(connection, row, "failover or restore: system or timeline changed")
         elif (

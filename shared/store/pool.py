@@ -86,11 +86,14 @@ class Pool:
         acquire_timeout_s: float,
         role: str = "primary",
         several_hosts: bool = False,
+        identify_s: float = 2.0,
         rand: Random | None = None,
     ) -> None:
         self._pool = pool
         self._acquire_timeout_s = acquire_timeout_s
         self._several_hosts = several_hosts
+        self._identify_s = identify_s
+        self._identify_at = 0.0
         self._rand = rand or SystemRandom()
         self._waited = DB_POOL_WAIT_SECONDS.labels(role)
         self._waiting = DB_POOL_WAITING.labels(role)
@@ -134,8 +137,11 @@ class Pool:
     async def _acquire(self, attempt: _Attempt) -> AsyncIterator[Connection]:
         with _translated():
             connection = await self._next_free()
-            attempt.phase = Phase.ENDING
             try:
+                if self.witness.is_behind_pooler and monotonic() >= self._identify_at:
+                    self._identify_at = monotonic() + self._identify_s
+                    await self.witness.check(connection)
+                attempt.phase = Phase.ENDING
                 yield connection
             except BaseException as error:
                 await self._suspect(error)
@@ -274,13 +280,15 @@ async def open_pool(
     acquire_timeout_s: float = 5.0,
     command_timeout_s: float = 12.0,
     connect_timeout_s: float = 5.0,
+    identify_s: float = 2.0,
     prepared: Sequence[str] = (),
 ) -> Pool:
     """Open a pool and prove that the database is ours and migrated.
 
     `url` may name several hosts (see `hosts`). `name` shows in pg_stat_activity. `statement_cache_size` 0 is for
     poolers that cannot keep prepared statements. `prepared` are statements that each connection knows before it is used
-    (see `warm_up`). A pool in the role of a replica says nothing about the log and writes nothing.
+    (see `warm_up`). Behind a pooler the log is identified every `identify_s`. A pool in the role of a replica says
+    nothing about the log and writes nothing.
     Raises StoreUnavailable, NotMigrated.
     """
     witness = LogWitness()
@@ -317,4 +325,11 @@ async def open_pool(
     except BaseException:
         pool.terminate()
         raise
-    return Pool(pool, witness, acquire_timeout_s=acquire_timeout_s, role=role, several_hosts=len(hosts) > 1)
+    return Pool(
+        pool,
+        witness,
+        acquire_timeout_s=acquire_timeout_s,
+        role=role,
+        several_hosts=len(hosts) > 1,
+        identify_s=identify_s,
+    )

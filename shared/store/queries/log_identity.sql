@@ -4,7 +4,7 @@ SELECT pg_is_in_recovery() AS replica,
        (SELECT system_identifier::text FROM pg_control_system()) AS system_id,
        CASE WHEN pg_is_in_recovery() THEN NULL
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer END AS timeline,
-       pg_postmaster_start_time() AS started_at,
+       pg_postmaster_start_time() AS started_at, pg_backend_pid() AS backend,
        l.system_id AS known_system_id, l.timeline AS known_timeline, l.epoch
 FROM log_identity l
 

@@ -99,6 +99,7 @@ async def test_another_timeline_raises_the_epoch_before_the_connection_is_used(p
     await pool.fetch("UPDATE log_identity SET timeline = timeline + 1")
     other = await open_pool(database_url, name="test")
     assert await log_epoch(other) == 2
+    assert not other.witness.is_behind_pooler
     again = await open_pool(database_url, name="test")
     assert await log_epoch(again) == 2
     await other.close()
