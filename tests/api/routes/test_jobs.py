@@ -36,7 +36,9 @@ async def pages(client: httpx.AsyncClient, path: str = PATH, **params: str) -> l
         cursor = {"cursor": body["next"]}
 
 
-async def test_a_list_is_newest_first_and_lean(api: RunningApi, sql: asyncpg.Connection) -> None:
+async def test_a_list_is_newest_first_and_lean_and_one_job_says_all_there_is(
+    api: RunningApi, sql: asyncpg.Connection
+) -> None:
     older = await add_job(sql, status="done")
     newer = await add_job(sql, "truck-8", after_us=1)
     body = (await api.operator.get(f"{PATH}/")).json()
@@ -54,6 +56,12 @@ async def test_a_list_is_newest_first_and_lean(api: RunningApi, sql: asyncpg.Con
         "started_at": None,
         "finished_at": "2026-11-21T08:30:01.123456Z",
     }
+    job_id = await add_job(sql, status="retry")
+    body = (await api.operator.get(f"{PATH}/{job_id}/")).json()
+    assert {"queue", "error", "worker", "requested_by", "redrives", "run_at", "outcome", "event_id"} < set(body)
+    assert (body["status"], body["redrives"], body["outcome"]) == ("retry", 0, None)
+    assert body["run_at"] is not None
+    problem(await api.operator.get(f"{PATH}/not-a-uuid"), 400, "invalid-parameter")
 
 
 async def test_pages_meet_without_gap_or_overlap_while_jobs_come_and_change(
@@ -70,50 +78,6 @@ async def test_pages_meet_without_gap_or_overlap_while_jobs_come_and_change(
             break
         params["cursor"] = body["next"]
     assert sorted(seen) == sorted(made)
-
-
-async def test_filters_and_sorts(api: RunningApi, sql: asyncpg.Connection) -> None:
-    await add_job(sql, name="a.csv")
-    await add_job(sql, "truck-8", name="b.jpg", kind="photo", after_us=1)
-    await add_job(sql, "truck-8", name="b-ü.csv", after_us=2)
-    await add_job(sql, name="d.jpg", kind="photo", after_us=3, status="dead")
-    letters = {"a.csv": "a", "b.jpg": "b", "b-ü.csv": "c", "d.jpg": "d"}
-    second, third = (moment(BEGIN + timedelta(microseconds=n)) or "" for n in (1, 2))
-    questions: list[tuple[dict[str, str], str]] = [
-        ({"status": "dead"}, "d"),
-        ({"kind": "photo"}, "db"),
-        ({"device_id": "truck-8"}, "cb"),
-        ({"device_id": "truck-8", "kind": "photo"}, "b"),
-        ({"status": "queued", "kind": "table", "order": "asc"}, "ac"),
-        ({"created_from": second}, "dcb"),
-        ({"created_from": "2026-11-21T09:30:00.123457+01:00", "created_to": third}, "b"),
-        ({"name_prefix": "b"}, "cb"),  # as bytes compare, a hyphen comes before a dot
-        ({"sort": "name", "order": "desc"}, "dbca"),
-        ({"sort": "name", "name_prefix": "b-ü"}, "c"),
-    ]
-    client = api.operator
-    for params, expected in questions:
-        for limit in ("1", "100"):
-            found = [one for page in await pages(client, **params, limit=limit) for one in page]
-            assert ("".join(letters[one["name"]] for one in found), params) == (expected, params)
-
-
-async def test_a_second_filter_may_cost_a_short_page_and_loses_nothing(
-    api: RunningApi, sql: asyncpg.Connection
-) -> None:
-    await sql.execute(
-        "INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, current_status,"
-        " created_at)"
-        " SELECT gen_random_uuid(), 'requests', CASE WHEN n IN (1, 5001, 7500) THEN 'model' ELSE 'table' END,"
-        " 'truck-7', 'local', 'p', 'n', 1, '', 'done', $1::timestamptz - n * interval '1 second'"
-        " FROM generate_series(1, 7500) n",
-        BEGIN,
-    )
-    found = await pages(api.operator, device_id="truck-7", kind="model")
-    assert [len(page) for page in found] == [1, 2]
-    assert job_list.WALK_MAX == 5000
-    found = await pages(api.operator, device_id="truck-7", status="dead")
-    assert found == [[], []]
 
 
 REFUSED: list[tuple[dict[str, str], str]] = [
@@ -137,17 +101,63 @@ REFUSED: list[tuple[dict[str, str], str]] = [
 ]
 
 
-async def test_what_cannot_be_answered_is_refused_and_the_field_named(api: RunningApi) -> None:
+async def test_what_an_index_answers_is_answered_and_anything_else_refused_by_its_field(
+    api: RunningApi, sql: asyncpg.Connection
+) -> None:
+    await add_job(sql, name="a.csv")
+    await add_job(sql, "truck-8", name="b.jpg", kind="photo", after_us=1)
+    await add_job(sql, "truck-8", name="b-ü.csv", after_us=2)
+    await add_job(sql, name="d.jpg", kind="photo", after_us=3, status="dead")
+    letters = {"a.csv": "a", "b.jpg": "b", "b-ü.csv": "c", "d.jpg": "d"}
+    second, third = (moment(BEGIN + timedelta(microseconds=n)) or "" for n in (1, 2))
+    questions: list[tuple[dict[str, str], str]] = [
+        ({"status": "dead"}, "d"),
+        ({"kind": "photo"}, "db"),
+        ({"device_id": "truck-8"}, "cb"),
+        ({"device_id": "truck-8", "kind": "photo"}, "b"),
+        ({"status": "queued", "kind": "table", "order": "asc"}, "ac"),
+        ({"created_from": second}, "dcb"),
+        ({"created_from": "2026-11-21T09:30:00.123457+01:00", "created_to": third}, "b"),
+        ({"name_prefix": "b"}, "cb"),  # as bytes compare, a hyphen comes before a dot
+        ({"sort": "name", "order": "desc"}, "dbca"),
+        ({"sort": "name", "name_prefix": "b-ü"}, "c"),
+    ]
     client = api.operator
+    for params, expected in questions:
+        for limit in ("1", "100"):
+            found = [one for page in await pages(client, **params, limit=limit) for one in page]
+            assert ("".join(letters[one["name"]] for one in found), params) == (expected, params)
     for params, field in REFUSED:
         answer = problem(await client.get(PATH, params=params), 400, "invalid-parameter")
         assert (answer["field"], field in answer["detail"]) == (field, True)
 
 
-async def test_a_cursor_is_good_for_the_question_it_was_given_for(start_api: StartApi, sql: asyncpg.Connection) -> None:
+async def test_a_second_filter_may_cost_a_short_page_and_loses_nothing(
+    api: RunningApi, sql: asyncpg.Connection
+) -> None:
+    await sql.execute(
+        "INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, current_status,"
+        " created_at)"
+        " SELECT gen_random_uuid(), 'requests', CASE WHEN n IN (1, 5001, 7500) THEN 'model' ELSE 'table' END,"
+        " 'truck-7', 'local', 'p', 'n', 1, '', 'done', $1::timestamptz - n * interval '1 second'"
+        " FROM generate_series(1, 7500) n",
+        BEGIN,
+    )
+    found = await pages(api.operator, device_id="truck-7", kind="model")
+    assert [len(page) for page in found] == [1, 2]
+    assert job_list.WALK_MAX == 5000
+    found = await pages(api.operator, device_id="truck-7", status="dead")
+    assert found == [[], []]
+
+
+async def test_a_cursor_is_good_for_the_question_it_was_given_for_at_any_instance_and_any_size_of_page(
+    start_api: StartApi, sql: asyncpg.Connection
+) -> None:
     for n in range(3):
         await add_job(sql, after_us=n)
-    one, other = await start_api(), await start_api()
+    one, other = await start_api(), await start_api(FLEETWIRE_PAGE_MAX=2)
+    assert [len(page) for page in await pages(other.operator)] == [2, 1]
+    problem(await other.operator.get(PATH, params={"limit": "3"}), 400, "invalid-parameter")
     params = {"limit": "2", "kind": "table"}
     cursor = (await one.operator.get(PATH, params=params)).json()["next"]
     # Any instance goes on, and the size of a page may change.
@@ -157,14 +167,6 @@ async def test_a_cursor_is_good_for_the_question_it_was_given_for(start_api: Sta
         assert answer["field"] == "cursor"
     # What an operator was given is of all devices, and no device goes on from there.
     problem(await one.device("truck-7").get(PATH, params={"kind": "table", "cursor": cursor}), 400, "invalid-parameter")
-
-
-async def test_a_page_is_never_larger_than_the_setting(start_api: StartApi, sql: asyncpg.Connection) -> None:
-    for n in range(3):
-        await add_job(sql, after_us=n)
-    api = await start_api(FLEETWIRE_PAGE_MAX=2)
-    assert [len(page) for page in await pages(api.operator)] == [2, 1]
-    problem(await api.operator.get(PATH, params={"limit": "3"}), 400, "invalid-parameter")
 
 
 async def test_a_device_sees_its_own_jobs_and_no_others(api: RunningApi, sql: asyncpg.Connection) -> None:
@@ -179,15 +181,6 @@ async def test_a_device_sees_its_own_jobs_and_no_others(api: RunningApi, sql: as
     for client in (api.service, api.client(token("truck-7", "device operator"))):
         assert (await client.get(f"{PATH}/{others}")).status_code == 200
         assert len((await client.get(PATH)).json()["jobs"]) == 2
-
-
-async def test_one_job_says_all_there_is(api: RunningApi, sql: asyncpg.Connection) -> None:
-    job_id = await add_job(sql, status="retry")
-    body = (await api.operator.get(f"{PATH}/{job_id}/")).json()
-    assert {"queue", "error", "worker", "requested_by", "redrives", "run_at", "outcome", "event_id"} < set(body)
-    assert (body["status"], body["redrives"], body["outcome"]) == ("retry", 0, None)
-    assert body["run_at"] is not None
-    problem(await api.operator.get(f"{PATH}/not-a-uuid"), 400, "invalid-parameter")
 
 
 async def test_a_history_is_newest_first_in_pages_that_meet(api: RunningApi, sql: asyncpg.Connection) -> None:
