@@ -63,6 +63,7 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the database is kept between runs")
     parser.add_argument("--fresh", action="store_true", help="make the database anew")
+    parser.add_argument("--only", default="", help="lists with this in their name")
     parser.add_argument("--no-offset", action="store_true", help="leave the same by OFFSET out")
     options = parser.parse_args()
     console = Console()
@@ -182,12 +183,13 @@ def run(home: Home, options: argparse.Namespace, progress: Progress) -> dict[str
 async def _measured(
     url: str, api: Api, cursors: SignedCursors, options: argparse.Namespace, progress: Progress
 ) -> dict[str, Any]:
-    task = progress.add_task("lists", total=2 * len(POINTS) + 2)
+    points = [point for point in POINTS if options.only in point.name]
+    task = progress.add_task("lists", total=2 * len(points) + 2)
     sql = await asyncpg.connect(url, command_timeout=120)
     await sql.execute("SET statement_timeout = 0")
     try:
         found: list[Measured] = []
-        for point in POINTS:
+        for point in points:
             depth, key = await measure.key_at(sql, point, min(options.depth, options.jobs // 5))
             for depth_, key_ in ((0, None), (depth, key)) if depth else ((0, None),):
                 progress.update(task, description=f"{point.name}, from {depth_:,}")

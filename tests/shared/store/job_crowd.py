@@ -39,4 +39,4 @@ async def fill(connection: asyncpg.Connection, count: int = COUNT) -> None:
         "INSERT INTO job_status (job_id, status, ts) SELECT job_id, s, created_at + n * interval '1 second'"
         " FROM jobs, unnest(ARRAY['queued', 'running']) WITH ORDINALITY u (s, n) WHERE size = 11"
     )
-    await connection.execute("ANALYZE jobs, job_status")
+    await connection.execute("VACUUM ANALYZE jobs, job_status")
