@@ -1,4 +1,4 @@
-"""Against an S3 server of its own process; that our signatures are Amazon's is shown in test_sigv4.py."""
+"""Against an S3 server of its own process, behind a guard that checks signatures and checksums as S3 does."""
 
 import base64
 import os
@@ -20,6 +20,7 @@ from shared.cloud.sigv4 import Credentials
 from shared.cloud.store_client import StoreClient
 from shared.cloud.uploads import Asset, Held, UploadStore
 from tests.shared.cloud.answers import answering, plain
+from tests.shared.cloud.s3_guard import Guard, guarding
 
 CONTENT = os.urandom(50_000)
 KEY = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
@@ -59,8 +60,14 @@ async def device() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def uploads(endpoint: str, client: StoreClient) -> UploadStore:
-    return S3Uploads(Bucket("depot", "eu-west-1", endpoint), KEY, client, lifetime_s=60, size_max=2**31)
+async def guarded(endpoint: str) -> AsyncIterator[tuple[str, Guard]]:
+    async with guarding(endpoint, KEY.key_id, KEY.secret) as running:
+        yield running
+
+
+@pytest.fixture
+def uploads(guarded: tuple[str, Guard], client: StoreClient) -> UploadStore:
+    return S3Uploads(Bucket("depot", "eu-west-1", guarded[0]), KEY, client, lifetime_s=60, size_max=2**31)
 
 
 async def test_a_photo_is_put_once_asked_for_fetched_and_removed(
@@ -73,9 +80,8 @@ async def test_a_photo_is_put_once_asked_for_fetched_and_removed(
     held = await uploads.held(ASSET)
     assert held == Held(len(CONTENT), sha256=ASSET.sha256)
     assert held.is_(ASSET)
-    # Repeated, or with other content: what is there stays.
-    for content in (CONTENT, CONTENT[::-1]):
-        assert (await device.put(permit.url, content=content, headers=permit.headers)).status_code == 412
+    # Repeated, what is there stays.
+    assert (await device.put(permit.url, content=CONTENT, headers=permit.headers)).status_code == 412
     fetched = await device.get(uploads.download(ASSET, now=wall()))
     assert fetched.content == CONTENT
     assert fetched.headers["content-type"] == "image/jpeg"
@@ -83,6 +89,42 @@ async def test_a_photo_is_put_once_asked_for_fetched_and_removed(
     await uploads.remove(ASSET)
     await uploads.remove(ASSET)
     assert await uploads.held(ASSET) is None
+
+
+async def test_a_permit_admits_nothing_else_and_not_for_long(
+    uploads: UploadStore, device: httpx.AsyncClient, guarded: tuple[str, Guard]
+) -> None:
+    asset = replace(ASSET, object_key="Photos/cd/3.4")
+    permit = uploads.permit(asset, now=wall())
+
+    async def put(url: str = permit.url, content: bytes = CONTENT, header: tuple[str, str] = ("x", "y")) -> int:
+        headers = {**permit.headers, header[0]: header[1]}
+        return (await device.put(url, content=content, headers=headers)).status_code
+
+    assert await put(content=CONTENT[::-1]) == 400, "another content of that length"
+    assert await put(content=b"x", header=("Content-Length", "1")) == 403
+    assert await put(header=("x-amz-checksum-sha256", base64.b64encode(sha256(b"").digest()).decode())) == 403
+    assert await put(header=("If-None-Match", '"x"')) == 403
+    assert await put(header=("Content-Type", "text/html")) == 403
+    assert await put(permit.url.replace("3.4", "3.5")) == 403
+    assert await put(permit.url.replace("Expires=60", "Expires=6000")) == 403
+    assert await put(uploads.permit(asset, now=wall() - 61).url) == 403
+    assert (await device.get(permit.url)).status_code == 403
+    assert guarded[1].refused == [
+        "BadDigest",
+        *["SignatureDoesNotMatch"] * 6,
+        "AccessDenied: expired",
+        "SignatureDoesNotMatch",
+    ]
+    assert await uploads.held(asset) is None
+    assert await put() == 200
+
+
+async def test_a_wrong_secret_is_said_to_be_our_own_mistake(guarded: tuple[str, Guard], client: StoreClient) -> None:
+    wrong = Credentials(KEY.key_id, "wrong")
+    uploads = S3Uploads(Bucket("depot", "eu-west-1", guarded[0]), wrong, client, lifetime_s=60, size_max=2**31)
+    with pytest.raises(Misconfigured, match="FLEETWIRE_PHOTO_"):
+        await uploads.held(ASSET)
 
 
 async def test_what_was_put_without_its_checksum_proves_nothing(
