@@ -17,13 +17,11 @@ from shared.store.queries import statements
 __all__ = [
     "KEPT",
     "TRANSACTION_STATEMENTS",
-    "Day",
+    "Claimed",
     "Kept",
     "Key",
     "Known",
-    "bound_waits",
     "claim",
-    "count_keys",
     "finish",
     "insert_inspections",
     "known",
@@ -40,10 +38,8 @@ KEPT: Final = timedelta(days=30)
 TRANSACTION_STATEMENTS: Final = tuple(
     _SQL[name]
     for name in (
-        "bound_waits",
         "claim",
         "known",
-        "count_keys",
         "lock_templates",
         "lock_inspections",
         "insert_inspections",
@@ -71,9 +67,10 @@ class Known(NamedTuple):
     result: str | None
 
 
-class Day(NamedTuple):
-    """A principal's day: how many keys it has used, and the time by the database."""
+class Claimed(NamedTuple):
+    """The keys that are ours now, how many its principal has used on this day, and the time by the database."""
 
+    op_ids: frozenset[str]
     day: date
     used: int
     now: datetime
@@ -87,26 +84,25 @@ class Kept(NamedTuple):
     result: str
 
 
-async def bound_waits(connection: Connection, seconds: float) -> None:
-    """In this transaction nobody waits for a lock for longer."""
-    await connection.fetchval(_SQL["bound_waits"], f"{round(seconds * 1000)}ms")
+async def claim(
+    connection: Connection, principal: str, subject: str, keys: Sequence[Key], *, lock_wait_s: float
+) -> Claimed | None:
+    """Claim the keys that nobody has; None when there is none. What is not claimed is known.
 
-
-async def claim(connection: Connection, principal: str, subject: str, keys: Sequence[Key]) -> set[str]:
-    """The keys that are ours now; all others are known."""
-    rows = await connection.fetch(_SQL["claim"], principal, subject, *_columns(keys, 4))
-    return {row[0] for row in rows}
+    From here on the transaction waits for a lock for `lock_wait_s` at most.
+    """
+    wait = f"{round(lock_wait_s * 1000)}ms"
+    rows = await connection.fetch(_SQL["claim"], principal, subject, *_columns(keys, 4), wait)
+    if not rows:
+        return None
+    _, day, used, now = rows[0]
+    return Claimed(frozenset(row[0] for row in rows), day, used, now)
 
 
 async def known(connection: Connection, principal: str, op_ids: Collection[str]) -> dict[str, Known]:
     """What stands under these keys."""
     rows = await connection.fetch(_SQL["known"], principal, list(op_ids))
     return {row[0]: Known(*row[1:]) for row in rows}
-
-
-async def count_keys(connection: Connection, principal: str, count: int) -> Day:
-    """Count the claimed keys in; the principal's day is locked from here on."""
-    return Day(*(await connection.fetch(_SQL["count_keys"], principal, count))[0])
 
 
 async def lock_templates(connection: Connection, template_ids: Collection[UUID]) -> dict[UUID, int]:

@@ -6,6 +6,7 @@ is final (applied, rejected) is kept with its key and told again; a conflict or 
 under the same key. The order of locks: keys, sorted; the principal's day; templates; inspections, by id.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final, NamedTuple
@@ -101,8 +102,8 @@ async def apply_decoded(
     except _UNEXPECTED as error:
         _log.error("batch failed, its operations are tried one by one", error=f"{type(error).__name__}: {error}")
         outcomes = await _one_by_one(pool, principal, asked, keys_per_day)
-    for outcome in outcomes:
-        SYNC_OPERATIONS.labels(outcome.result.status).inc()
+    for status, count in Counter(result.status for result, _ in outcomes).items():
+        SYNC_OPERATIONS.labels(status).inc(count)
     return outcomes
 
 
@@ -127,7 +128,7 @@ class _Asked:
 
     def __init__(self, item: Operation | Invalid) -> None:
         self.op_id = item.op_id
-        self.entity_id = item.entity_id
+        self.entity_id = None if item.entity_id is None else UUID(item.entity_id)
         if isinstance(item, Invalid):
             self.invalid: Invalid | None = item
             self.operation: Operation | None = None
@@ -156,20 +157,20 @@ class _Batch:
 
     async def run(self, connection: Connection) -> list[Outcome]:
         """All of it, up to the commit."""
-        await store.bound_waits(connection, LOCK_WAIT_S)
-        claimed = await store.claim(connection, self._principal, self._who.subject, self._keys())
+        held = await store.claim(connection, self._principal, self._who.subject, self._keys(), lock_wait_s=LOCK_WAIT_S)
+        claimed = held.op_ids if held is not None else frozenset()
         known: dict[str, Known] = {}
         if len(claimed) < len(self._firsts):
             known = await store.known(connection, self._principal, self._firsts.keys() - claimed)
-        if not claimed:
+        if held is None:
             return self._judge({}, claimed, known, {}, None)[0]
-        day = await store.count_keys(connection, self._principal, len(claimed))
-        check_keys(day.used, self._keys_per_day, day.now)
-        mine = [operation for key in claimed if (operation := self._firsts[key].operation) is not None]
-        wanted = {UUID(one.data.template_id) for one in mine if isinstance(one, Create)}
+        check_keys(held.used, self._keys_per_day, held.now)
+        mine = [self._firsts[key] for key in claimed]
+        wanted = {UUID(one.operation.data.template_id) for one in mine if isinstance(one.operation, Create)}
         templates = await store.lock_templates(connection, wanted) if wanted else {}
-        before = await store.lock_inspections(connection, {UUID(one.entity_id) for one in mine})
-        outcomes, after = self._judge(before, claimed, known, templates, day.now)
+        entities = {one.entity_id for one in mine if one.entity_id is not None}
+        before = await store.lock_inspections(connection, entities)
+        outcomes, after = self._judge(before, claimed, known, templates, held.now)
         new = [entity for key, entity in after.items() if key not in before]
         if new and await store.insert_inspections(connection, new) < len(new):
             raise _Overtaken
@@ -177,7 +178,7 @@ class _Batch:
         if changed:
             await store.update_inspections(connection, changed)
         final, open_ = self._endings(claimed, outcomes)
-        await store.finish(connection, self._principal, day.day, final=final, open_=open_)
+        await store.finish(connection, self._principal, held.day, final=final, open_=open_)
         return outcomes
 
     def put_off(self, code: str, detail: str) -> list[Outcome]:
@@ -189,15 +190,15 @@ class _Batch:
 
     def _keys(self) -> list[Key]:
         return [
-            Key(op_id, type_of(first.operation), UUID(first.operation.entity_id), first.hash)
+            Key(op_id, type_of(first.operation), first.entity_id, first.hash)
             for op_id, first in self._firsts.items()
-            if first.operation is not None
+            if first.operation is not None and first.entity_id is not None
         ]
 
     def _judge(
         self,
         before: Mapping[UUID, Inspection],
-        claimed: set[str],
+        claimed: frozenset[str],
         known: Mapping[str, Known],
         templates: Mapping[UUID, int],
         now: datetime | None,
@@ -206,30 +207,29 @@ class _Batch:
         outcomes: list[Outcome] = []
         after: dict[UUID, Inspection] = {}
         by_key: dict[str, Outcome] = {}
-        stopped: set[str] = set()
+        stopped: set[UUID] = set()
         for one in self._asked:
-            operation = one.operation
-            if one.invalid is not None or operation is None:
+            operation, entity_id = one.operation, one.entity_id
+            if one.invalid is not None or operation is None or entity_id is None:
                 assert one.invalid is not None
                 outcome = Outcome(_malformed(one.invalid))
             elif (first := self._firsts[operation.op_id]) is not one:
                 outcome = _repeated(one, first, by_key[operation.op_id])
             elif operation.op_id not in claimed:
                 outcome = Outcome(_known_result(one, known.get(operation.op_id)))
-            elif operation.entity_id in stopped:
+            elif entity_id in stopped:
                 detail = "an earlier operation on the same entity was not applied; send it when that one is settled"
                 outcome = Outcome(_retry(operation.op_id, 409, "dependency", detail))
             else:
                 assert now is not None
-                entity_id = UUID(operation.entity_id)
                 entity = after.get(entity_id) or before.get(entity_id)
                 outcome = self._apply(operation, entity, templates, now)
                 if outcome.result.status == "applied" and outcome.entity is not None:
                     after[entity_id] = outcome.entity
             if operation is not None:
                 by_key.setdefault(operation.op_id, outcome)
-            if one.entity_id is not None and not _has_effect(outcome.result):
-                stopped.add(one.entity_id)
+            if entity_id is not None and not _has_effect(outcome.result):
+                stopped.add(entity_id)
             outcomes.append(outcome)
         return outcomes, after
 
@@ -249,7 +249,7 @@ class _Batch:
             case Rejected(http, code, detail, field):
                 return Outcome(OperationResult(op_id, "rejected", http, error=OperationError(code, detail, field)))
 
-    def _endings(self, claimed: set[str], outcomes: Sequence[Outcome]) -> tuple[list[Kept], list[str]]:
+    def _endings(self, claimed: frozenset[str], outcomes: Sequence[Outcome]) -> tuple[list[Kept], list[str]]:
         final: list[Kept] = []
         open_: list[str] = []
         for one, (result, _) in zip(self._asked, outcomes, strict=True):
@@ -277,7 +277,7 @@ async def _one_by_one(pool: Pool, principal: str, asked: Sequence[_Asked], keys_
     It is rejected and named in the log; the others must not suffer.
     """
     outcomes: list[Outcome] = []
-    stopped: set[str] = set()
+    stopped: set[UUID] = set()
     for one in asked:
         work = _Batch(principal, [one], keys_per_day)
         if one.entity_id in stopped:

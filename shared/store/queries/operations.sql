@@ -1,27 +1,27 @@
--- name: bound_waits
--- In this transaction nobody waits for a lock for longer.
-SELECT set_config('lock_timeout', $1, true)
-
 -- name: claim
--- Keys are claimed before anything is looked at, in order. A rival's claim is waited for; what it committed is skipped.
-INSERT INTO sync_operations (idempotency_key, principal, user_id, operation_type, entity_id, body_hash, status)
-SELECT i.idempotency_key, $1, $2, i.operation_type, i.entity_id, i.body_hash, 'claimed'
-FROM unnest($3::text[], $4::text[], $5::uuid[], $6::bytea[]) AS i (idempotency_key, operation_type, entity_id, body_hash)
-ORDER BY i.idempotency_key COLLATE "C"
-ON CONFLICT DO NOTHING
-RETURNING idempotency_key
+-- Keys are claimed before anything is looked at, in order. A rival's claim is waited for; what it committed is skipped. What was
+-- claimed is counted into the principal's day (UTC), whose row is locked from here on. In this transaction nobody waits for a
+-- lock for longer than $7: the sort below reads all rows, and with them the setting, before the first is inserted.
+WITH claimed AS (
+    INSERT INTO sync_operations (idempotency_key, principal, user_id, operation_type, entity_id, body_hash, status)
+    SELECT i.idempotency_key, $1, $2, i.operation_type, i.entity_id, i.body_hash, 'claimed'
+    FROM (SELECT set_config('lock_timeout', $7, true)) AS bound,
+         unnest($3::text[], $4::text[], $5::uuid[], $6::bytea[]) AS i (idempotency_key, operation_type, entity_id, body_hash)
+    ORDER BY i.idempotency_key COLLATE "C"
+    ON CONFLICT DO NOTHING
+    RETURNING idempotency_key
+), counted AS (
+    INSERT INTO operation_days AS d (principal, day, used)
+    SELECT $1, (clock_timestamp() AT TIME ZONE 'UTC')::date, count(*) FROM claimed HAVING count(*) > 0
+    ON CONFLICT (principal, day) DO UPDATE SET used = d.used + EXCLUDED.used
+    RETURNING d.day, d.used
+)
+SELECT claimed.idempotency_key, counted.day, counted.used, clock_timestamp() AS now FROM claimed, counted
 
 -- name: known
 -- What stands under the keys that could not be claimed; in a statement of its own, so that a rival's commit is seen.
 SELECT idempotency_key, status, body_hash, result
 FROM sync_operations WHERE principal = $1 AND idempotency_key = ANY ($2::text[])
-
--- name: count_keys
--- How many keys the principal has used today (UTC), these included; and the time of all that this transaction changes.
-INSERT INTO operation_days AS d (principal, day, used)
-SELECT $1, (clock_timestamp() AT TIME ZONE 'UTC')::date, $2::bigint WHERE $1::text IS NOT NULL
-ON CONFLICT (principal, day) DO UPDATE SET used = d.used + EXCLUDED.used
-RETURNING d.day, d.used, clock_timestamp() AS now
 
 -- name: lock_templates
 SELECT template_id, version FROM templates WHERE template_id = ANY ($1::uuid[]) ORDER BY template_id FOR KEY SHARE

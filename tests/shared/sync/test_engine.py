@@ -212,6 +212,13 @@ async def test_a_rival_that_takes_too_long_costs_a_second_and_a_retry(
     ]
     assert results[0].retry_after_s == 1.0
     assert await counts(sql) == (1, 1, 1)
+    submit = change("submit", entity, 1)
+    async with sql.transaction():
+        await sql.execute(
+            "INSERT INTO sync_operations VALUES ($1, $2, 't', 'x', $3, '', 'claimed')", submit["op_id"], TRUCK, TEMPLATE
+        )
+        assert told(await send(pool, submit)) == [("retry", 503, "unavailable")]
+    assert told(await send(pool, submit)) == [("retry", 409, "in_progress")]
 
 
 async def test_one_that_the_database_refuses_does_not_cost_the_others(pool: Pool, sql: asyncpg.Connection) -> None:
