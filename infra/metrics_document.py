@@ -148,6 +148,11 @@ _NOTES: Final[Mapping[str, str]] = {
     "HUB_FRAMES_REFUSED": "`violation` closed the connection; the others were answered by an `error` of that code.",
     "HUB_MOVES": "What reasons and outcomes mean: [operations.md](operations.md#the-operations-port).",
     "HUB_SOCKETS_CUT": "`address`, `sockets`: too many; `request`: no request came in time.",
+    "API_PHOTOS": (
+        "`reserved`, `repeated`: uploads admitted. `refused`: too many wait for their confirmation. `stored`: "
+        "the store holds them; `absent`, `mismatch`: it holds nothing, or something else. `expired`: never confirmed; "
+        "`removed`: gone at the store, too. `expired` far above `removed` is a store that cannot be tidied."
+    ),
     "BUS_TROUBLE_SECONDS": (
         "`deaf` is the hub's own fault, `degraded` everybody's, `doubt` is not decided yet; one that lasts is seen "
         "in `bus_state`."

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from api.photo_sweep import LEASE, PhotoSweep
+from api.routes.photos import asset_of
 from shared.clock import wall
 from shared.cloud.gateway_uploads import GatewayUploads
 from shared.cloud.store_client import StoreClient
@@ -132,9 +133,23 @@ async def test_a_removal_that_comes_late_touches_nothing_newer_of_the_same_id(
     new = await photo(pool, pending_s=60, photo_id=old.photo_id)
     assert await upload(stores, new) == 201
     # Another process had read the row before, and does now what it had begun.
-    await stores.current.remove(Asset(late.object_key, late.name, late.content_type, late.size, late.sha256))
+    await stores.current.remove(asset_of(late))
     assert await photos.forget(pool, [late]) == 0
     assert [path.name for path in gateway.photos()] == [new.object_key[10:]]
+
+
+async def test_what_a_process_had_begun_when_it_died_is_finished_by_another(
+    pool: Pool, stores: UploadStores, gateway: RunningGateway
+) -> None:
+    made = [await photo(pool) for _ in range(2)]
+    for new in made:
+        assert await upload(stores, new) == 201
+    # The first died after it had ended the time of both and removed one of them at the store.
+    assert await photos.expire(pool, limit=10) == 2
+    await stores.current.remove(asset_of((await photos.expired(pool, limit=10))[0]))
+    assert await sweep(pool, stores, "api-2").once() == 2
+    assert gateway.photos() == []
+    assert [await photos.get(pool, new.photo_id) for new in made] == [None, None]
 
 
 async def test_a_batch_is_bounded(pool: Pool) -> None:
