@@ -108,7 +108,10 @@ def _check(question: JobQuestion) -> None:
     ranged = [name for name in ("created_from", "created_to") if getattr(question, name) is not None]
     if question.sort == "name":
         if question.only_device is not None:
-            raise NotAllowed("sort", "sort: the jobs of one device are sorted by created_at; leave sort=name out")
+            field = "sort" if question.name_prefix is None else "name_prefix"
+            raise NotAllowed(
+                field, f"{field}: a device's jobs are sorted by created_at only; leave sort=name and name_prefix out"
+            )
         if equal or ranged:
             field = (equal + ranged)[0]
             raise NotAllowed(

@@ -125,6 +125,7 @@ def test_the_rarest_filter_picks_the_index(question: JobQuestion, statement: str
         (JobQuestion(sort="name", status="dead"), "status"),
         (JobQuestion(sort="name", created_to=BEGIN), "created_to"),
         (JobQuestion(sort="name", only_device="d1"), "sort"),
+        (JobQuestion(sort="name", only_device="d1", name_prefix="a"), "name_prefix"),
         (JobQuestion(created_from=BEGIN, created_to=BEGIN), "created_to"),
     ],
 )
