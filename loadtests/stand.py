@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -24,7 +24,7 @@ from infra.onebox.valkey import EmbeddedValkey
 from loadtests.ports import free_port
 from loadtests.process import start_python
 from loadtests.run_folder import run_folder
-from shared.tokens import KeyRing
+from shared.tokens import KeyRing, Scope
 
 __all__ = ["Hub", "Stand", "child", "running_stand", "wait_listening"]
 
@@ -38,7 +38,7 @@ class Stand:
         self.folder = folder
         self.postgres = postgres
         self.valkey = valkey
-        self._token_keys, self._ticket_keys = _keys("tokens"), _keys("tickets")
+        self._token_keys, self._ticket_keys, self._files_keys = _keys("tokens"), _keys("tickets"), _keys("files")
         self._ring = KeyRing.from_jwks(self._token_keys)
         self.pids: dict[str, int] = {}
 
@@ -47,6 +47,30 @@ class Stand:
         return self._ring.mint(
             subject=device_id, scopes=frozenset({"device"}), now=time.time(), lifetime_s=6 * 3600, device_class="truck"
         )
+
+    def bearer(self, subject: str, scope: Scope) -> str:
+        """Anybody's bearer token."""
+        return self._ring.mint(subject=subject, scopes=frozenset({scope}), now=time.time(), lifetime_s=6 * 3600)
+
+    def api_environment(self, **settings: str) -> dict[str, str]:
+        """What an API process on these servers is told."""
+        return {
+            "FLEETWIRE_DATABASE_URL": self.postgres.url,
+            "FLEETWIRE_REDIS_URL": self.valkey.url,
+            "FLEETWIRE_TOKEN_KEYS": self._token_keys,
+            "FLEETWIRE_TICKET_KEYS": self._ticket_keys,
+            "FLEETWIRE_FILES_KEYS": self._files_keys,
+            "FLEETWIRE_LOG_LEVEL": "warning",
+            **settings,
+        }
+
+    async def query(self, statement: str, *arguments: Any) -> list[Any]:
+        """Rows, over a connection of its own."""
+        connection = await asyncpg.connect(self.postgres.url)
+        try:
+            return list(await connection.fetch(statement, *arguments))
+        finally:
+            await connection.close()
 
     async def make_devices(self, device_ids: Sequence[str]) -> None:
         """Rows as the first token would make them."""

@@ -5,14 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 
-from shared.store import devices
-from shared.store.pool import Pool
 from tests.api.conftest import (
     ApiProcess,
     RunningApi,
@@ -70,62 +67,6 @@ async def test_sigterm_ends_long_polls_with_an_empty_page_and_the_process_with_0
     assert {line["request_id"] for line in requests} == {page.headers["x-request-id"] for page in pages}
     assert {line["device_id"] for line in requests} == {"truck-7"}
     assert bearer["Authorization"][7:] not in api.log.read_text()
-
-
-@pytest.mark.processes
-async def test_a_rolling_restart_under_load_fails_no_request(process: Callable[..., ApiProcess], pool: Pool) -> None:
-    await devices.ensure(pool, "truck-7", "truck")
-    instances = [process(FLEETWIRE_API_DRAIN_S="0.6") for _ in range(2)]
-    for one in instances:
-        await one.start()
-    for one in instances:
-        await one.ready()
-    ready = {one.url: True for one in instances}
-    failures: list[str] = []
-    answered = count()
-    over = asyncio.Event()
-
-    async def probe() -> None:  # what a proxy does
-        async with http_client(timeout=1) as client:
-            while not over.is_set():
-                for url in ready:
-                    try:
-                        ready[url] = (await client.get(f"{url}/ready")).is_success
-                    except httpx.TransportError:
-                        ready[url] = False
-                await asyncio.sleep(0.05)
-
-    async def load(number: int) -> None:
-        bearer = {"Authorization": f"Bearer {token('truck-7')}"}
-        async with http_client(headers=bearer, timeout=10) as client:
-            for turn in count(number):
-                if over.is_set():
-                    return
-                up = [url for url, is_ready in ready.items() if is_ready]
-                url = up[turn % len(up)]
-                try:
-                    page = await client.get(url + PATH)
-                    acked = await client.post(
-                        f"{url}/api/v1/devices/truck-7/acks", json={"position": page.json()["position"]}
-                    )
-                    failures.extend(f"{one.status_code}" for one in (page, acked) if one.status_code != 200)
-                except httpx.TransportError as error:
-                    failures.append(repr(error))
-                next(answered)
-                await asyncio.sleep(0.005)
-
-    tasks = [asyncio.create_task(one) for one in (probe(), *(load(n) for n in range(4)))]
-    for one in instances:
-        assert await one.end(signal.SIGTERM) == 0
-        await one.start()
-        await one.ready()
-        async with asyncio.timeout(10):
-            while not ready[one.url]:
-                await asyncio.sleep(0.01)
-    over.set()
-    await asyncio.gather(*tasks)
-    assert failures == []
-    assert next(answered) > 100
 
 
 async def test_while_postgres_is_away_the_api_says_so_and_comes_back(
