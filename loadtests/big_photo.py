@@ -54,7 +54,7 @@ async def carry(api: str, bearer: str, pids: dict[str, int], mib: int) -> dict[s
     """All of it. `pids` are of the processes `api` and `files`."""
     async with httpx.AsyncClient(trust_env=False, timeout=_DEADLINE_S) as client:
         client.headers["Authorization"] = f"Bearer {bearer}"
-        for _ in range(3):
+        for _ in range(2):
             await _one(api, client, 1)
         base = {name: resident_bytes(pid) for name, pid in pids.items()}
         for pid in pids.values():

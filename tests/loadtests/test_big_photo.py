@@ -8,10 +8,11 @@ from loadtests.big_photo import carry, passed
 from tests.api.conftest import FILES_KEYS, ApiProcess, api_environment, token
 from tests.files.test_app import serving
 
-MIB = 96
+MIB = 80
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(180)
 async def test_a_large_photo_passes_by_the_api_and_through_the_gateway_in_little_memory(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
