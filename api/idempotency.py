@@ -71,7 +71,8 @@ class Once:
         Raises Problem (409) when another has taken the request over meanwhile: then there must be no effect.
         """
         stored = _stored(response)
-        if stored is None or not await request_keys.answer_within(connection, self.claim, stored):
+        assert stored is not None, "only an answer for good, of a size that is kept, is sealed"
+        if not await request_keys.answer_within(connection, self.claim, stored):
             raise Problem("in-progress", "the request took so long that it was taken over; ask again")
         self.is_sealed = True
 

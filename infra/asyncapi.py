@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.protocol import frames
+from shared.protocol import frames, operations
 from shared.protocol.close_codes import CloseCode, how_to_return
 from shared.protocol.frames import INBOUND_MAX_BYTES, SUBPROTOCOL
+from shared.protocol.operations import OPERATIONS_MAX
 
 __all__ = ["document"]
 
@@ -55,6 +56,7 @@ _SCHEMA_REF: Final = "#/components/schemas/{name}"
 def document() -> dict[str, Any]:
     """The document as JSON values."""
     _, schemas = msgspec.json.schema_components([*FROM_HUB, *FROM_DEVICE], ref_template=_SCHEMA_REF)
+    _describe_operations(schemas)
     socket = "#/channels/socket"
     return {
         "asyncapi": "3.0.0",
@@ -122,6 +124,16 @@ def document() -> dict[str, Any]:
             },
         },
     }
+
+
+def _describe_operations(schemas: dict[str, Any]) -> None:
+    """What a hub decodes one by one, so that a malformed operation keeps no other out, and a client as it likes."""
+    (union, result), described = msgspec.json.schema_components(
+        [operations.Operation, operations.OperationResult], ref_template=_SCHEMA_REF
+    )
+    schemas.update(described)
+    schemas["Sync"]["properties"]["operations"] |= {"items": union, "minItems": 1, "maxItems": OPERATIONS_MAX}
+    schemas["SyncResult"]["properties"]["results"] |= {"items": result}
 
 
 def _operation(action: str, summary: str, channel: str, types: Sequence[type]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from hub.sync_desk import PER_DEVICE_MAX, SyncDesk, SyncLimits
 from shared.protocol.frames import ErrorFrame, Sync, SyncResult, encode_frame
 from shared.store.errors import StoreUnavailable
 from shared.store.pool import Pool
+from shared.sync.engine import apply_batch
+from shared.tokens import Claims
 from tests.hub.conftest import Device, Fleet, StartHub, until
 from tests.shared.sync.samples import add_template, an_id, change, create
 
@@ -51,6 +53,10 @@ async def test_a_frame_has_the_same_effect_and_results_as_a_batch_by_rest(
     assert answer["results"][2]["entity"]["status"] == "submitted"
     row = await sql.fetchrow("SELECT principal, user_id FROM sync_operations LIMIT 1")
     assert tuple(row) == (f"device:{truck}", truck)
+    # By REST, with a token of the same device, it is the same operation.
+    claims = Claims(truck, frozenset({"device"}), None, 0.0, "k")
+    again = await apply_batch(fleet.pool, claims.principal, batch)
+    assert [one.result.status for one in again] == ["duplicate", "duplicate", "conflict", "rejected"]
     # Events go on beside it.
     await fleet.record(truck)
     assert await device.seqs(1) == [1]

@@ -70,3 +70,24 @@ async def test_without_postgres_it_is_put_off_and_goes_on(postgres_server: Calla
     running.cancel()
     await asyncio.wait([running])
     await pool.close()
+
+
+async def test_keys_of_operations_and_requests_go_when_their_time_is_over(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test")
+    async with pool.transaction() as connection:
+        for age in ("29 days", "31 days"):
+            await connection.execute(
+                "INSERT INTO sync_operations VALUES"
+                f" ('{age}', 'p', 'u', 't', gen_random_uuid(), '', 'applied', '{{}}', now() - interval '{age}')"
+            )
+        for age in ("23 hours", "25 hours"):
+            await connection.execute(
+                f"INSERT INTO request_keys VALUES ('p', '{age}', '', NULL, 200, '[]', '', now() - interval '{age}')"
+            )
+    await keeper(pool).once()
+    async with pool.transaction() as connection:
+        left = await connection.fetch(
+            "SELECT idempotency_key FROM sync_operations UNION ALL SELECT key FROM request_keys"
+        )
+    assert [row[0] for row in left] == ["29 days", "23 hours"]
+    await pool.close()
