@@ -183,8 +183,8 @@ class Photos:
             raise Problem("forbidden", "the photo is another's", field="photo_id")
         if row.status == "pending":
             await self._verify(row)
-            adopted = await photos.adopt(self._pool, row.photo_id)
-            if adopted is None or adopted.object_key != row.object_key:
+            adopted = await photos.adopt(self._pool, row.photo_id, row.object_key)
+            if adopted is None:
                 raise _expired()
             row = adopted
             API_PHOTOS.labels("stored").inc()

@@ -124,10 +124,11 @@ async def inspector_of(pool: Pool, inspection_id: UUID) -> str | None:
     return rows[0][0] if rows else None
 
 
-async def adopt(pool: Pool, photo_id: UUID) -> PhotoRow | None:
-    """The photo as it is now: stored, if it was pending or stored."""
-    await pool.fetch(_SQL["adopt"], photo_id, repeatable=True)
-    return await get(pool, photo_id)
+async def adopt(pool: Pool, photo_id: UUID, object_key: str) -> PhotoRow | None:
+    """The photo as it is now: stored, if it was pending or stored under this key; None if there is none of this key."""
+    await pool.fetch(_SQL["adopt"], photo_id, object_key, repeatable=True)
+    found = await get(pool, photo_id)
+    return found if found is not None and found.object_key == object_key else None
 
 
 async def page(

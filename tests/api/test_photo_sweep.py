@@ -70,7 +70,7 @@ async def test_what_was_never_confirmed_goes_and_the_rest_stays(
     abandoned, absent, waiting, kept = [await photo(pool, pending_s=seconds) for seconds in (0, 0, 60, 0)]
     for new in (abandoned, waiting, kept):
         assert await upload(stores, new) == 201
-    await photos.adopt(pool, kept.photo_id)
+    await photos.adopt(pool, kept.photo_id, kept.object_key)
     assert await sweep(pool, stores).once() == 2
     assert [path.name for path in gateway.photos()] == sorted(new.object_key[10:] for new in (waiting, kept))
     found = [await photos.get(pool, new.photo_id) for new in (abandoned, absent, waiting, kept)]
@@ -81,7 +81,7 @@ async def test_what_was_never_confirmed_goes_and_the_rest_stays(
 async def test_a_confirmation_that_comes_too_late_finds_nothing(pool: Pool) -> None:
     new = await photo(pool)
     assert await photos.expire(pool, limit=10) == 1
-    row = await photos.adopt(pool, new.photo_id)
+    row = await photos.adopt(pool, new.photo_id, new.object_key)
     assert row is not None
     assert row.status == "expired"
 
@@ -89,7 +89,8 @@ async def test_a_confirmation_that_comes_too_late_finds_nothing(pool: Pool) -> N
 async def test_confirming_and_expiring_at_once_leave_one_of_the_two(pool: Pool) -> None:
     made = [await photo(pool) for _ in range(40)]
     adopted, expired = await asyncio.gather(
-        asyncio.gather(*(photos.adopt(pool, new.photo_id) for new in made)), photos.expire(pool, limit=100)
+        asyncio.gather(*(photos.adopt(pool, new.photo_id, new.object_key) for new in made)),
+        photos.expire(pool, limit=100),
     )
     statuses = [row.status for row in adopted if row is not None]
     assert statuses.count("stored") + expired == 40

@@ -35,9 +35,9 @@ FROM photos WHERE principal = $1 AND status = 'pending'
 SELECT inspector_id FROM inspections WHERE inspection_id = $1 AND NOT is_deleted
 
 -- name: adopt
--- The store was asked and holds what was announced.
+-- The store was asked and holds what was announced under this key. By key, since the id may have been given again meanwhile.
 UPDATE photos SET status = 'stored', confirmed_at = clock_timestamp()
-WHERE photo_id = $1 AND status = 'pending'
+WHERE photo_id = $1 AND object_key = $2 AND status = 'pending'
 
 -- name: page
 -- Stored photos of an inspection, newest first, after a given key.

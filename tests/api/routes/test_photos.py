@@ -297,7 +297,7 @@ async def test_a_photo_in_a_store_that_is_not_set_up_is_not_said_to_be_gone(api:
     await photos.reserve(pool, new, pending_max=9, pending_s=60)
     device = api.device("truck-7")
     problem(await device.post(CONFIRM, json={"photo_id": str(new.photo_id)}), 503, "unavailable")
-    await photos.adopt(pool, new.photo_id)
+    await photos.adopt(pool, new.photo_id, new.object_key)
     problem(await device.get(f"/api/v1/photos/{new.photo_id}"), 503, "unavailable")
 
 
@@ -333,7 +333,7 @@ async def test_the_photos_of_an_inspection_are_listed_page_by_page_newest_first(
         )
         await photos.reserve(pool, new, pending_max=9, pending_s=60)
         if number != 2:
-            await photos.adopt(pool, new.photo_id)
+            await photos.adopt(pool, new.photo_id, new.object_key)
             made.append(str(new.photo_id))
     device, path = api.device("truck-7"), f"/api/v1/inspections/{own}/photos"
     seen, cursor = [], None

@@ -62,12 +62,23 @@ async def test_the_bound_holds_for_each_principal_also_at_once(pool: Pool) -> No
 async def test_what_is_stored_or_expired_counts_no_more(pool: Pool) -> None:
     row, _ = await made(pool, new())
     assert isinstance(await reserve(pool, new(), pending_max=1), Full)
-    adopted = await photos.adopt(pool, row.photo_id)
+    adopted = await photos.adopt(pool, row.photo_id, row.object_key)
     assert adopted is not None
     assert (adopted.status, adopted.confirmed_at is not None) == ("stored", True)
     assert not isinstance(await reserve(pool, new(), pending_max=1), Full)
-    again = await photos.adopt(pool, row.photo_id)
+    again = await photos.adopt(pool, row.photo_id, row.object_key)
     assert again == adopted, "once, whoever asks"
+
+
+async def test_what_was_asked_about_another_key_makes_nothing_stored(pool: Pool) -> None:
+    asked = new()
+    await photos.reserve(pool, asked, pending_max=9, pending_s=0)
+    await photos.expire(pool, limit=1)
+    await photos.forget(pool, await photos.expired(pool, limit=1))
+    later, _ = await made(pool, new(photo_id=asked.photo_id))
+    # Whoever asked the store about the first comes back only now.
+    assert await photos.adopt(pool, asked.photo_id, asked.object_key) is None
+    assert await photos.get(pool, asked.photo_id) == later
 
 
 async def test_a_photo_that_is_put_off_is_not_due(pool: Pool) -> None:
@@ -82,7 +93,7 @@ async def test_a_photo_that_is_put_off_is_not_due(pool: Pool) -> None:
 
 async def test_nothing_that_is_pending_or_stored_is_forgotten(pool: Pool) -> None:
     rows = [(await made(pool, new()))[0] for _ in range(2)]
-    await photos.adopt(pool, rows[0].photo_id)
+    await photos.adopt(pool, rows[0].photo_id, rows[0].object_key)
     assert await photos.forget(pool, rows) == 0
 
 
@@ -139,7 +150,7 @@ async def test_every_question_is_answered_by_an_index(crowd: asyncpg.Connection)
         "photos_pkey",
         "photos_principal_pending",
     }
-    assert await indexes(crowd, "adopt", photo_id) == {"photos_pkey"}
+    assert await indexes(crowd, "adopt", photo_id, row["object_key"]) == {"photos_pkey"}
     assert await indexes(crowd, "reserve", *reserve_with) == {"photos_principal_pending"}
     assert await indexes(crowd, "first_expiry", "device:truck-0") == {"photos_principal_pending"}
     assert await indexes(crowd, "page", inspection, None, None, 100) == {"photos_inspection"}
