@@ -31,6 +31,7 @@ from api.revocation_check import RevocationCheck
 from api.routes.acks import Acks
 from api.routes.connection import Connection
 from api.routes.devices import Devices
+from api.routes.documents import document_resources
 from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
@@ -60,7 +61,7 @@ from shared.store.replicas import Replicas
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
 
-__all__ = ["Keys", "main", "serve"]
+__all__ = ["Keys", "Parts", "main", "route_table", "serve"]
 
 _log = structlog.get_logger(__name__)
 
@@ -123,9 +124,9 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         leaving.push_async_callback(stores.close)
         replicas = Replicas(pool, settings, rand)
         leaving.push_async_callback(replicas.close)
-        parts = _Parts(settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores)
+        parts = Parts(settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores)
         envelope = Envelope(
-            Router([resource.route() for resource in _resources(parts)], redirect_slashes=False),
+            Router([resource.route() for resource in route_table(parts)], redirect_slashes=False),
             in_flight_max=settings.in_flight_max,
             parked=lambda: polls.waiting,
             rand=rand,
@@ -159,7 +160,9 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
+    """What the routes are made with."""
+
     settings: Settings
     keys: Keys
     pool: Pool
@@ -173,8 +176,8 @@ class _Parts:
     stores: UploadStores
 
 
-def _resources(parts: _Parts) -> Sequence[Resource]:
-    """The route table."""
+def route_table(parts: Parts) -> Sequence[Resource]:
+    """All paths, and last the document that says what they are."""
     settings, pool, replicas = parts.settings, parts.pool, parts.replicas
     guard = Guard(
         parts.keys.tokens,
@@ -194,7 +197,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         pool, parts.publisher, parts.hints, queue=settings.job_queue, store=settings.job_store, rand=parts.rand
     )
     photos = Photos(pool, replicas, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
-    return [
+    resources = [
         *health_resources(guard, lambda: not parts.probe.problems),
         connection.resource(guard),
         Events(pool, parts.polls, page_max=settings.page_max, page_max_bytes=settings.page_max_bytes).resource(guard),
@@ -211,6 +214,7 @@ def _resources(parts: _Parts) -> Sequence[Resource]:
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
         *Templates(pool, cursors, page_max=settings.page_max, rand=parts.rand).resources(guard),
     ]
+    return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
 
 
 def _photo_sweep(settings: Settings, pool: Pool, stores: UploadStores, rand: Random) -> PhotoSweep:

@@ -5,7 +5,7 @@ refused, since two readers could each take another of the two.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
@@ -27,21 +27,27 @@ Headers = Mapping[bytes, list[bytes]]
 
 
 class Query:
-    """The query string of one request; each reader names the field it refuses."""
+    """The query string of one request; each reader names the field it refuses.
 
-    def __init__(self, raw: bytes) -> None:
+    Only `declared` parameters can be read: those that the published document names.
+    """
+
+    def __init__(self, raw: bytes, declared: Collection[str]) -> None:
         try:
             pairs = parse_qsl(
                 raw.decode("ascii"), keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX, errors="strict"
             )
         except ValueError:
             raise Problem("invalid-request", f"query must be UTF-8 with at most {_QUERY_FIELDS_MAX} fields") from None
+        self._declared = declared
         self._values: dict[str, list[str]] = {}
         for name, value in pairs:
             self._values.setdefault(name, []).append(value)
 
     def text(self, name: str) -> str | None:
         """The value of a parameter that may be given once, or None."""
+        if name not in self._declared:
+            raise AssertionError(f"declare the query parameter {name} in the description of the operation")
         values = self._values.get(name)
         if values is None:
             return None

@@ -21,6 +21,12 @@ class _Kind(NamedTuple):
     status: int
     title: str
     retry_after_s: tuple[int, int] | None = None  # a jittered Retry-After from this range
+    brings_retry_after: bool = False  # whoever raises it says when
+
+    @property
+    def tells_when(self) -> bool:
+        """Whether Retry-After is always there."""
+        return self.retry_after_s is not None or self.brings_retry_after
 
 
 PROBLEMS: Final[Mapping[str, _Kind]] = {
@@ -47,8 +53,8 @@ PROBLEMS: Final[Mapping[str, _Kind]] = {
     "idempotency-key-reused": _Kind(422, "The key was used for another request"),
     "precondition-required": _Kind(428, "Say upon which version this is to be done"),
     "too-many-requests": _Kind(429, "Too many requests", (1, 5)),
-    "keys-spent": _Kind(429, "The keys of this day are used up"),
-    "too-many-pending": _Kind(429, "Too many photos wait for their confirmation"),
+    "keys-spent": _Kind(429, "The keys of this day are used up", brings_retry_after=True),
+    "too-many-pending": _Kind(429, "Too many photos wait for their confirmation", brings_retry_after=True),
     "internal-error": _Kind(500, "Something went wrong here"),
     "unavailable": _Kind(503, "Not available now", (1, 5)),
     "no-hub": _Kind(503, "No hub has room now", (2, 8)),

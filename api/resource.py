@@ -5,6 +5,7 @@ device, body type, size, time. So a handler sees only a checked `Call`, and none
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
@@ -17,6 +18,7 @@ from starlette.types import Scope as AsgiScope
 
 from api import bodies
 from api.auth import authenticate, refused, require, require_own
+from api.description import Description, undescribed
 from api.idempotency import Idempotency, Once, RequestKeys, fingerprint_of, key_of
 from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of
 from api.problems import Problem
@@ -83,6 +85,8 @@ class Call:
 class Operation:
     """One method of a path. No scopes: open to all. `body` is the type of its JSON body.
 
+    `description` is what the published document says of it; it is made in `api/descriptions`.
+
     `decode` is for bodies that are converted elsewhere: the handler then gets the bytes. With `idempotency` a request
     that comes with an Idempotency-Key is handled once; `required` refuses one without.
     """
@@ -95,6 +99,7 @@ class Operation:
     body_deadline_s: float = 10.0
     deadline_s: float = 10.0
     idempotency: Idempotency | None = None
+    description: Description = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,10 @@ class Resource:
     def __init__(self, guard: Guard, template: str, operations: Mapping[str, Operation]) -> None:
         self._guard = guard
         self.template = template
+        self.path_names = tuple(re.findall(r"{(\w+)}", template))
+        for method, operation in operations.items():
+            if missing := undescribed(operation.description, frozenset(self.path_names)):
+                raise TypeError(f"{method} {template} is not described whole: {missing} (api/description.py)")
         self.operations = dict(operations)
         if "GET" in operations:
             self.operations["HEAD"] = operations["GET"]
@@ -147,7 +156,7 @@ class Resource:
 
         if operation.scopes:
             await _within(operation, still_allowed())
-        query = Query(scope["query_string"])
+        query = Query(scope["query_string"], operation.description.query_names)
         if operation.body is None:
             call = Call(trace, claims, path, query, None, receive, still_allowed, headers)
             return await _within(operation, self._handle(operation, call, scope, b""))

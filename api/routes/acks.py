@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
 from starlette.responses import Response
 
 from api.answers import json_answer
+from api.descriptions.devices import ACK, AckBody
 from api.gathering import Gathering
 from api.known_device import of_known_device
 from api.problems import Problem
@@ -22,10 +22,6 @@ __all__ = ["Acks"]
 BATCH_MAX: Final = 500
 
 
-class _AckBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    position: str
-
-
 class Acks:
     """`POST /api/v1/devices/{device_id}/acks`"""
 
@@ -35,7 +31,7 @@ class Acks:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.record, frozenset({"device"}), body=_AckBody)
+        operation = Operation(self.record, frozenset({"device"}), body=AckBody, description=ACK)
         return Resource(guard, "/api/v1/devices/{device_id}/acks", {"POST": operation})
 
     async def record(self, call: Call) -> Response:
@@ -54,7 +50,7 @@ class Acks:
         return {result.device_id: result for result in await cursors.record_acks(self._pool, acks)}
 
 
-def _position_of(body: _AckBody) -> Position:
+def _position_of(body: AckBody) -> Position:
     try:
         return parse_position(body.position)
     except InvalidPosition as error:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from api.answers import json_answer
 from api.assignment import Mode, assign
+from api.descriptions.devices import CONNECT
 from api.gathering import Gathering
 from api.hub_view import HubView
 from api.known_device import of_known_device
@@ -42,7 +43,7 @@ class Connection:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.read, frozenset({"device"}))
+        operation = Operation(self.read, frozenset({"device"}), description=CONNECT)
         return Resource(guard, "/api/v1/devices/{device_id}/connection", {"GET": operation})
 
     async def read(self, call: Call) -> Response:

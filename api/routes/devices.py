@@ -1,9 +1,9 @@
 """Devices for operators: make one, see how far behind it is and where it is connected."""
 
-import msgspec
 from starlette.responses import Response
 
 from api.answers import json_answer, moment
+from api.descriptions.devices import PUT_DEVICE, READ_DEVICE, DeviceBody
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.protocol.ids import device_class_problem
@@ -15,10 +15,6 @@ from shared.tokens import Scope
 __all__ = ["Devices"]
 
 
-class _DeviceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    device_class: str = msgspec.field(name="class")
-
-
 class Devices:
     """`GET | PUT /api/v1/devices/{device_id}`"""
 
@@ -28,8 +24,9 @@ class Devices:
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
         operator: frozenset[Scope] = frozenset({"operator"})
-        operations = {"GET": Operation(self.read, operator), "PUT": Operation(self.put, operator, body=_DeviceBody)}
-        return Resource(guard, "/api/v1/devices/{device_id}", operations)
+        read = Operation(self.read, operator, description=READ_DEVICE)
+        put = Operation(self.put, operator, body=DeviceBody, description=PUT_DEVICE)
+        return Resource(guard, "/api/v1/devices/{device_id}", {"GET": read, "PUT": put})
 
     async def read(self, call: Call) -> Response:
         """The device as it is now."""

@@ -9,6 +9,7 @@ from starlette.types import Receive
 
 from api.answers import events_page
 from api.bodies import ClientGone
+from api.descriptions.devices import EVENTS
 from api.gathering import Gathering
 from api.known_device import of_known_device
 from api.long_poll import READ_DEVICES_MAX, LongPolls
@@ -42,7 +43,9 @@ class Events:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.read, frozenset({"device", "operator"}), deadline_s=WAIT_MAX_S + 20.0)
+        operation = Operation(
+            self.read, frozenset({"device", "operator"}), deadline_s=WAIT_MAX_S + 20.0, description=EVENTS
+        )
         return Resource(guard, "/api/v1/devices/{device_id}/events", {"GET": operation})
 
     async def read(self, call: Call) -> Response:

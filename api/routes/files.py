@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from api.descriptions.files import READ_FILE
 from api.inputs import uuid_of
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
@@ -23,7 +24,7 @@ class Files:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.read, frozenset({"device", "operator"}))
+        operation = Operation(self.read, frozenset({"device", "operator"}), description=READ_FILE)
         return Resource(guard, "/api/v1/files/{file_id}", {"GET": operation})
 
     async def read(self, call: Call) -> Response:

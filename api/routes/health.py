@@ -5,6 +5,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 
 from api.answers import json_answer
+from api.descriptions.health import HEALTH, INDEX, READY
 from api.resource import Call, Guard, Operation, Resource
 
 __all__ = ["health_resources"]
@@ -26,7 +27,7 @@ def health_resources(guard: Guard, is_ready: Callable[[], bool]) -> list[Resourc
         return json_answer({"status": "ready"}) if is_ready() else json_answer({"status": "not ready"}, 503)
 
     return [
-        Resource(guard, "/", {"GET": Operation(index)}),
-        Resource(guard, "/health", {"GET": Operation(health)}),
-        Resource(guard, "/ready", {"GET": Operation(ready)}),
+        Resource(guard, "/", {"GET": Operation(index, description=INDEX)}),
+        Resource(guard, "/health", {"GET": Operation(health, description=HEALTH)}),
+        Resource(guard, "/ready", {"GET": Operation(ready, description=READY)}),
     ]

@@ -12,11 +12,11 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 import orjson
 from starlette.responses import Response
 
 from api.answers import json_answer
+from api.descriptions.jobs import CANCEL, POST_JOB, REDRIVE, JobBody
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from api.routes.jobs import JOB_SCOPES, KIND_MAX_LENGTH, Jobs, own_job, shown_job
@@ -39,13 +39,6 @@ DATA_MAX_BYTES: Final = 64 * 1024
 _KIND: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{KIND_MAX_LENGTH - 1}}}", re.ASCII)
 
 
-class _JobBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    device_id: str
-    kind: str
-    name: str
-    data: str | dict[str, Any] | list[Any]
-
-
 class JobCommands:
     """`POST /api/v1/jobs`, `POST /api/v1/jobs/{job_id}/cancel`, `POST /api/v1/jobs/{job_id}/redrive`"""
 
@@ -63,10 +56,15 @@ class JobCommands:
         """For the route table. `listed` answers `GET` of the path that takes new jobs."""
         # Escapes may make the body several times as long as the data is.
         post = Operation(
-            self.post, JOB_SCOPES, body=_JobBody, body_max_bytes=8 * DATA_MAX_BYTES, idempotency="required"
+            self.post,
+            JOB_SCOPES,
+            body=JobBody,
+            body_max_bytes=8 * DATA_MAX_BYTES,
+            idempotency="required",
+            description=POST_JOB,
         )
-        cancel = Operation(self.cancel, JOB_SCOPES, idempotency="optional")
-        redrive = Operation(self.redrive, frozenset({"operator"}), idempotency="optional")
+        cancel = Operation(self.cancel, JOB_SCOPES, idempotency="optional", description=CANCEL)
+        redrive = Operation(self.redrive, frozenset({"operator"}), idempotency="optional", description=REDRIVE)
         return [
             Resource(guard, "/api/v1/jobs", {"GET": listed.page_operation, "POST": post}),
             Resource(guard, "/api/v1/jobs/{job_id}/cancel", {"POST": cancel}),
@@ -75,7 +73,7 @@ class JobCommands:
 
     async def post(self, call: Call) -> Response:
         """Queue a job whose request is in the call."""
-        body: _JobBody = call.body
+        body: JobBody = call.body
         if call.once is None:
             raise AssertionError("the operation requires a key")
         _check(call, body)
@@ -158,7 +156,7 @@ class JobCommands:
         )
 
 
-def _check(call: Call, body: _JobBody) -> None:
+def _check(call: Call, body: JobBody) -> None:
     """Raises Problem (400, 403) naming the member."""
     claims = call.claims
     if problem := device_id_problem(body.device_id):

@@ -8,6 +8,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.answers import json_answer, moment
+from api.descriptions.jobs import HISTORY, LIST_JOBS, READ_JOB
 from api.inputs import device_id_of, uuid_of
 from api.job_list import CREATED_MAX, SORTS, STATUSES, JobKey, JobQuestion, NotAllowed, identity, key_of, plan
 from api.pagination import InvalidCursor, SignedCursors
@@ -39,13 +40,15 @@ class Jobs:
     @property
     def page_operation(self) -> Operation:
         """`GET` of the list, for the resource that also takes new jobs."""
-        return Operation(self.page, JOB_SCOPES)
+        return Operation(self.page, JOB_SCOPES, description=LIST_JOBS)
 
     def resources(self, guard: Guard) -> Sequence[Resource]:
         """For the route table, but for the list itself."""
+        read = Operation(self.read, JOB_SCOPES, description=READ_JOB)
+        history = Operation(self.history, JOB_SCOPES, description=HISTORY)
         return [
-            Resource(guard, "/api/v1/jobs/{job_id}", {"GET": Operation(self.read, JOB_SCOPES)}),
-            Resource(guard, "/api/v1/jobs/{job_id}/history", {"GET": Operation(self.history, JOB_SCOPES)}),
+            Resource(guard, "/api/v1/jobs/{job_id}", {"GET": read}),
+            Resource(guard, "/api/v1/jobs/{job_id}/history", {"GET": history}),
         ]
 
     async def page(self, call: Call) -> Response:

@@ -7,11 +7,11 @@ import math
 from random import Random
 from typing import Any, Final
 
-import msgspec
 import orjson
 from starlette.responses import Response
 
 from api.answers import json_answer
+from api.descriptions.publish import NOTIFY, NoticeBody
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.bus.message import notice_message
@@ -30,12 +30,6 @@ ID_MAX_LENGTH: Final = 128
 BURST_S: Final = 5.0
 
 
-class _NoticeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    data: dict[str, Any]
-    id: str | None = None
-    device_class: str | None = msgspec.field(name="class", default=None)
-
-
 class Notices:
     """`POST /api/v1/notices`"""
 
@@ -48,13 +42,17 @@ class Notices:
         """For the route table."""
         # Escapes may make the body several times as long as the data is when encoded plainly.
         operation = Operation(
-            self.post, frozenset({"operator", "service"}), body=_NoticeBody, body_max_bytes=8 * DATA_MAX_BYTES
+            self.post,
+            frozenset({"operator", "service"}),
+            body=NoticeBody,
+            body_max_bytes=8 * DATA_MAX_BYTES,
+            description=NOTIFY,
         )
         return Resource(guard, "/api/v1/notices", {"POST": operation})
 
     async def post(self, call: Call) -> Response:
         """Hand it to the bus. 202: nobody waits to see whom it reaches."""
-        body: _NoticeBody = call.body
+        body: NoticeBody = call.body
         if body.device_class is not None and (problem := device_class_problem(body.device_class)):
             raise Problem("invalid-body", problem, field="class")
         if body.id is not None and not (1 <= len(body.id) <= ID_MAX_LENGTH and body.id.isprintable()):

@@ -18,6 +18,7 @@ import structlog
 from starlette.responses import Response
 
 from api.answers import json_answer, moment
+from api.descriptions.photos import CONFIRM, LIST_PHOTOS, READ_PHOTO, UPLOAD_PARAMS
 from api.inputs import uuid_of
 from api.pagination import InvalidCursor, SignedCursors
 from api.problems import Problem
@@ -93,13 +94,17 @@ class Photos:
     def resources(self, guard: Guard) -> Sequence[Resource]:
         """For the route table, the fixed paths first."""
         who: frozenset[Scope] = frozenset({"device", "operator"})
-        params = Operation(self.upload_params, who, body=UploadParams, idempotency="optional")
-        confirm = Operation(self.confirm, who, body=Confirm, deadline_s=CONFIRM_DEADLINE_S)
+        params = Operation(
+            self.upload_params, who, body=UploadParams, idempotency="optional", description=UPLOAD_PARAMS
+        )
+        confirm = Operation(self.confirm, who, body=Confirm, deadline_s=CONFIRM_DEADLINE_S, description=CONFIRM)
+        read = Operation(self.read, who, description=READ_PHOTO)
+        listed = Operation(self.list, who, description=LIST_PHOTOS)
         return [
             Resource(guard, "/api/v1/photos/upload-params", {"POST": params}),
             Resource(guard, "/api/v1/photos/confirm", {"POST": confirm}),
-            Resource(guard, "/api/v1/photos/{photo_id}", {"GET": Operation(self.read, who)}),
-            Resource(guard, "/api/v1/inspections/{inspection_id}/photos", {"GET": Operation(self.list, who)}),
+            Resource(guard, "/api/v1/photos/{photo_id}", {"GET": read}),
+            Resource(guard, "/api/v1/inspections/{inspection_id}/photos", {"GET": listed}),
         ]
 
     async def upload_params(self, call: Call) -> Response:

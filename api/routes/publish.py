@@ -8,6 +8,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from api.answers import json_answer
+from api.descriptions.publish import PUBLISH
 from api.publication import Invalid, read_publication
 from api.resource import Call, Guard, Operation, Resource
 from shared.bus.message import EVENT, Message
@@ -44,6 +45,7 @@ class Publish:
             body_deadline_s=60.0,
             deadline_s=30.0,
             idempotency="optional",
+            description=PUBLISH,
         )
         return Resource(guard, "/api/v1/events", {"POST": operation})
 

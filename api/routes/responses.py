@@ -4,6 +4,7 @@ import orjson
 from starlette.responses import Response
 
 from api.answers import json_answer, moment
+from api.descriptions.devices import RESPONSES
 from api.known_device import of_known_device
 from api.pagination import InvalidCursor, PageCursor, decode_cursor, encode_cursor
 from api.problems import Problem
@@ -26,7 +27,7 @@ class Responses:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.read, frozenset({"device", "operator"}))
+        operation = Operation(self.read, frozenset({"device", "operator"}), description=RESPONSES)
         return Resource(guard, "/api/v1/devices/{device_id}/responses", {"GET": operation})
 
     async def read(self, call: Call) -> Response:

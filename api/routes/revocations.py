@@ -14,6 +14,7 @@ import msgspec
 from starlette.responses import Response
 
 from api.answers import json_answer, moment
+from api.descriptions.revocations import LIST_REVOCATIONS, REVOKE, RevocationBody
 from api.inputs import device_id_of
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
@@ -35,15 +36,6 @@ KEEP_MAX: Final = timedelta(days=3660)
 _CURSOR_MAX_LENGTH: Final = 512
 
 
-class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    device_id: str | None = None
-    subject: str | None = None
-    token_id: str | None = None
-    expires_at: datetime | None = None
-    issued_before: datetime | None = None
-    reason: str = "revoked by an operator"
-
-
 class Revocations:
     """`GET | POST /api/v1/revocations`"""
 
@@ -55,14 +47,20 @@ class Revocations:
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
         operations = {
-            "GET": Operation(self.read, frozenset({"operator"})),
-            "POST": Operation(self.revoke, frozenset({"operator"}), body=_Body, idempotency="optional"),
+            "GET": Operation(self.read, frozenset({"operator"}), description=LIST_REVOCATIONS),
+            "POST": Operation(
+                self.revoke,
+                frozenset({"operator"}),
+                body=RevocationBody,
+                idempotency="optional",
+                description=REVOKE,
+            ),
         }
         return Resource(guard, "/api/v1/revocations", operations)
 
     async def revoke(self, call: Call) -> Response:
         """Revoke; when this is answered, no new connection and no request gets in with such a token."""
-        body: _Body = call.body
+        body: RevocationBody = call.body
         subject = _checked(body)
         if body.token_id is None:
             answer = await self._revoke_device(subject, body.issued_before)
@@ -79,7 +77,7 @@ class Revocations:
             raise Problem("not-found", "there is no such device", field="device_id")
         return json_answer({"device_id": device_id, "token_id": None, "issued_before": moment(since)})
 
-    async def _revoke_token(self, token_id: str, subject: str, body: _Body) -> Response:
+    async def _revoke_token(self, token_id: str, subject: str, body: RevocationBody) -> Response:
         try:
             row = await revocations.revoke_token(
                 self._pool, token_id, subject=subject, reason=body.reason, expires_at=body.expires_at
@@ -102,7 +100,7 @@ class Revocations:
         return json_answer({"revocations": [_shown(row) for row in shown], "next": following})
 
 
-def _checked(body: _Body) -> str:
+def _checked(body: RevocationBody) -> str:
     """Whose token it is. Raises Problem (400) naming the member."""
     if (body.device_id is None) == (body.subject is None):
         raise _wrong("device_id", "give device_id, or for a token that is not a device's subject")

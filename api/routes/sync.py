@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from api.bodies import convert_body, decode_body
+from api.descriptions.sync import SYNC
 from api.idempotency import keys_spent
 from api.resource import Call, Guard, Operation, Resource
 from shared.protocol import operations
@@ -38,6 +39,7 @@ class Sync:
             body_deadline_s=60.0,
             deadline_s=15.0,
             idempotency="optional",
+            description=SYNC,
         )
         return Resource(guard, "/api/v1/sync/batch", {"POST": operation})
 

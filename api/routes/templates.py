@@ -5,14 +5,20 @@ A change names the version that its author has seen and makes the next one; no v
 
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
-import msgspec
 import orjson
 from starlette.responses import Response
 
 from api.answers import json_answer, moment
+from api.descriptions.templates import (
+    CHANGE_TEMPLATE,
+    CREATE_TEMPLATE,
+    LIST_TEMPLATES,
+    READ_TEMPLATE,
+    TemplateContent,
+)
 from api.inputs import uuid_of
 from api.pagination import InvalidCursor, SignedCursors
 from api.preconditions import etag_of, is_known, precondition_failed, seen_versions
@@ -25,7 +31,7 @@ from shared.store.pool import Connection, Pool
 from shared.store.templates import ListedTemplate, TemplateRow
 from shared.tokens import Scope
 
-__all__ = ["BODY_MAX_BYTES", "TemplateContent", "Templates"]
+__all__ = ["BODY_MAX_BYTES", "Templates"]
 
 BODY_MAX_BYTES: Final = 256 * 1024
 LIMIT_DEFAULT: Final = 100
@@ -37,13 +43,6 @@ _WRITERS: Final[frozenset[Scope]] = frozenset({"operator"})
 # What was read once may be kept, but not used again without asking; one version never changes.
 _ASK_AGAIN: Final = "private, no-cache"
 _FOR_GOOD: Final = "private, max-age=86400, immutable"
-
-
-class TemplateContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A template's name (printable characters) and its body, of at most 256 KiB as JSON."""
-
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    body: dict[str, Any]
 
 
 class Templates:
@@ -59,11 +58,13 @@ class Templates:
         """For the route table."""
         # Escapes may make what is sent longer than what is kept.
         content: dict[str, Any] = {"body": TemplateContent, "body_max_bytes": 2 * BODY_MAX_BYTES}
-        create = Operation(self.create, _WRITERS, **content, idempotency="optional")
-        change = Operation(self.change, _WRITERS, **content, idempotency="optional")
+        create = Operation(self.create, _WRITERS, **content, idempotency="optional", description=CREATE_TEMPLATE)
+        change = Operation(self.change, _WRITERS, **content, idempotency="optional", description=CHANGE_TEMPLATE)
+        listed = Operation(self.page, _READERS, description=LIST_TEMPLATES)
+        read = Operation(self.read, _READERS, description=READ_TEMPLATE)
         return [
-            Resource(guard, "/api/v1/templates", {"GET": Operation(self.page, _READERS), "POST": create}),
-            Resource(guard, "/api/v1/templates/{template_id}", {"GET": Operation(self.read, _READERS), "PUT": change}),
+            Resource(guard, "/api/v1/templates", {"GET": listed, "POST": create}),
+            Resource(guard, "/api/v1/templates/{template_id}", {"GET": read, "PUT": change}),
         ]
 
     async def page(self, call: Call) -> Response:

@@ -9,7 +9,7 @@ from api.problems import Problem
 @given(st.binary(max_size=60))
 def test_any_query_string_is_read_or_refused_as_a_problem(raw: bytes) -> None:
     try:
-        query = Query(raw)
+        query = Query(raw, {"limit", "after"})
         query.integer("limit", default=1, low=1, high=9)
         query.position("after")
     except Problem as problem:
@@ -22,13 +22,18 @@ def test_any_query_string_is_read_or_refused_as_a_problem(raw: bytes) -> None:
 )
 def test_only_plain_numbers_in_range_are_integers(raw: bytes) -> None:
     with pytest.raises(Problem) as caught:
-        Query(raw).integer("limit", default=1, low=1, high=9)
+        Query(raw, {"limit", "after"}).integer("limit", default=1, low=1, high=9)
     assert caught.value.members == {"field": "limit"}
 
 
 def test_a_query_with_too_many_fields_is_refused() -> None:
     with pytest.raises(Problem):
-        Query(b"&".join(b"f%d=1" % n for n in range(100)))
+        Query(b"&".join(b"f%d=1" % n for n in range(100)), set())
+
+
+def test_a_parameter_that_is_not_in_the_document_cannot_be_read() -> None:
+    with pytest.raises(AssertionError, match="declare the query parameter limit"):
+        Query(b"limit=1", {"after"}).text("limit")
 
 
 @pytest.mark.parametrize(
