@@ -68,10 +68,15 @@ class Envelope:
             try:
                 await self._handle(scope, receive, exchange, trace)
             except asyncio.CancelledError:
-                if not departure.is_cause:
+                if departure.is_cause:
+                    exchange.status = _GONE
+                elif self.leaving and not exchange.started:
+                    # Out of time at the end: the client is told where others would only find the connection closed.
+                    problem = Problem("unavailable", "the server is leaving", close=True)
+                    await problem_response(problem, trace.request_id, self._rand)(scope, receive, exchange.send)
+                else:
                     raise
                 departure.forgive()
-                exchange.status = _GONE
             finally:
                 self.in_flight -= 1
                 _account(scope["method"], trace, exchange, monotonic() - began)
