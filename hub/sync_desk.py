@@ -27,8 +27,9 @@ from shared.tokens import principal_of
 
 __all__ = ["Author", "SyncDesk", "SyncLimits"]
 
-# With its envelope a frame stays within what a client takes.
-ENTITIES_MAX_BYTES: Final = 192 * 1024
+# All that a device can have asked for at once must fit, beside a full window, into what may wait for one that reads
+# slowly: five answers of this and a hundred results each.
+ENTITIES_MAX_BYTES: Final = 64 * 1024
 PER_DEVICE_MAX: Final = 4
 
 _log = structlog.get_logger(__name__)

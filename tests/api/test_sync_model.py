@@ -1,6 +1,6 @@
-"""Sync against a plain model: two instances at once, batches repeated, links cut and database sessions ended anywhere.
+"""Sync against a plain model: two instances and a hub at once, batches repeated, links cut and sessions ended anywhere.
 
-Each actor sends its batches one after another and a cut one again, whole, to whichever instance. One device has its
+Each actor sends its batches one after another and a cut one again, whole, to whichever of them. One device has its
 inspections for itself, so all that it is told is known beforehand. The others share theirs with an operator: there the
 versions say in which order things happened, and the model must get to the same state in that order.
 """
@@ -8,6 +8,7 @@ versions say in which order things happened, and the model must get to the same 
 import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -17,9 +18,17 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
-from tests.api.conftest import RunningApi, StartApi, token
+from hub.app import Keys, Running, serve
+from hub.settings import Settings as HubSettings
+from shared.lifecycle import Stop
+from shared.settings import load
+from tests.api.conftest import TOKEN_KEYS, RunningApi, StartApi, token
 from tests.api.sync_model import Model
+from tests.hub.conftest import environment as hub_environment
 from tests.shared.sync.samples import TEMPLATE, add_template, an_id
 
 VERBS = ("create", "update", "submit", "approve", "reject", "reopen", "delete")
@@ -28,7 +37,7 @@ TRIES = 25
 ALONE, *TOGETHER = "device:alone", "device:shared", "operator:olga", "operator:otto"
 FATES = ("whole", "whole", "request", "request", "answer", "answer", "answer", "database")
 # Each takes about half a second; many more are for a machine that has nothing else to do.
-EXAMPLES = int(os.environ.get("FLEETWIRE_TEST_SYNC_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("FLEETWIRE_TEST_SYNC_EXAMPLES", "7"))
 
 
 @st.composite
@@ -68,6 +77,7 @@ class Sender:
     """Sends a batch until it is answered, over links that are cut."""
 
     apis: list[RunningApi]
+    hub: str
     killer: asyncpg.Connection
     rand: Random
     cut: int = 0
@@ -77,7 +87,11 @@ class Sender:
         kind, subject = who.split(":")
         bearer = token(subject, kind)
         for number in range(TRIES):
-            answer = await self._try(bearer, operations, self.rand.choice(self.apis), rough=number < 3)
+            rough = number < 3
+            if kind == "device" and self.rand.random() < 0.4:
+                answer = await self._by_socket(subject, bearer, operations, rough=rough)
+            else:
+                answer = await self._by_rest(bearer, operations, self.rand.choice(self.apis), rough=rough)
             if answer is None:
                 continue
             results: list[dict[str, Any]] = answer["results"]
@@ -86,7 +100,7 @@ class Sender:
                 return results
         raise AssertionError(f"{who} was never answered")
 
-    async def _try(
+    async def _by_rest(
         self, bearer: str, operations: list[dict[str, Any]], api: RunningApi, *, rough: bool
     ) -> dict[str, Any] | None:
         body = json.dumps({"operations": operations}).encode()
@@ -109,13 +123,7 @@ class Sender:
                 self.cut += 1
                 return None
             if fate == "database":
-                await self._pause()
-                async with self.one_at_a_time:
-                    await self.killer.execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                        " WHERE application_name LIKE 'fleetwire-api%' AND datname = current_database()"
-                    )
-                self.cut += 1
+                await self._end_sessions()
             async with asyncio.timeout(30):
                 raw = await reader.read()
         finally:
@@ -128,6 +136,51 @@ class Sender:
             return None
         found: dict[str, Any] = json.loads(content)
         return found
+
+    async def _by_socket(
+        self, device_id: str, bearer: str, operations: list[dict[str, Any]], *, rough: bool
+    ) -> dict[str, Any] | None:
+        fate = self.rand.choice(FATES) if rough else "whole"
+        try:
+            socket = await connect(
+                f"{self.hub}?device_id={device_id}",
+                subprotocols=[Subprotocol("fleetwire.v1")],
+                additional_headers={"Authorization": f"Bearer {bearer}"},
+                ping_interval=None,
+                proxy=None,
+            )
+        except (InvalidStatus, OSError, TimeoutError):
+            return None
+        try:
+            await socket.send(json.dumps({"type": "sync", "ref": "r", "operations": operations}))
+            if fate in ("request", "answer"):
+                await self._pause()
+                self.cut += 1
+                return None
+            if fate == "database":
+                await self._end_sessions()
+            async with asyncio.timeout(30):
+                while True:
+                    frame: dict[str, Any] = json.loads(await socket.recv())
+                    if frame["type"] == "sync_result":
+                        return frame
+                    if frame["type"] == "error":
+                        assert frame["code"] == "unavailable", frame
+                        return None
+        except ConnectionClosed:
+            return None
+        finally:
+            socket.transport.abort()
+            await socket.wait_closed()
+
+    async def _end_sessions(self) -> None:
+        await self._pause()
+        async with self.one_at_a_time:
+            await self.killer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'fleetwire-%' AND datname = current_database()"
+            )
+        self.cut += 1
 
     async def _pause(self) -> None:
         """Somewhere in the handling of the request."""
@@ -220,15 +273,30 @@ async def apis(start_api: StartApi, sql: asyncpg.Connection) -> list[RunningApi]
     return [await start_api(), await start_api()]
 
 
+@pytest.fixture
+async def hub_url(database_url: str, redis_url: str) -> AsyncIterator[str]:
+    changes = {"FLEETWIRE_TOKEN_KEYS": TOKEN_KEYS, "FLEETWIRE_HUB_FLAPS_MAX": "0"}
+    hub_settings = load(HubSettings, hub_environment("hub-1", database_url, redis_url, changes))
+    stop = Stop()
+    running: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(hub_settings, Keys(hub_settings), stop, on_running=running.set_result))
+    async with asyncio.timeout(20):
+        port = (await running).port
+    yield f"ws://127.0.0.1:{port}/v1/socket"
+    stop.request("test is over")
+    await task
+
+
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plan=plans(), seed=st.integers(0, 2**32))
 async def test_whatever_is_cut_and_repeated_two_instances_get_where_the_model_gets(
     apis: list[RunningApi],
+    hub_url: str,
     sql: asyncpg.Connection,
     plan: dict[str, list[list[tuple[Any, ...]]]],
     seed: int,
 ) -> None:
-    sender = Sender(apis, sql, Random(seed))
+    sender = Sender(apis, hub_url, sql, Random(seed))
     alone, shared = [an_id() for _ in range(3)], [an_id() for _ in range(3)]
     actors = {who: Actor(who, alone if who == ALONE else shared, sender) for who in plan}
     await asyncio.gather(*(actors[who].run(batches) for who, batches in plan.items()))
