@@ -23,9 +23,11 @@ from api.envelope import Envelope
 from api.http_protocol import bounded_http
 from api.hub_view import HubView
 from api.idempotency import RequestKeys
+from api.instances import Instances
 from api.long_poll import LongPolls
 from api.pagination import SignedCursors
 from api.photo_sweep import PhotoSweep
+from api.rate_limiter import RateLimiter
 from api.resource import Guard, Resource
 from api.revocation_check import RevocationCheck
 from api.routes.acks import Acks
@@ -51,6 +53,8 @@ from shared import lifecycle
 from shared.asgi_server import AsgiServer
 from shared.bus.job_hints import JobHints
 from shared.bus.publisher import Publisher
+from shared.bus.redis_client import LazyRedis
+from shared.bus.token_buckets import TokenBuckets
 from shared.cloud.upload_stores import UploadStores, open_upload_stores
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
@@ -124,7 +128,19 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         leaving.push_async_callback(stores.close)
         replicas = Replicas(pool, settings, rand)
         leaving.push_async_callback(replicas.close)
-        parts = Parts(settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores)
+        instances = Instances(pool, name=f"api-{secrets.token_hex(8)}", period_s=settings.instance_s, rand=rand)
+        redis = LazyRedis(settings.redis_url, deadline_s=settings.rate_redis_s, name="api-rates")
+        leaving.push_async_callback(redis.aclose)
+        limiter = RateLimiter(
+            settings.limits(),
+            TokenBuckets(redis, deadline_s=settings.rate_redis_s),
+            instances=lambda: instances.live,
+            probe_s=settings.rate_probe_s,
+            rand=rand,
+        )
+        parts = Parts(
+            settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores, limiter
+        )
         envelope = Envelope(
             Router([resource.route() for resource in route_table(parts)], redirect_slashes=False),
             in_flight_max=settings.in_flight_max,
@@ -138,12 +154,16 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             asyncio.create_task(polls.run(), name="long polls"),
             asyncio.create_task(_key_watch(settings, keys, rand).run(), name="key watch"),
             asyncio.create_task(_photo_sweep(settings, pool, stores, rand).run(), name="photo sweep"),
+            asyncio.create_task(instances.run(), name="instances"),
+            asyncio.create_task(limiter.run(), name="rate limits"),
         }
         if replicas:
             loops.add(asyncio.create_task(replicas.run(), name="replicas"))
+        leaving.push_async_callback(instances.leave)  # after its heartbeat has ended
         leaving.push_async_callback(cancelled, loops)
         leaving.push_async_callback(publisher.close)
         leaving.push_async_callback(hints.close)
+        await limiter.start()
         await server.start()
         loops.add(asyncio.create_task(probe.run(pool, settings.probe_s, rand), name="store probe"))
         _log.info("api accepts", host=settings.host, port=server.port, ops_port=ops.port)
@@ -174,6 +194,7 @@ class Parts:
     rand: Random
     signed_urls: SignedUrls
     stores: UploadStores
+    limiter: RateLimiter
 
 
 def route_table(parts: Parts) -> Sequence[Resource]:
@@ -184,6 +205,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         BodyBudget(settings.bodies_max_bytes),
         RevocationCheck(pool),
         RequestKeys(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand),
+        parts.limiter,
         replicas,
     )
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)

@@ -58,7 +58,7 @@ class Envelope:
             return
         headers = headers_of(scope)
         trace = Trace(sane_request_id(headers.get(b"x-request-id", [])) or uuid.uuid4().hex)
-        exchange = _Exchange(send, trace.request_id, leaving=lambda: self.leaving)
+        exchange = _Exchange(send, trace, leaving=lambda: self.leaving)
         began = monotonic()
         self.in_flight += 1
         with (
@@ -133,9 +133,9 @@ def _routed(scope: Scope, router: Router, trace: Trace) -> Scope:
 class _Exchange:
     """Sends one answer and remembers what it was."""
 
-    def __init__(self, send: Send, request_id: str, *, leaving: Callable[[], bool]) -> None:
+    def __init__(self, send: Send, trace: Trace, *, leaving: Callable[[], bool]) -> None:
         self._send = send
-        self._request_id = request_id
+        self._trace = trace
         self._leaving = leaving
         self.started = False
         self.status = 0
@@ -147,8 +147,8 @@ class _Exchange:
             self.status = message["status"]
             given = list(message.get("headers", []))
             names = {name.lower() for name, _ in given}
-            given += [pair for pair in _ALWAYS if pair[0] not in names]
-            given.append((b"x-request-id", self._request_id.encode("ascii")))
+            given += [pair for pair in (*_ALWAYS, *self._trace.fields) if pair[0] not in names]
+            given.append((b"x-request-id", self._trace.request_id.encode("ascii")))
             if self._leaving() and b"connection" not in names:
                 given.append((b"connection", b"close"))
             message = {**message, "headers": given}

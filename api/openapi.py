@@ -70,6 +70,14 @@ def document(resources: Sequence[Resource], *, page_max: int) -> dict[str, Any]:
                     "required": True,
                     "schema": {"type": "integer", "minimum": 1},
                 },
+                "RateLimit-Policy": {
+                    "description": "The limit that the caller has (draft-ietf-httpapi-ratelimit-headers-11).",
+                    "schema": {"type": "string", "examples": ['"truck";q=50;w=60']},
+                },
+                "RateLimit": {
+                    "description": "What is left of it, and for how many seconds there will be no more.",
+                    "schema": {"type": "string", "examples": ['"truck";r=12;t=1']},
+                },
                 "WWW-Authenticate": {
                     "description": "What is wrong with the token.",
                     "required": True,
@@ -230,6 +238,8 @@ def _problem_answer(status: int, slugs: Sequence[str], schemas: _Schemas) -> dic
         names.append("WWW-Authenticate")
     if all(PROBLEMS[slug].tells_when for slug in slugs):
         names.append("Retry-After")
+    if status == PROBLEMS["rate-limited"].status:
+        names += ["RateLimit-Policy", "RateLimit"]
     types = [f"urn:fleetwire:problem:{slug}" for slug in slugs]
     narrowed = {"properties": {"type": {"enum": types}, "status": {"const": status}}}
     return {
@@ -248,6 +258,8 @@ def _problems(resource: Resource, operation: Operation) -> Iterator[str]:
     if operation.scopes:
         yield "unauthorized"
         yield "forbidden"
+        if operation.cost > 0:
+            yield "rate-limited"
     if operation.body is not None:
         yield from ("invalid-body", "request-timeout", "too-large", "unsupported-media-type")
     if operation.idempotency is not None:

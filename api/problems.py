@@ -53,6 +53,7 @@ PROBLEMS: Final[Mapping[str, _Kind]] = {
     "idempotency-key-reused": _Kind(422, "The key was used for another request"),
     "precondition-required": _Kind(428, "Say upon which version this is to be done"),
     "too-many-requests": _Kind(429, "Too many requests", (1, 5)),
+    "rate-limited": _Kind(429, "The rate limit is reached", brings_retry_after=True),
     "keys-spent": _Kind(429, "The keys of this day are used up", brings_retry_after=True),
     "too-many-pending": _Kind(429, "Too many photos wait for their confirmation", brings_retry_after=True),
     "internal-error": _Kind(500, "Something went wrong here"),
@@ -92,7 +93,7 @@ def problem_response(problem: Problem, request_id: str, rand: Random) -> Respons
         **problem.members,
     }
     headers = dict(problem.headers)
-    if problem.kind.retry_after_s is not None:
+    if problem.kind.retry_after_s is not None and "Retry-After" not in headers:
         headers["Retry-After"] = str(rand.randint(*problem.kind.retry_after_s))
     if problem.close:
         headers["Connection"] = "close"

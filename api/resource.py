@@ -22,6 +22,7 @@ from api.description import Description, undescribed
 from api.idempotency import Idempotency, Once, RequestKeys, fingerprint_of, key_of
 from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of
 from api.problems import Problem
+from api.rate_limiter import RateLimiter
 from api.read_after import read_after, stamp, stamp_problem
 from api.revocation_check import RevocationCheck
 from shared.clock import wall
@@ -45,6 +46,7 @@ class Trace:
     device_id: str | None = None
     subject: str | None = None
     waited: bool = False
+    fields: list[tuple[bytes, bytes]] = field(default_factory=list)  # header fields of whatever answer it gets
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Operation:
     `description` is what the published document says of it; it is made in `api/descriptions`.
 
     `decode` is for bodies that are converted elsewhere: the handler then gets the bytes. With `idempotency` a request
-    that comes with an Idempotency-Key is handled once; `required` refuses one without.
+    that comes with an Idempotency-Key is handled once; `required` refuses one without. `cost` is what it takes from the
+    caller's rate; 0: nothing.
     """
 
     handle: Callable[[Call], Awaitable[Response]]
@@ -99,6 +102,7 @@ class Operation:
     body_deadline_s: float = 10.0
     deadline_s: float = 10.0
     idempotency: Idempotency | None = None
+    cost: float = 1.0
     description: Description = field(kw_only=True)
 
 
@@ -110,6 +114,7 @@ class Guard:
     budget: bodies.BodyBudget
     revocations: RevocationCheck
     request_keys: RequestKeys
+    limiter: RateLimiter
     replicas: Replicas | None = None
 
 
@@ -155,6 +160,7 @@ class Resource:
             await self._check_revocation(claims)
 
         if operation.scopes:
+            trace.fields += await self._guard.limiter.spend(claims, operation.cost)
             await _within(operation, still_allowed())
         query = Query(scope["query_string"], operation.description.query_names)
         if operation.body is None:

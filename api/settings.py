@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from api.rate_settings import RateSettings
 from shared.bus.client import RedisSettings
 from shared.cloud.photo_settings import PhotoSettings
 from shared.key_watch import KeyWatchSettings
@@ -47,6 +48,7 @@ class Settings(
     PhotoSettings,
     KeyWatchSettings,
     SyncSettings,
+    RateSettings,
     OpsSettings,
     LogSettings,
 ):

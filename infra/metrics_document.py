@@ -36,6 +36,10 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "HUB_SOCKETS_CUT",
         "HUB_FRAMES_REFUSED",
         "API_TOKENS_REFUSED",
+        "API_RATE_LIMITED",
+        "API_RATE_LOCAL",
+        "API_RATE_PRINCIPALS",
+        "API_INSTANCES",
         "API_REVOCATIONS",
     ),
     "Do devices get what they missed, and do they keep up?": (

@@ -49,6 +49,8 @@ class Machine:
             **{f"FLEETWIRE_{name}_PORT": "0" for name in ("API", "HUB", "FILES")},
             **{f"FLEETWIRE_{name}_OPS_PORT": "0" for name in ("API", "HUB", "WATCHER", "WORKER", "FILES")},
             "FLEETWIRE_LOG_LEVEL": "info",
+            # What is measured is the machine, not its limits.
+            "FLEETWIRE_API_RATE_LIMITS": "off",
             **settings,
         }
         command = [str(Path(sys.executable).with_name("fleetwire")), "up", "--hubs", str(hubs), *options]

@@ -31,7 +31,7 @@ class Acks:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.record, frozenset({"device"}), body=AckBody, description=ACK)
+        operation = Operation(self.record, frozenset({"device"}), body=AckBody, description=ACK, cost=0.2)
         return Resource(guard, "/api/v1/devices/{device_id}/acks", {"POST": operation})
 
     async def record(self, call: Call) -> Response:

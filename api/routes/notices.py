@@ -72,9 +72,9 @@ class Notices:
         wait_s = self._bucket.take(monotonic())
         if wait_s:
             API_NOTICES.labels("over_rate").inc()
-            # The table's Retry-After is drawn from a range; no earlier than there is room is what counts.
-            detail = f"more notices than this process takes; again in {math.ceil(wait_s)} s"
-            raise Problem("too-many-requests", detail)
+            after_s = math.ceil(wait_s)
+            detail = f"more notices than this process takes; again in {after_s} s"
+            raise Problem("too-many-requests", detail, headers={"Retry-After": str(after_s)})
 
 
 def _encoded(data: dict[str, Any]) -> bytes:

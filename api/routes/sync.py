@@ -39,6 +39,7 @@ class Sync:
             body_deadline_s=60.0,
             deadline_s=15.0,
             idempotency="optional",
+            cost=2.0,
             description=SYNC,
         )
         return Resource(guard, "/api/v1/sync/batch", {"POST": operation})

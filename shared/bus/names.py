@@ -4,7 +4,16 @@ from typing import Final
 
 from shared.hash_slots import SLOTS
 
-__all__ = ["canary_channel", "job_stream", "lease_lock", "notice_channel", "slot_channel", "slot_of_channel"]
+__all__ = [
+    "canary_channel",
+    "job_stream",
+    "lease_lock",
+    "notice_channel",
+    "rate_bucket",
+    "shared_rate_bucket",
+    "slot_channel",
+    "slot_of_channel",
+]
 
 _CHANNELS: Final = tuple(b"fw:{s%d}" % slot for slot in range(SLOTS))
 _SLOT_OF: Final = {channel: slot for slot, channel in enumerate(_CHANNELS)}
@@ -38,3 +47,13 @@ def job_stream(queue: str) -> str:
 def lease_lock(name: str) -> str:
     """The lock that goes with a lease row of this name: `fw:lease:local/17`."""
     return f"fw:lease:{name}"
+
+
+def rate_bucket(principal: str) -> str:
+    """The token bucket of a principal: `fw:rate:device:truck-7`."""
+    return f"fw:rate:{principal}"
+
+
+def shared_rate_bucket() -> str:
+    """The token bucket that all principals share: `fw:rates`."""
+    return "fw:rates"

@@ -133,9 +133,13 @@ API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by
 API_KEYED_REQUESTS = _counter(
     "api_keyed_requests_total", "Requests with an Idempotency-Key, by what became of them.", "outcome"
 )
+API_INSTANCES = _gauge("api_instances", "API processes that live, as this one last heard.")
 API_LONG_POLLS = _gauge("api_long_polls", "Long-polls that wait.")
 API_NOTICES = _counter("api_notices_total", "Notices by what became of them at the API.", "result")
 API_PHOTOS = _counter("api_photos_total", "Photos by what became of a request for one, or of the photo.", "result")
+API_RATE_LIMITED = _counter("api_rate_limited_total", "Requests refused over a rate, by whose limit it was.", "limit")
+API_RATE_LOCAL = _gauge("api_rate_local", "1 while Redis is away and this instance limits by its own share, else 0.")
+API_RATE_PRINCIPALS = _gauge("api_rate_principals", "Callers whose own share this instance keeps.")
 API_REVOCATIONS = _counter("api_revocations_total", "Revocations taken, of one token or of a device.", "of")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
