@@ -234,7 +234,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
-        *Templates(pool, cursors, page_max=settings.page_max, rand=parts.rand).resources(guard),
+        *Templates(pool, replicas, cursors, page_max=settings.page_max, rand=parts.rand).resources(guard),
     ]
     return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
 

@@ -93,6 +93,14 @@ REQUEST_HEADERS: Final[Mapping[str, Parameter]] = {
             kind=Annotated[str, Meta(extra_json_schema={"pattern": r'^(\*|(W/)?"[!#-~]*")$'})],
             about="The ETag of what is there already: 304 when that is the newest.",
         ),
+        Parameter(
+            name="Fleetwire-Read-After",
+            kind=Annotated[
+                str,
+                Meta(extra_json_schema={"pattern": "^(primary|[1-9][0-9]{0,8}:[0-9A-F]{1,8}/[0-9A-F]{1,8})$"}),
+            ],
+            about="The newest `Fleetwire-Wrote` that came with an answer: what is listed is at least as new.",
+        ),
     )
 }
 

@@ -121,6 +121,7 @@ LIST_JOBS: Final = Description(
         ),
         *PAGE,
     ),
+    headers=("Fleetwire-Read-After",),
     answers={200: Answer("A page.", JobsPage)},
 )
 READ_JOB: Final = Description(

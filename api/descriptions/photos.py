@@ -83,6 +83,7 @@ LIST_PHOTOS: Final = Description(
     id="listInspectionPhotos",
     summary="The photos of an inspection",
     query=PAGE,
+    headers=("Fleetwire-Read-After",),
     answers={200: Answer("A page, newest first.", PhotosPage)},
     problems=("not-found",),
 )

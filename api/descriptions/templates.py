@@ -58,6 +58,7 @@ LIST_TEMPLATES: Final = Description(
     id="listTemplates",
     summary="Templates without their bodies",
     query=PAGE,
+    headers=("Fleetwire-Read-After",),
     answers={200: Answer("A page, newest first.", TemplatesPage)},
 )
 READ_TEMPLATE: Final = Description(

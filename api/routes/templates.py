@@ -28,6 +28,7 @@ from shared.clock import wall
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import templates
 from shared.store.pool import Connection, Pool
+from shared.store.replicas import Replicas
 from shared.store.templates import ListedTemplate, TemplateRow
 from shared.tokens import Scope
 
@@ -48,8 +49,9 @@ _FOR_GOOD: Final = "private, max-age=86400, immutable"
 class Templates:
     """`GET | POST /api/v1/templates`, `GET | PUT /api/v1/templates/{template_id}`"""
 
-    def __init__(self, pool: Pool, cursors: SignedCursors, *, page_max: int, rand: Random) -> None:
+    def __init__(self, pool: Pool, replicas: Replicas, cursors: SignedCursors, *, page_max: int, rand: Random) -> None:
         self._pool = pool
+        self._replicas = replicas
         self._cursors = cursors
         self._page_max = page_max
         self._rand = rand
@@ -76,7 +78,7 @@ class Templates:
                 _, after = self._cursors.read(text, _SORT, {}, (str, UUID))
             except InvalidCursor as error:
                 raise Problem("invalid-parameter", str(error), field="cursor") from None
-        rows = await templates.page(self._pool, after=after, limit=limit + 1)
+        rows = await templates.page(self._replicas.after(call.read_after), after=after, limit=limit + 1)
         shown = rows[:limit]
         following = self._cursors.sign(_SORT, {}, ("", shown[-1].template_id)) if len(rows) > limit else None
         return json_answer({"templates": [_listed(row) for row in shown], "next": following})

@@ -168,12 +168,15 @@ async def _explain(
 
 
 async def append_committed(pool: Pool, items: Sequence[NewEvent]) -> list[Appended]:
-    """`append` in a transaction of its own; when it returns, what it says is recorded is durable."""
+    """`append` in a transaction of its own; when it returns, what it says is recorded is durable.
+
+    Where the server was lost over the commit it is sent again: what had been recorded is then a `duplicate`.
+    """
 
     async def work(connection: Connection) -> list[Appended]:
         return await append(connection, items)
 
-    results = await pool.run(work)
+    results = await pool.run(work, repeatable=True)
     remember(pool, items, results)
     return results
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from shared.store.pool import Connection, Pool
+from shared.store.pool import Connection, Pool, Reader
 from shared.store.queries import statements
 
 __all__ = ["Edition", "ListedTemplate", "TemplateRow", "change", "create", "outdated", "page", "read", "read_version"]
@@ -50,9 +50,9 @@ class TemplateRow(NamedTuple):
         return Edition(self.version, self.updated_at)
 
 
-async def page(pool: Pool, *, after: UUID, limit: int) -> Sequence[ListedTemplate]:
+async def page(reader: Reader, *, after: UUID, limit: int) -> Sequence[ListedTemplate]:
     """Templates in the order of their ids, from the newest down."""
-    return [ListedTemplate(*row) for row in await pool.fetch(_SQL["page"], after, limit)]
+    return [ListedTemplate(*row) for row in await reader.fetch(_SQL["page"], after, limit)]
 
 
 async def read(pool: Pool, template_id: UUID, known: Edition | None = None) -> TemplateRow | Edition | None:
