@@ -48,13 +48,17 @@ from api.routes.sync import Sync
 from api.routes.templates import Templates
 from api.settings import Settings
 from api.store_probe import StoreProbe, open_pool_when_there
+from api.template_cache import TemplateCache
 from api.workers import Workers
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
 from shared.bus.job_hints import JobHints
+from shared.bus.names import template_channel
 from shared.bus.publisher import Publisher
+from shared.bus.reader import SlotReader
 from shared.bus.redis_client import LazyRedis
 from shared.bus.token_buckets import TokenBuckets
+from shared.bus.versioned_cache import VersionedCache
 from shared.cloud.upload_stores import UploadStores, open_upload_stores
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
@@ -128,6 +132,9 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         leaving.push_async_callback(stores.close)
         replicas = Replicas(pool, settings, rand)
         leaving.push_async_callback(replicas.close)
+        cache = _template_cache(settings, pool, publisher, rand)
+        leaving.push_async_callback(cache.close)
+        ears = _ears(settings, cache, rand)
         instances = Instances(pool, name=f"api-{secrets.token_hex(8)}", period_s=settings.instance_s, rand=rand)
         redis = LazyRedis(settings.redis_url, deadline_s=settings.rate_redis_s, name="api-rates")
         leaving.push_async_callback(redis.aclose)
@@ -139,7 +146,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             rand=rand,
         )
         parts = Parts(
-            settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores, limiter
+            settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores, limiter, cache
         )
         envelope = Envelope(
             Router([resource.route() for resource in route_table(parts)], redirect_slashes=False),
@@ -152,6 +159,8 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(hints.run(), name="job hints"),
             asyncio.create_task(polls.run(), name="long polls"),
+            asyncio.create_task(cache.run(), name="template cache"),
+            asyncio.create_task(ears.run(), name="template signals"),
             asyncio.create_task(_key_watch(settings, keys, rand).run(), name="key watch"),
             asyncio.create_task(_photo_sweep(settings, pool, stores, rand).run(), name="photo sweep"),
             asyncio.create_task(instances.run(), name="instances"),
@@ -195,6 +204,7 @@ class Parts:
     signed_urls: SignedUrls
     stores: UploadStores
     limiter: RateLimiter
+    template_cache: TemplateCache
 
 
 def route_table(parts: Parts) -> Sequence[Resource]:
@@ -219,6 +229,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         pool, parts.publisher, parts.hints, queue=settings.job_queue, store=settings.job_store, rand=parts.rand
     )
     photos = Photos(pool, replicas, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
+    templates = Templates(pool, replicas, parts.template_cache, cursors, page_max=settings.page_max, rand=parts.rand)
     resources = [
         *health_resources(guard, lambda: not parts.probe.problems),
         connection.resource(guard),
@@ -234,9 +245,32 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
-        *Templates(pool, replicas, cursors, page_max=settings.page_max, rand=parts.rand).resources(guard),
+        *templates.resources(guard),
     ]
     return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
+
+
+def _template_cache(settings: Settings, pool: Pool, publisher: Publisher, rand: Random) -> TemplateCache:
+    deadline_s = settings.template_cache_redis_deadline_s
+    redis = LazyRedis(settings.redis_url, deadline_s=deadline_s, name="api-templates")
+    return TemplateCache(
+        pool,
+        VersionedCache(redis, ttl_s=settings.template_cache_redis_s, deadline_s=deadline_s),
+        publisher,
+        max_bytes=settings.template_cache_max_bytes,
+        keep_s=settings.template_cache_s,
+        compare_s=settings.template_cache_compare_s,
+        rand=rand,
+    )
+
+
+def _ears(settings: Settings, cache: TemplateCache, rand: Random) -> SlotReader:
+    """What the API hears of the bus: signals about templates, and a break of them costs nothing but lateness."""
+    ears = SlotReader(
+        settings.redis_url, on_message=cache.on_signal, on_gap=lambda slots: None, name="api-signals", rand=rand
+    )
+    ears.acquire_channel(template_channel(), cache.on_signal)
+    return ears
 
 
 def _photo_sweep(settings: Settings, pool: Pool, stores: UploadStores, rand: Random) -> PhotoSweep:

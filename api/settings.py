@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from api.rate_settings import RateSettings
+from api.template_settings import TemplateCacheSettings
 from shared.bus.client import RedisSettings
 from shared.cloud.photo_settings import PhotoSettings
 from shared.key_watch import KeyWatchSettings
@@ -46,6 +47,7 @@ class Settings(
     TicketKeySettings,
     FilesKeySettings,
     PhotoSettings,
+    TemplateCacheSettings,
     KeyWatchSettings,
     SyncSettings,
     RateSettings,

@@ -3,7 +3,7 @@
 A change names the version that its author has seen and makes the next one; no version is ever lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 from starlette.responses import Response
 
-from api.answers import json_answer, moment
+from api.answers import json_answer
 from api.descriptions.templates import (
     CHANGE_TEMPLATE,
     CREATE_TEMPLATE,
@@ -24,12 +24,14 @@ from api.pagination import InvalidCursor, SignedCursors
 from api.preconditions import etag_of, is_known, precondition_failed, seen_versions
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
-from shared.clock import wall
+from api.template_answer import FOR_GOOD, encoded_template, listed_template, template_headers
+from api.template_cache import TemplateCache
+from shared.clock import monotonic, wall
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import templates
 from shared.store.pool import Connection, Pool
 from shared.store.replicas import Replicas
-from shared.store.templates import ListedTemplate, TemplateRow
+from shared.store.templates import TemplateRow
 from shared.tokens import Scope
 
 __all__ = ["BODY_MAX_BYTES", "Templates"]
@@ -41,17 +43,24 @@ _LAST_ID: Final = UUID(int=2**128 - 1)
 _SORT: Final = "templates"
 _READERS: Final[frozenset[Scope]] = frozenset({"device", "operator", "service"})
 _WRITERS: Final[frozenset[Scope]] = frozenset({"operator"})
-# What was read once may be kept, but not used again without asking; one version never changes.
-_ASK_AGAIN: Final = "private, no-cache"
-_FOR_GOOD: Final = "private, max-age=86400, immutable"
 
 
 class Templates:
     """`GET | POST /api/v1/templates`, `GET | PUT /api/v1/templates/{template_id}`"""
 
-    def __init__(self, pool: Pool, replicas: Replicas, cursors: SignedCursors, *, page_max: int, rand: Random) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        replicas: Replicas,
+        cache: TemplateCache,
+        cursors: SignedCursors,
+        *,
+        page_max: int,
+        rand: Random,
+    ) -> None:
         self._pool = pool
         self._replicas = replicas
+        self._cache = cache
         self._cursors = cursors
         self._page_max = page_max
         self._rand = rand
@@ -81,24 +90,28 @@ class Templates:
         rows = await templates.page(self._replicas.after(call.read_after), after=after, limit=limit + 1)
         shown = rows[:limit]
         following = self._cursors.sign(_SORT, {}, ("", shown[-1].template_id)) if len(rows) > limit else None
-        return json_answer({"templates": [_listed(row) for row in shown], "next": following})
+        return json_answer({"templates": [listed_template(row) for row in shown], "next": following})
 
     async def read(self, call: Call) -> Response:
         """The newest version, or the one asked for. 304 when the client has it."""
         template_id = _template_id(call)
         version = _asked_version(call)
-        if version is not None:
-            row = await templates.read_version(self._pool, template_id, version)
-        else:
-            found = await templates.read(self._pool, template_id)
-            row = found if isinstance(found, TemplateRow) else None
-        if row is None:
+        # Who names a write of theirs wants nothing that was vouched for before it.
+        entry = await self._cache.get(template_id, at_once=call.read_after is not None)
+        if entry is None:
             raise _unknown()
-        caching = _ASK_AGAIN if version is None else _FOR_GOOD
-        headers = {"ETag": etag_of(row.version), "Cache-Control": caching}
+        if version is None:
+            return entry.not_modified() if is_known(call.headers, entry.etag) else entry.answer()
+        if version == entry.edition.version:
+            body = entry.body
+        elif (row := await templates.read_version(self._pool, template_id, version)) is not None:
+            body = encoded_template(row)
+        else:
+            raise _unknown()
+        headers = template_headers(version, FOR_GOOD)
         if is_known(call.headers, headers["ETag"]):
             return Response(None, 304, headers)
-        return _answer(row, headers=headers)
+        return Response(body, 200, headers, media_type="application/json")
 
     async def create(self, call: Call) -> Response:
         """A new template, in its first version."""
@@ -109,8 +122,8 @@ class Templates:
 
         async def work(connection: Connection) -> Response:
             row = await templates.create(connection, template_id, name, body, by=by)
-            headers = {"Location": f"/api/v1/templates/{row.template_id}", "ETag": etag_of(row.version)}
-            response = _answer(row, 201, headers)
+            response = _written(row, 201)
+            response.headers["Location"] = f"/api/v1/templates/{row.template_id}"
             if once is not None:
                 await once.seal(connection, response)
             return response
@@ -125,21 +138,25 @@ class Templates:
         by = call.claims.principal
         once = call.once
 
-        async def work(connection: Connection) -> Response | None:
+        async def work(connection: Connection) -> tuple[TemplateRow, Response] | None:
             row = await templates.change(connection, template_id, seen, name, body, by=by)
             if row is None:
                 return None
-            response = _answer(row, headers={"ETag": etag_of(row.version)})
+            response = _written(row, 200)
             if once is not None:
                 await once.seal(connection, response)
-            return response
+            return row, response
 
-        response = await self._pool.run(work)
-        if response is None:
+        began_at = monotonic()
+        changed = await self._pool.run(work)
+        if changed is None:
             current = await templates.read(self._pool, template_id)
             if not isinstance(current, TemplateRow):
                 raise _unknown()
-            raise precondition_failed(current.version, {**_listed(current), "body": orjson.loads(current.body)})
+            shown = {**listed_template(current), "body": orjson.loads(current.body)}
+            raise precondition_failed(current.version, shown)
+        row, response = changed
+        self._cache.replaced(row, began_at=began_at)
         return response
 
 
@@ -173,17 +190,6 @@ def _checked(content: TemplateContent) -> tuple[str, str]:
     return content.name, body.decode()
 
 
-def _listed(row: ListedTemplate | TemplateRow) -> dict[str, object]:
-    return {
-        "template_id": str(row.template_id),
-        "name": row.name,
-        "version": row.version,
-        "created_at": moment(row.created_at),
-        "updated_at": moment(row.updated_at),
-    }
-
-
-def _answer(row: TemplateRow, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """The body goes out as it is kept, without being read."""
-    encoded = orjson.dumps(_listed(row))[:-1] + b',"body":' + row.body.encode() + b"}"
-    return Response(encoded, status, headers, media_type="application/json")
+def _written(row: TemplateRow, status: int) -> Response:
+    headers = {"ETag": etag_of(row.version)}
+    return Response(encoded_template(row), status, headers, media_type="application/json")

@@ -8,6 +8,7 @@ bus, so it is counted and dropped.
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - it is an exception
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from shared.hash_slots import slot_of
 
@@ -20,6 +21,7 @@ __all__ = [
     "MESSAGE_MAX_BYTES",
     "NOTICE",
     "REVOCATION",
+    "TEMPLATE",
     "InvalidMessage",
     "Message",
     "connection_body",
@@ -28,6 +30,8 @@ __all__ = [
     "notice_body",
     "notice_message",
     "revocation_message",
+    "template_id_of",
+    "template_message",
     "unpack_header",
 ]
 # Room is left for kind 5 (moved).
@@ -38,6 +42,7 @@ CONNECTION: Final = (
 )
 CANARY: Final = 3  # a hub's message to itself: seq is its number; body is the sender's run
 NOTICE: Final = 4  # for many devices, so no device id; body is the class it is for or nothing, NUL, the encoded frame
+TEMPLATE: Final = 7  # a template has a newer version: no device id, epoch 0, seq is the version; body is the id
 REVOCATION: Final = 6  # tokens of the device were revoked: epoch and seq 0, no body; which ones, Postgres knows
 
 HEADER_BYTES: Final = 14
@@ -49,7 +54,7 @@ _pack: Final = _HEADER.pack
 # The first byte of an event; a reader takes events apart where it reads them: (tag, length of the id, epoch, seq).
 EVENT_TAG: Final = _VERSION << 4 | EVENT
 unpack_header: Final = _HEADER.unpack_from
-_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE, REVOCATION)}
+_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE, REVOCATION, TEMPLATE)}
 
 
 class InvalidMessage(ValueError):
@@ -125,3 +130,13 @@ def notice_body(body: bytes) -> tuple[str | None, bytes]:
     if not nul or not frame.startswith(b'{"type":"notice",') or not device_class.isascii():
         raise InvalidMessage("notice message is malformed")
     return device_class.decode("ascii") or None, frame
+
+
+def template_message(template_id: UUID, version: int) -> Message:
+    """Tells every API process that a template has this version now. What is in it, Postgres knows."""
+    return Message(TEMPLATE, "", 0, version, template_id.bytes)
+
+
+def template_id_of(body: bytes) -> UUID | None:
+    """Which template a TEMPLATE message is about; None for bytes that are no id."""
+    return UUID(bytes=body) if len(body) == 16 else None

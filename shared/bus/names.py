@@ -1,6 +1,7 @@
 """Every Redis key and channel, in one place. The braces are a hash tag: a slot's channels stay on one node."""
 
 from typing import Final
+from uuid import UUID
 
 from shared.hash_slots import SLOTS
 
@@ -13,6 +14,8 @@ __all__ = [
     "shared_rate_bucket",
     "slot_channel",
     "slot_of_channel",
+    "template_channel",
+    "template_entry",
 ]
 
 _CHANNELS: Final = tuple(b"fw:{s%d}" % slot for slot in range(SLOTS))
@@ -37,6 +40,16 @@ def canary_channel(hub: str, slot: int = 0) -> bytes:
 def notice_channel() -> bytes:
     """Where notices for devices go, read by every hub: `fw:{s0}:notices`."""
     return b"%b:notices" % _CHANNELS[0]
+
+
+def template_channel() -> bytes:
+    """Where changes of templates are told, read by every API process: `fw:{s0}:templates`."""
+    return b"%b:templates" % _CHANNELS[0]
+
+
+def template_entry(template_id: UUID) -> str:
+    """The answer that is kept of a template: `fw:template:1:<id>`; the number is that of the answer's form."""
+    return f"fw:template:1:{template_id}"
 
 
 def job_stream(queue: str) -> str:

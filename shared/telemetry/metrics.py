@@ -59,6 +59,9 @@ STAGE_LAG_SECONDS = _histogram(
 # Bus, in every process that publishes or reads
 BUS_CANARY_SECONDS = _histogram("bus_canary_seconds", "Round trip of a canary through the publish path.")
 BUS_CANARIES_LATE = _counter("bus_canaries_late_total", "Canaries that did not return in time.")
+BUS_CACHE_FAILURES = _counter(
+    "bus_cache_failures_total", "Times that Redis was not asked for, or did not keep, a cached answer.", "reason"
+)
 BUS_CONNECTED = _gauge("bus_connected", "1 while the connection of this role to Redis is up.", "role")
 BUS_DROPPED = _counter("bus_dropped_total", "Messages not sent to Redis.", "role", "reason")
 BUS_GAPS = _counter("bus_gaps_total", "Breaks in a slot's subscription, by cause.", "cause")
@@ -141,6 +144,18 @@ API_RATE_LIMITED = _counter("api_rate_limited_total", "Requests refused over a r
 API_RATE_LOCAL = _gauge("api_rate_local", "1 while Redis is away and this instance limits by its own share, else 0.")
 API_RATE_PRINCIPALS = _gauge("api_rate_principals", "Callers whose own share this instance keeps.")
 API_REVOCATIONS = _counter("api_revocations_total", "Revocations taken, of one token or of a device.", "of")
+API_TEMPLATE_READS = _counter(
+    "api_template_reads_total", "Templates read, by where the answer was: process, redis, postgres, or none.", "tier"
+)
+API_TEMPLATE_COMPARES = _counter(
+    "api_template_compares_total",
+    "Times that all templates kept were compared with Postgres, done or failed.",
+    "result",
+)
+API_TEMPLATES_DROPPED = _counter(
+    "api_templates_dropped_total", "Templates not kept any more, by why: signal, compare, age, full.", "reason"
+)
+API_TEMPLATES_KEPT_BYTES = _gauge("api_templates_kept_bytes", "Bytes of templates that this process keeps.")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
 # watcher
