@@ -1,6 +1,6 @@
 """The client SDK: every event once and in order, by socket or by REST."""
 
-from device.client import Client
+from device.client import Client, OutboxState
 from device.errors import (
     ClientClosed,
     ConfigurationError,
@@ -10,6 +10,11 @@ from device.errors import (
     FileGone,
     ForeignOrigin,
     HashMismatch,
+    OperationInvalid,
+    OutboxCorrupt,
+    OutboxError,
+    OutboxFull,
+    OutboxLocked,
     PositionFileCorrupt,
     PositionFileError,
     PositionFileLocked,
@@ -22,10 +27,13 @@ from device.errors import (
     Unreachable,
 )
 from device.event import Event, ResponseFile
+from device.outbox_file import OutboxLimits
 from device.positions import PositionStore, Saved
+from device.results import Fault, Result
 from device.route import State
 from device.run import Reset, StateChange
 from device.seen import SeenEvent, fingerprint
+from device.submission import new_id
 from device.timing import Timing
 
 __all__ = [
@@ -35,10 +43,18 @@ __all__ = [
     "DeviceError",
     "DownloadError",
     "Event",
+    "Fault",
     "FileDiffers",
     "FileGone",
     "ForeignOrigin",
     "HashMismatch",
+    "OperationInvalid",
+    "OutboxCorrupt",
+    "OutboxError",
+    "OutboxFull",
+    "OutboxLimits",
+    "OutboxLocked",
+    "OutboxState",
     "PositionFileCorrupt",
     "PositionFileError",
     "PositionFileLocked",
@@ -48,6 +64,7 @@ __all__ = [
     "Replaced",
     "Reset",
     "ResponseFile",
+    "Result",
     "Revoked",
     "Saved",
     "SeenEvent",
@@ -58,4 +75,5 @@ __all__ = [
     "TransportError",
     "Unreachable",
     "fingerprint",
+    "new_id",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "Said",
     "SendAck",
     "Skipped",
+    "Synced",
     "Taken",
     "TokenHeld",
     "ack_frame",
@@ -167,9 +168,18 @@ class Said(NamedTuple):
     link: int
     code: str
     detail: str
+    ref: str | None = None
 
 
-Action = SendAck | PostAck | Ping | CloseLink | Live | Gone | MoveTo | NoticeSaid | TokenHeld | Said
+class Synced(NamedTuple):
+    """The results of a batch of operations that was sent on this socket as `ref`."""
+
+    link: int
+    ref: str
+    results: list[dict[str, Any]]
+
+
+Action = SendAck | PostAck | Ping | CloseLink | Live | Gone | MoveTo | NoticeSaid | TokenHeld | Said | Synced
 
 
 def ack_frame(seq: int) -> bytes:

@@ -24,9 +24,11 @@ from device.actions import (
     PostAck,
     Said,
     SendAck,
+    Synced,
     TokenHeld,
 )
 from device.addresses import socket_url
+from device.asking import Asking
 from device.changes import Changes
 from device.credential import Credential
 from device.errors import (
@@ -46,6 +48,7 @@ from device.positions import Ledger
 from device.problems import FLAPPING
 from device.renewal import Renewal
 from device.rest import Rest
+from device.results import Answer
 from device.route import Route
 from device.session import Session
 from device.targets import Target, Targets
@@ -74,6 +77,7 @@ class Carrier:
     instance: str
     changed: Callable[[], None]
     on_notice: Callable[[NoticeSaid], None]
+    on_over_rate: Callable[[], None]
     rest: Rest | None = None
     fixed_url: str | None = None
     tls: ssl.SSLContext | None = None
@@ -81,6 +85,7 @@ class Carrier:
     def __post_init__(self) -> None:
         self.trouble = ""  # the last try that failed, for people
         self._wires: dict[int, Wire] = {}
+        self._asking = Asking()
         self._attempt = 0
         self._dialing = asyncio.Lock()
         self._settling = False
@@ -161,7 +166,13 @@ class Carrier:
                 case TokenHeld(number, expires_at):
                     if number == self.session.newest:
                         self._keeper.on_credential(instant(expires_at))
+                case Synced(number, ref, results):
+                    self._asking.answered(number, ref, results)
+                case Said(number, code, detail, ref) if self._asking.refused(number, ref, code, detail):
+                    pass  # whoever asked knows
                 case Said(_, code, detail):
+                    if code == "over_rate":
+                        self.on_over_rate()
                     _log.warning("the hub refused a frame: %.100s: %.300s", code, detail)
                     if code == "token_refused":
                         self._keeper.on_refused()
@@ -170,6 +181,20 @@ class Carrier:
     def notify(self) -> None:
         """Something changed: wake whoever waits for it."""
         self._changes.notify()
+
+    async def sync(self, operations: bytes) -> list[Answer]:
+        """Send a batch of operations, JSON objects with commas between, over the newest socket, and wait for its
+        results. Raises SyncRefused, Unreachable."""
+        wire = self._wires.get(self.session.newest or 0)
+        if wire is None or wire.closing:
+            raise Unreachable("there is no socket")
+        with self._asking.question(wire.number) as (ref, answer):
+            wire.sync(b'{"type":"sync","ref":"%b","operations":[%b]}' % (ref.encode(), operations))
+            try:
+                async with asyncio.timeout(self.timing.sync_answer_s):
+                    return await answer
+            except TimeoutError:
+                raise Unreachable("no answer to a batch of operations") from None
 
     async def settle(self) -> None:
         """Send what is finished to the server and close the sockets, within the closing time. The last thing before the
@@ -298,6 +323,7 @@ class Carrier:
             finally:
                 writer.cancel()
         del self._wires[wire.number]
+        self._asking.closed(wire.number)
         _log.debug("socket %d closed: %s", wire.number, closed)
         try:
             self.do(self.session.on_closed(wire.number, closed.code, closed.reason))

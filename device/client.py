@@ -11,6 +11,9 @@ and the same `event.id`. `break` does not end a body by itself, since it looks t
 client.finish(event)` before it. With `delivery="at_most_once"` such an event is not given again, and `on_skipped` says
 so. With `position_store=` the application commits `event.position` with its own data, and the effects of each event
 happen exactly once.
+
+The other way round, `client.submit(operation)` keeps an operation on this device until the server has said what became
+of it, however long the way there is cut; `async for result in client.results()` gives that back, each once.
 """
 
 import asyncio
@@ -20,23 +23,34 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from device.addresses import check_api, check_socket_url
 from device.credential import TokenSource, check_token
 from device.errors import ClientClosed, ConfigurationError
 from device.event import Event, ResponseFile
+from device.outbox_file import OutboxLimits
 from device.position_file import OnCorrupt
 from device.positions import PositionStore
+from device.results import Result
 from device.route import State
 from device.run import Callbacks, Options, Reset, Run, StateChange
 from device.timing import Timing
 from shared.protocol.ids import InvalidId, check_device_id
+from shared.protocol.operations import Operation
 from shared.protocol.position import Position
 
-__all__ = ["Client"]
+__all__ = ["Client", "OutboxState"]
 
 _log = logging.getLogger("fleetwire.device")
+
+
+class OutboxState(NamedTuple):
+    """How many operations wait to be sent, and results to be taken; why the last try failed, for people."""
+
+    waiting: int
+    results: int
+    trouble: str
 
 
 class Client:
@@ -44,6 +58,7 @@ class Client:
 
     With `api` the client asks where to connect and can go on by REST; with `socket_url` it connects there, with the
     token. `folder` keeps the position file; without it and without `position_store` each run begins at what was acked.
+    Operations are kept there, too, or in `outbox_folder`.
     `token` is text, or a callable (sync or async) that returns a new one when the server refuses the one in use.
     `on_state`, `on_skipped` and `on_notice` are plain functions; `on_reset` may be async and runs between two events.
     """
@@ -63,6 +78,8 @@ class Client:
         on_skipped: Callable[[Event], None] | None = None,
         on_notice: Callable[[Mapping[str, Any]], None] | None = None,
         on_corrupt: OnCorrupt | None = None,
+        outbox_folder: Path | None = None,
+        outbox_limits: OutboxLimits | None = None,
         tls: ssl.SSLContext | None = None,
         timing: Timing | None = None,
         rand: Random | None = None,
@@ -90,6 +107,8 @@ class Client:
             at_most_once=at_most_once,
             # A lost position means that events may be given twice, which at-most-once must not do by itself.
             on_corrupt=on_corrupt or ("raise" if at_most_once else "restart"),
+            outbox_folder=outbox_folder or folder,
+            outbox_limits=outbox_limits or OutboxLimits(),
             tls=tls,
             timing=timing or Timing(),
             rand=rand or SystemRandom(),
@@ -132,11 +151,39 @@ class Client:
                 if self._state.state is not State.CLOSED:
                     self._on_state(StateChange(State.CLOSED, "closed by the application"))
 
-    async def finish(self, event: Event) -> None:
-        """The body of this event has ended, before the loop comes round. Needed only before `break`."""
+    async def finish(self, item: Event | Result) -> None:
+        """The body of this event or result has ended, before the loop comes round. Needed only before `break`."""
         run = self._running()
-        if run.given is not None and run.given.position == event.position:
+        if isinstance(item, Result):
+            await (await run.operations()).finish(item)
+        elif run.given is not None and run.given.position == item.position:
             await run.finish()
+
+    async def submit(self, operation: Mapping[str, Any] | Operation, *, after: str | None = None) -> str:
+        """Keep an operation, durably, until it is settled; its `op_id`, made if it has none. Works without any network.
+
+        `after` names an operation on the same entity that was submitted before, instead of a `base_version`: this one
+        is made upon what that one leaves, and is not sent if that one has no effect. Submitting the same again under
+        the same `op_id` changes nothing. Raises OperationInvalid, OutboxFull, OutboxError.
+        """
+        return await (await self._running().operations()).submit(operation, after)
+
+    def results(self) -> "_Results":
+        """What became of operations, each once, in the order in which it became known: `async for`, one loop at a
+        time. A result is kept until its body has ended, as with events."""
+        return _Results(self)
+
+    async def wait_settled(self) -> None:
+        """Return when no operation waits to be sent any more. The deadline is the caller's."""
+        await (await self._running().operations()).wait_settled()
+
+    @property
+    def outbox(self) -> OutboxState:
+        """What is kept now."""
+        run = self._run
+        if run is None or run.keeper is None:
+            return OutboxState(0, 0, "")
+        return OutboxState(run.keeper.waiting, run.keeper.results, run.trouble_of_operations)
 
     async def download(self, file: ResponseFile, folder: Path) -> Path:
         """Fetch a file into a folder: resumed, checked against size and hash, never over another file.
@@ -215,3 +262,22 @@ class _Events:
             self._begun = True
             run.give_back()
         return await run.next()
+
+
+class _Results:
+    """One loop over results. What it gave is taken when it is asked for the next; what an older loop left comes
+    again."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._begun = False
+
+    def __aiter__(self) -> "_Results":
+        return self
+
+    async def __anext__(self) -> Result:
+        keeper = await (await self._client.start()).operations()
+        if not self._begun:
+            self._begun = True
+            keeper.give_back()
+        return await keeper.next_result()

@@ -13,11 +13,16 @@ DeviceError
 ├── TransportError            one try failed; the client tries again by itself
 │   ├── Unreachable           no answer, or one that is not from our server
 │   └── Refused               the server said no, for now
-└── DownloadError             a file could not be had
-    ├── FileGone              the server does not have it (any more)
-    ├── FileDiffers           another file of this name is already there
-    ├── HashMismatch          what came is not what was announced
-    └── ForeignOrigin         the address leads away from the API
+├── DownloadError             a file could not be had
+│   ├── FileGone              the server does not have it (any more)
+│   ├── FileDiffers           another file of this name is already there
+│   ├── HashMismatch          what came is not what was announced
+│   └── ForeignOrigin         the address leads away from the API
+└── OutboxError               operations cannot be kept
+    ├── OperationInvalid      this one is malformed; nothing was queued
+    ├── OutboxFull            as many wait as may
+    ├── OutboxLocked          another client of this device runs on this machine
+    └── OutboxCorrupt         what the file holds is not what was written
 """
 
 __all__ = [
@@ -29,6 +34,11 @@ __all__ = [
     "FileGone",
     "ForeignOrigin",
     "HashMismatch",
+    "OperationInvalid",
+    "OutboxCorrupt",
+    "OutboxError",
+    "OutboxFull",
+    "OutboxLocked",
     "PositionFileCorrupt",
     "PositionFileError",
     "PositionFileLocked",
@@ -123,3 +133,27 @@ class HashMismatch(DownloadError):
 
 class ForeignOrigin(DownloadError):
     """The address leads away from the API; the token is not sent there."""
+
+
+class OutboxError(DeviceError):
+    """The operations cannot be kept on this device."""
+
+
+class OperationInvalid(OutboxError):
+    """The operation is malformed. `field` names the member to mend; nothing was queued."""
+
+    def __init__(self, message: str | None = None, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class OutboxFull(OutboxError):
+    """As many operations and results wait on this device as may; nothing was queued."""
+
+
+class OutboxLocked(OutboxError):
+    """Another client of this device runs on this machine."""
+
+
+class OutboxCorrupt(OutboxError):
+    """The outbox file does not hold what was written to it."""

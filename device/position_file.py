@@ -10,7 +10,6 @@ What is found damaged is never guessed at: a torn end is what a power cut leaves
 some events come again; anything else is set aside, and the server's acked position counts.
 """
 
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Final, Literal
 from zlib import crc32
 
 from device.errors import PositionFileCorrupt, PositionFileError, PositionFileLocked
+from device.lock_file import Held, lock, sync_folder
 from device.seen import Begun, InProgress, Seen, SeenEvent
 from shared.protocol.ids import check_device_id
 from shared.protocol.position import InvalidPosition, Position, parse_position
@@ -67,7 +67,9 @@ class PositionFile:
         self._late: list[bytes] | None = None  # during a rewrite: lines that its content does not hold
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock_fd = _lock(self.path.with_suffix(".position.lock"))
+            self._lock_fd = lock(self.path.with_suffix(".position.lock"))
+        except Held as held:
+            raise PositionFileLocked(f"{held}; stop it first") from None
         except OSError as error:
             raise PositionFileError(f"position file cannot be kept in {folder}: {error.strerror}") from error
         try:
@@ -213,7 +215,7 @@ class PositionFile:
             os.close(old)
         if late:
             os.fsync(fd)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         self._synced = upto
 
     def _payloads(self) -> Iterator[str]:
@@ -301,27 +303,3 @@ def _payload(line: bytes) -> str | None:
     if not space or checksum != b"%08x" % crc32(payload):
         return None
     return payload.decode("ascii", "replace")
-
-
-def _lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        os.close(fd)
-        if isinstance(error, BlockingIOError):
-            who = f"process {holder}" if holder.isdigit() else "another process"
-            raise PositionFileLocked(f"{path}: {who} runs a client of this device; stop it first") from None
-        raise
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-    return fd
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -21,24 +21,36 @@ from device.errors import (
     ProtocolRefused,
     Refused,
     Revoked,
+    TransportError,
     Unreachable,
 )
 from device.problems import OUR_WORDS, ProblemBody, problem_detail, problem_type, retry_after_of
 from device.quiet import unlogged
+from device.results import Answer, Answers, Fault
 from device.timing import Timing
 from device.tls import default_tls
 from shared.protocol.position import InvalidPosition, Position, parse_position
 
-__all__ = ["Assignment", "PageTooLarge", "Rest"]
+__all__ = ["Assignment", "BatchRefused", "PageTooLarge", "Rest"]
 
 _ANSWER_MAX: Final = 1024 * 1024
 _PAGE_MAX: Final = 10 * 1024 * 1024  # the server gathers at most 8 MiB of events into one read
+_SYNC_MAX: Final = 4 * 1024 * 1024  # a batch's conflicts bring up to 1 MiB of entities, and more around them
 _TARGETS_MAX: Final = 3
 T = TypeVar("T")
 
 
 class PageTooLarge(Unreachable):
     """The page is larger than this client takes; ask for fewer events."""
+
+
+class BatchRefused(TransportError):
+    """The API cannot read this batch of operations, or it is too large for it."""
+
+    def __init__(self, http: int, fault: Fault) -> None:
+        super().__init__(f"HTTP {http} {fault.code}: {fault.detail}")
+        self.http = http
+        self.fault = fault
 
 
 class _Target(msgspec.Struct):
@@ -142,13 +154,31 @@ class Rest:
     async def ack(self, position: Position) -> Position | None:
         """Move the cursor. Returns where it stands, None when it cannot stand there. Raises TransportError,
         ClientClosed."""
-        answer = await self._request("POST", f"{self._device}/acks", json={"position": str(position)}, also=(409, 422))
+        answer = await self._request(
+            "POST", f"{self._device}/acks", content=msgspec.json.encode({"position": str(position)}), also=(409, 422)
+        )
         if answer.status in (409, 422):
             return None  # the log is not the one this position is of; the next page says where to go on
         if not answer.body:
             return position
         said = _decoded(answer, _AckAnswer).position
         return position if said is None else _position(said)
+
+    async def sync(self, operations: bytes) -> list[Answer]:
+        """Send a batch of operations, given as JSON objects with commas between. Raises BatchRefused, TransportError,
+        ClientClosed."""
+        answer = await self._request(
+            "POST",
+            "/api/v1/sync/batch",
+            content=b'{"operations":[%b]}' % operations,
+            max_bytes=_SYNC_MAX,
+            deadline_s=self._timing.sync_s,
+            also=(400, 413, 422),
+        )
+        if answer.status != 200:
+            slug = problem_type(answer.body).rpartition(":")[2]
+            raise BatchRefused(answer.status, Fault(slug, problem_detail(answer.body)))
+        return _decoded(answer, Answers).results
 
     async def responses(self, params: Mapping[str, str | int]) -> dict[str, Any]:
         """One page of the device's responses: the state to fetch after a reset. Raises TransportError, ClientClosed."""
@@ -176,7 +206,8 @@ class Rest:
         wait_s: float = 0.0,
         also: tuple[int, ...] = (),
     ) -> _Answer:
-        return await self._request("GET", path, params=params, max_bytes=max_bytes, wait_s=wait_s, also=also)
+        deadline_s = self._timing.request_s + wait_s
+        return await self._request("GET", path, params=params, max_bytes=max_bytes, deadline_s=deadline_s, also=also)
 
     async def _request(
         self,
@@ -184,17 +215,17 @@ class Rest:
         path: str,
         *,
         params: Mapping[str, str | int] | None = None,
-        json: Mapping[str, str] | None = None,
+        content: bytes | None = None,
         max_bytes: int = _ANSWER_MAX,
-        wait_s: float = 0.0,
+        deadline_s: float | None = None,
         also: tuple[int, ...] = (),
     ) -> _Answer:
-        deadline_s = self._timing.request_s + wait_s
+        deadline_s = deadline_s or self._timing.request_s
         token = await self._credential.token()
-        answer = await self._send(method, path, token, params, json, max_bytes, deadline_s)
+        answer = await self._send(method, path, token, params, content, max_bytes, deadline_s)
         if answer.status == 401 and _is_problem(answer):
             token = await self._credential.renewed(token)
-            answer = await self._send(method, path, token, params, json, max_bytes, deadline_s)
+            answer = await self._send(method, path, token, params, content, max_bytes, deadline_s)
         if answer.status in (200, 204) or (answer.status in also and (answer.status < 400 or _is_problem(answer))):
             return answer
         raise _refusal(answer)
@@ -205,7 +236,7 @@ class Rest:
         path: str,
         token: str,
         params: Mapping[str, str | int] | None,
-        json: Mapping[str, str] | None,
+        content: bytes | None,
         max_bytes: int,
         deadline_s: float,
     ) -> _Answer:
@@ -213,8 +244,11 @@ class Rest:
             method,
             self.api + path,
             params=params,
-            json=json,
-            headers={"Authorization": f"Bearer {token}"},
+            content=content,
+            headers={
+                "Authorization": f"Bearer {token}",
+                **({} if content is None else {"Content-Type": "application/json"}),
+            },
             timeout=httpx.Timeout(deadline_s, connect=self._timing.open_s),
         )
         try:

@@ -18,15 +18,20 @@ from uuid import uuid4
 
 from device.actions import Delivery, NoticeSaid, Repeat, ResetSaid, Skipped, Taken
 from device.carrier import Carrier
+from device.changes import Changes
 from device.credential import Credential, TokenSource
 from device.download import Downloads
-from device.errors import ClientClosed, DeviceError
+from device.errors import ClientClosed, ConfigurationError, DeviceError
 from device.event import Event
+from device.keeper import Keeper
 from device.liveness import Patience
+from device.outbox import Pace
+from device.outbox_file import OutboxLimits, exists
 from device.position_file import OnCorrupt, PositionFile
 from device.positions import FileLedger, Ledger, MemoryLedger, PositionStore, StoreLedger
 from device.rest import Rest
 from device.route import Route, State
+from device.sender import Sender
 from device.session import Session
 from device.timing import Timing
 from shared.clock import monotonic
@@ -63,6 +68,8 @@ class Options:
     store: PositionStore | None
     at_most_once: bool
     on_corrupt: OnCorrupt
+    outbox_folder: Path | None
+    outbox_limits: OutboxLimits
     tls: ssl.SSLContext | None
     timing: Timing
     rand: Random
@@ -86,11 +93,17 @@ class Run:
         self.given: Delivery | None = None
         self.rest: Rest | None = None
         self.downloads: Downloads | None = None
+        self.keeper: Keeper | None = None
+        self._sender: Sender | None = None
+        self._opening: asyncio.Task[Keeper] | None = None
+        self._is_open = asyncio.Event()
+        self._options = options
         self._callbacks = callbacks
         self._ledger = ledger
         self._at_most_once = options.at_most_once
         self._wake = asyncio.Event()
         self._asking = False
+        self._is_over = False
         self._end: BaseException | None = None
         self._state: StateChange | None = None
         self._parked = False
@@ -110,6 +123,7 @@ class Run:
             instance=str(uuid4()),
             changed=self._changed,
             on_notice=self._on_notice,
+            on_over_rate=self._on_over_rate,
             rest=self.rest,
             fixed_url=options.socket_url,
             tls=options.tls,
@@ -138,7 +152,33 @@ class Run:
                 still_working_s=options.timing.still_working_s,
             ),
         )
-        return cls(options, callbacks, session, ledger)
+        run = cls(options, callbacks, session, ledger)
+        folder = options.outbox_folder
+        if folder is not None and exists(folder, options.device_id):
+            # What was left waiting is sent without being asked for.
+            try:
+                await run.operations()
+            except BaseException:
+                await run.close()
+                raise
+        return run
+
+    async def operations(self) -> Keeper:
+        """What waits to be sent and to be taken; made at the first call. Raises OutboxError, ConfigurationError."""
+        folder = self._options.outbox_folder
+        if folder is None:
+            raise ConfigurationError("operations are kept in a folder: give folder= or outbox_folder=")
+        if self._is_over:
+            raise ClientClosed("the client was closed")
+        if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+            self._opening = asyncio.create_task(self._open(folder))
+        # Whoever is cancelled meanwhile: it is opened once, for all.
+        return await asyncio.shield(self._opening)
+
+    @property
+    def trouble_of_operations(self) -> str:
+        """Why the last batch could not be sent, for people."""
+        return self._sender.trouble if self._sender is not None else ""
 
     async def next(self) -> Event:
         """The next event for the application; the one before is finished. Raises what ended the client."""
@@ -180,9 +220,12 @@ class Run:
         """Try now."""
         self._route.hurry(monotonic())
         self._carrier.notify()
+        if self._sender is not None:
+            self._sender.hurry()
 
     async def close(self) -> None:
-        """Ack what is finished, close everything, unlock the position."""
+        """Ack what is finished, close everything, unlock the position. What is being sent is cut; it is sent again."""
+        self._is_over = True
         try:
             if not self._task.done():
                 await self._carrier.settle()
@@ -193,11 +236,41 @@ class Run:
                 await self.rest.close()
             if self.downloads is not None:
                 await self.downloads.close()
+            if self._opening is not None:
+                await asyncio.gather(self._opening, return_exceptions=True)
+            if self.keeper is not None:
+                await self.keeper.close()
             self._ledger.close()
             self._end = self._end or ClientClosed("the client was closed")
             self._wake.set()
 
     # -- inside
+
+    async def _open(self, folder: Path) -> Keeper:
+        options = self._options
+        timing = options.timing
+        keeper = await Keeper.open(
+            folder,
+            options.device_id,
+            limits=options.outbox_limits,
+            on_corrupt=options.on_corrupt,
+            rand=options.rand,
+            pace=Pace(base_s=timing.sync_base_s, cap_s=timing.sync_cap_s),
+            changes=Changes(_nobody, tick_max_s=timing.tick_max_s),
+        )
+        if self._end is not None:
+            keeper.end(self._end)
+        self._sender = Sender(
+            keeper,
+            self.rest,
+            ask=self._carrier.sync,
+            is_live=lambda: self.session.live,
+            timing=timing,
+            rand=options.rand,
+        )
+        self.keeper = keeper
+        self._is_open.set()
+        return keeper
 
     async def _handle(self, taken: Taken) -> Event | None:
         try:
@@ -237,12 +310,21 @@ class Run:
 
     async def _carry(self) -> None:
         try:
-            await self._carrier.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._carrier.run())
+                group.create_task(self._send_operations())
         except BaseExceptionGroup as group:
             self._end = _cause(group)
             _log.error("the client of this device has ended: %s", self._end)
             self._say(StateChange(State.CLOSED, str(self._end)))
             self._wake.set()
+            if self.keeper is not None:
+                self.keeper.end(self._end)
+
+    async def _send_operations(self) -> None:
+        await self._is_open.wait()
+        assert self._sender is not None
+        await self._sender.run()
 
     def _changed(self) -> None:
         self._wake.set()
@@ -255,6 +337,12 @@ class Run:
         if news or self._state is None or change.state is not self._state.state:
             self._state = change
             self._callbacks.state(change)
+            if self._sender is not None and change.state in (State.LIVE, State.REST):
+                self._sender.hurry()
+
+    def _on_over_rate(self) -> None:
+        if self._sender is not None:
+            self._sender.on_over_rate()
 
     def _on_notice(self, notice: NoticeSaid) -> None:
         if self._callbacks.notice is None:
@@ -263,6 +351,10 @@ class Run:
             self._callbacks.notice(notice.data)
         except Exception:  # noqa: BLE001 - the application's fault must not end the socket that the notice came by
             _log.exception("on_notice failed")
+
+
+def _nobody() -> None:
+    """Tasks alone wait for these changes."""
 
 
 async def _ledger(options: Options) -> Ledger:

@@ -24,6 +24,7 @@ from device.actions import (
     NoticeSaid,
     ResetSaid,
     Said,
+    Synced,
     Taken,
     TokenHeld,
 )
@@ -40,6 +41,7 @@ from shared.protocol.frames import (
     Moved,
     Notice,
     Reset,
+    SyncResult,
     TokenOk,
     Welcome,
     decode_hub_frame,
@@ -185,7 +187,9 @@ class Session:
         if isinstance(frame, TokenOk):
             return [TokenHeld(number, frame.expires_at)]
         if isinstance(frame, ErrorFrame):
-            return [Said(number, frame.code, frame.detail)]
+            return [Said(number, frame.code, frame.detail, frame.ref)]
+        if isinstance(frame, SyncResult):
+            return [Synced(number, frame.ref, frame.results)]
         return []  # a type this client does not know or did not ask for
 
     def on_closed(self, number: int, code: int, reason: str) -> list[Action]:

@@ -1,4 +1,4 @@
-"""A device at a terminal: prints its events, saves their files, shows how it is connected.
+"""A device at a terminal: prints its events, saves their files, submits operations, shows how it is connected.
 
 An event counts as finished when its files are on disk, checked, or were given up with a line that says so. On a
 terminal with colours and a line that shows the state, else as plain lines. What comes from the server is shown without
@@ -10,7 +10,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Final, TextIO
@@ -21,10 +21,12 @@ from rich.text import Text
 
 from device.client import Client
 from device.credential import TokenSource
-from device.errors import ConfigurationError, DeviceError, DownloadError, TransportError
+from device.errors import ConfigurationError, DeviceError, DownloadError, OperationInvalid, TransportError
 from device.event import Event, ResponseFile
+from device.results import Result
 from device.route import State
 from device.run import Reset, StateChange
+from device.submit_file import Line, read_operations
 from device.timing import Timing
 from shared.backoff import Backoff
 from shared.clock import iso, wall
@@ -61,11 +63,12 @@ def main(
     folder: Path | None = None,
     state_folder: Path | None = None,
     count: int = 0,
+    submit: Path | None = None,
     out: TextIO | None = None,
     timing: Timing | None = None,
 ) -> int:
     """Be this device until `count` events are handled (0: until stopped). 0 when stopped, 1 when it cannot go on, 2
-    when the arguments cannot work.
+    when the arguments cannot work. The operations in the file `submit`, one JSON object a line, are submitted first.
 
     Files go to `folder` (default: `./<device_id>`), one folder per response; the position is kept in `state_folder`
     (default: hidden in `folder`).
@@ -88,9 +91,14 @@ def main(
     except ConfigurationError as error:
         screen.line("error", str(error), "red")
         return 2
+    try:
+        operations = [] if submit is None else read_operations(submit)
+    except ConfigurationError as error:
+        screen.line("error", str(error), "red")
+        return 2
     with screen.running(device_id):
         try:
-            asyncio.run(_until_stopped(client, screen, folder, count))
+            asyncio.run(_until_stopped(client, screen, folder, count, operations))
         except DeviceError as error:
             screen.line("ended", str(error), "red")
             return 1
@@ -98,10 +106,12 @@ def main(
     return 0
 
 
-async def _until_stopped(client: Client, screen: "_Screen", folder: Path, count: int) -> None:
+async def _until_stopped(
+    client: Client, screen: "_Screen", folder: Path, count: int, operations: Sequence[Line]
+) -> None:
     """SIGINT and SIGTERM end it in order: what is finished is acked first."""
     loop = asyncio.get_running_loop()
-    handling = asyncio.ensure_future(_handle(client, screen, folder, count))
+    handling = asyncio.ensure_future(_be(client, screen, folder, count, operations))
     stopped = False
 
     def stop() -> None:
@@ -120,16 +130,42 @@ async def _until_stopped(client: Client, screen: "_Screen", folder: Path, count:
             raise
 
 
+async def _be(client: Client, screen: "_Screen", folder: Path, count: int, operations: Sequence[Line]) -> None:
+    async with client:
+        await _submit(client, screen, operations)
+        results = asyncio.ensure_future(_show_results(client, screen))
+        try:
+            await _handle(client, screen, folder, count)
+        finally:
+            results.cancel()
+            await asyncio.gather(results, return_exceptions=True)
+
+
 async def _handle(client: Client, screen: "_Screen", folder: Path, count: int) -> None:
     handled = 0
-    async with client:
-        async for event in client:
-            screen.event(event)
-            await _save(client, screen, event, folder)
-            handled += 1
-            if handled == count:
-                await client.finish(event)
-                return
+    async for event in client:
+        screen.event(event)
+        await _save(client, screen, event, folder)
+        handled += 1
+        if handled == count:
+            await client.finish(event)
+            return
+
+
+async def _submit(client: Client, screen: "_Screen", operations: Sequence[Line]) -> None:
+    for number, operation, after in operations:
+        try:
+            await client.submit(operation, after=after)
+        except OperationInvalid as error:
+            screen.line("not submitted", f"line {number}: {error}", "red")
+    if operations:
+        screen.line("submitted", f"{client.outbox.waiting} operations wait to be sent", "bold")
+
+
+async def _show_results(client: Client, screen: "_Screen") -> None:
+    with contextlib.suppress(DeviceError):  # the loop over events says how it ended
+        async for result in client.results():
+            screen.result(result)
 
 
 async def _save(client: Client, screen: "_Screen", event: Event, folder: Path) -> None:
@@ -221,6 +257,15 @@ class _Screen:
         if event.redelivered:
             parts.append("(given again)")
         self.line(event.type or "event", "  ".join(parts), "bold")
+
+    def result(self, result: Result) -> None:
+        """What became of an operation."""
+        parts = [str(result.operation.get("type", "")), str(result.operation.get("entity_id", ""))]
+        if result.version is not None:
+            parts.append(f"version {result.version}")
+        if result.error is not None:
+            parts.append(f"{result.error.code}: {result.error.detail}")
+        self.line(result.status, "  ".join(parts), "green" if result.has_effect else "yellow")
 
     def outcome(self, document: bytes) -> None:
         """What the server could not do with the request, from the response's own document."""

@@ -23,6 +23,10 @@ class Timing:
     still_working_s: float = 15.0  # a body that takes longer is said to be working this often
     request_s: float = 10.0  # one REST request
     rest_wait_s: float = 20.0  # long-poll
+    sync_s: float = 45.0  # one batch of operations by REST
+    sync_answer_s: float = 15.0  # one over a socket; a hub answers within 10
+    sync_base_s: float = 1.0  # between tries of a batch: this, then twice, four times … as long
+    sync_cap_s: float = 60.0
     token_s: float = 15.0  # the token callback
     renew_before_s: float = 60.0  # before a live socket's token ends, or in the last quarter of what is left of it
     renew_again_s: float = 5.0  # at least, after a renewal that brought nothing; at most 20 times that

@@ -15,7 +15,7 @@ __all__ = ["Wire"]
 
 
 class Wire:
-    """At most one ack, one token, one ping and one close wait here. `bearer` is what opened it."""
+    """At most one ack, one token, one batch, one ping and one close wait here. `bearer` is what opened it."""
 
     def __init__(self, number: int, link: Link, ledger: Ledger, *, bearer: str, is_ticket: bool) -> None:
         self.number = number
@@ -26,6 +26,7 @@ class Wire:
         self._ledger = ledger
         self._ack: int | None = None
         self._token: str | None = None
+        self._batch: bytes | None = None
         self._ping = False
         self._close: tuple[int, str] | None = None
         self._kick = asyncio.Event()
@@ -51,6 +52,11 @@ class Wire:
     def renew(self, token: str) -> None:
         """Send a newer credential."""
         self._token = token
+        self._kick.set()
+
+    def sync(self, frame: bytes) -> None:
+        """Send a batch of operations; one is under way at a time."""
+        self._batch = frame
         self._kick.set()
 
     def ping(self) -> None:
@@ -86,6 +92,9 @@ class Wire:
                     seq, self._ack = self._ack, None
                     await self._ledger.sync()
                     await self.link.send(ack_frame(seq))
+                if self._batch is not None:
+                    batch, self._batch = self._batch, None
+                    await self.link.send(batch)
                 if self._close is not None and self._ack is None:
                     await self.link.close(*self._close)
                     return

@@ -166,11 +166,18 @@ def device(
     ] = "truck",
     inbox: Annotated[Path | None, typer.Option(help="Where files are saved; by default in the home.")] = None,
     count: Annotated[int, typer.Option(min=0, help="Stop after so many events; 0 is never.")] = 0,
+    submit: Annotated[
+        Path | None, typer.Option(help="Operations to submit first, one JSON object a line, each with an op_id.")
+    ] = None,
 ) -> None:
-    """Be a device: print its events, save and check their files, show changes of state."""
+    """Be a device: print its events and results, save and check its files, show changes of state."""
     from infra.commands.device import run
 
-    _exit(_reported(lambda: run(os.environ, device_id, device_class=device_class, inbox=inbox, count=count)))
+    _exit(
+        _reported(
+            lambda: run(os.environ, device_id, device_class=device_class, inbox=inbox, count=count, submit=submit)
+        )
+    )
 
 
 @app.command()

@@ -30,6 +30,7 @@ def run(
     device_class: str,
     inbox: Path | None,
     count: int,
+    submit: Path | None = None,
     timing: Timing | None = None,
 ) -> int:
     """Run until `count` events were handled, or until stopped. 1 when the device cannot go on."""
@@ -47,7 +48,14 @@ def run(
     _tell(f"files are saved in {inbox}")
 
     return terminal.main(
-        device_id=device_id, token=token, api=api, folder=inbox, state_folder=folder, count=count, timing=timing
+        device_id=device_id,
+        token=token,
+        api=api,
+        folder=inbox,
+        state_folder=folder,
+        count=count,
+        submit=submit,
+        timing=timing,
     )
 
 

@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from tests.device.gate import Gate
+from tests.device.office import Office
 
 WINDOW = 256
 
@@ -80,6 +81,10 @@ class Fleet:
     token_answers: list[dict[str, Any]] = field(default_factory=list)  # for the next token frames, instead of token_ok
     token_expires_at: str = "2099-01-01T00:00:00Z"
     ticket_session_s: float | None = None  # tickets say that a connection lives this long
+    office: Office = field(default_factory=Office)
+    sync_answers: list[dict[str, Any] | None] = field(default_factory=list)  # for the next sync frames; None: nothing
+    sync_refusals: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)  # for the next batches
+    sync_cuts: list[int] = field(default_factory=list)  # the next answers to batches are cut after so many bytes
     assigned: list[str] = field(default_factory=list)  # the urls of the next assignments, instead of the right one
 
     def __post_init__(self) -> None:
@@ -181,6 +186,9 @@ class Fleet:
                         if first:
                             self.first_frames.append(frame)
                             first = False
+                        if frame["type"] == "sync":
+                            await self._on_sync(socket, frame)
+                            continue
                         if frame["type"] == "token":
                             await self._on_token(socket, frame["token"])
                             continue
@@ -212,6 +220,15 @@ class Fleet:
         answer = self.token_answers.pop(0) if self.token_answers else None
         await self._say(socket, **(answer or {"type": "token_ok", "expires_at": self.token_expires_at}))
         await self._notify()
+
+    async def _on_sync(self, socket: ServerConnection, frame: dict[str, Any]) -> None:
+        if self.sync_answers:
+            answer = self.sync_answers.pop(0)
+            if answer is not None:
+                await self._say(socket, ref=frame["ref"], **answer)
+            return
+        results = self.office.apply("socket", frame["operations"])
+        await self._say(socket, type="sync_result", ref=frame["ref"], results=results)
 
     async def move(self, url: str, after_ms: int = 0) -> None:
         """Tell every open socket to move."""
@@ -277,6 +294,8 @@ class Fleet:
                 places = [{"hub": f"hub-{number}", "url": url} for number, url in enumerate(urls, start=1)]
                 answer = {**places[0], "ticket": ticket, "alternatives": places[1:], "mode": "direct"}
                 return 200, {}, json.dumps(answer).encode()
+            case "batch":
+                return self._batch(body)
             case "events":
                 return await self._page(query)
             case "acks":
@@ -291,6 +310,14 @@ class Fleet:
             case "responses":
                 return 200, {}, json.dumps({"responses": []}).encode()
         return problem(404)
+
+    def _batch(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if self.sync_refusals:
+            return self.sync_refusals.pop(0)
+        content = json.dumps({"results": self.office.apply("rest", json.loads(body)["operations"])}).encode()
+        if self.sync_cuts:
+            return 200, {"Content-Length": str(len(content))}, content[: self.sync_cuts.pop(0)]
+        return 200, {}, content
 
     async def _page(self, query: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         after = tuple(int(part) for part in query["after"].split(":")) if "after" in query else None
