@@ -165,6 +165,9 @@ def run(home: Home, options: argparse.Namespace, progress: Progress) -> dict[str
             "FLEETWIRE_API_PORT": str(port),
             "FLEETWIRE_OPS_PORT": str(free_port()),
             "FLEETWIRE_API_DRAIN_S": "0",
+            # Limited as always, and never reached.
+            "FLEETWIRE_API_RATE_OPERATOR": "1000000",
+            "FLEETWIRE_API_RATE_ALL_PER_S": "1000000",
             "FLEETWIRE_LOG_LEVEL": "warning",
         }
         process = start_python("api", environ=environment, log=log)
