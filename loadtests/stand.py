@@ -60,6 +60,7 @@ class Stand:
             "FLEETWIRE_TOKEN_KEYS": self._token_keys,
             "FLEETWIRE_TICKET_KEYS": self._ticket_keys,
             "FLEETWIRE_FILES_KEYS": self._files_keys,
+            "FLEETWIRE_API_RATE_LIMITS": "off",
             "FLEETWIRE_LOG_LEVEL": "warning",
             **settings,
         }
