@@ -105,6 +105,10 @@ class Machine:
             subject=subject, scopes=frozenset(scopes), now=time.time(), lifetime_s=lifetime_s, device_class=device_class
         )
 
+    def ops_port(self, name: str) -> int:
+        """The operations port of a process."""
+        return int(_environment(self.pid(name))["FLEETWIRE_OPS_PORT"])
+
     def pids(self) -> dict[str, int]:
         """The processes that run now, by name."""
         found = {}
