@@ -19,6 +19,7 @@ import structlog
 from starlette.routing import Router
 
 from api.bodies import BodyBudget
+from api.cors import Cors
 from api.envelope import Envelope
 from api.http_protocol import bounded_http
 from api.hub_view import HubView
@@ -153,6 +154,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             in_flight_max=settings.in_flight_max,
             parked=lambda: polls.waiting,
             rand=rand,
+            cors=Cors(settings.cors_origins),
         )
         server = _server(envelope, settings, listener)
         loops = {

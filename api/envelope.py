@@ -18,10 +18,12 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from api.bodies import ClientGone
+from api.cors import Cors
 from api.inputs import sane_request_id
 from api.peer import Departure, peer_of
 from api.problems import Problem, problem_response
 from api.resource import Trace, headers_of
+from api.security_headers import SECURITY_HEADERS
 from shared.clock import monotonic
 from shared.store.errors import NotMigrated, StoreError
 from shared.telemetry.metrics import API_REQUEST_SECONDS, API_REQUESTS
@@ -30,7 +32,6 @@ __all__ = ["Envelope"]
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _GONE: Final = 499  # in logs and metrics only: nobody was there to answer
-_ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 # What says nothing when it goes well: it is counted, and each event brings several of them.
 _QUIET_ROUTES: Final = frozenset(
     {"/", "/health", "/ready", "/api/v1/files/{file_id}", "/api/v1/devices/{device_id}/connection"}
@@ -44,9 +45,12 @@ _log = structlog.get_logger(__name__)
 class Envelope:
     """The outermost ASGI application of the API."""
 
-    def __init__(self, router: Router, *, in_flight_max: int, parked: Callable[[], int], rand: Random) -> None:
+    def __init__(
+        self, router: Router, *, in_flight_max: int, parked: Callable[[], int], rand: Random, cors: Cors | None = None
+    ) -> None:
         """`parked` says how many of the requests in flight only wait and take part in no bound but their own."""
         self._router = router
+        self._cors = cors or Cors(frozenset())
         self._in_flight_max = in_flight_max
         self._parked = parked
         self._rand = rand
@@ -58,6 +62,7 @@ class Envelope:
             return
         headers = headers_of(scope)
         trace = Trace(sane_request_id(headers.get(b"x-request-id", [])) or uuid.uuid4().hex)
+        trace.fields += self._cors.fields(headers)
         exchange = _Exchange(send, trace, leaving=lambda: self.leaving)
         began = monotonic()
         self.in_flight += 1
@@ -86,6 +91,11 @@ class Envelope:
         try:
             if self.in_flight - self._parked() > self._in_flight_max:
                 raise Problem("unavailable", "too many requests are being handled", close=True)
+            preflight = self._cors.preflight(scope["method"], headers_of(scope))
+            if preflight is not None:
+                trace.route = "preflight"
+                await preflight(scope, receive, exchange.send)
+                return
             await self._router(_routed(scope, self._router, trace), receive, exchange.send)
             return
         except (ClientGone, ClientDisconnect):
@@ -147,7 +157,8 @@ class _Exchange:
             self.status = message["status"]
             given = list(message.get("headers", []))
             names = {name.lower() for name, _ in given}
-            given += [pair for pair in (*_ALWAYS, *self._trace.fields) if pair[0] not in names]
+            given += [pair for pair in SECURITY_HEADERS if pair[0] not in names]
+            given += [pair for pair in self._trace.fields if pair[0] not in names or pair[0] == b"vary"]
             given.append((b"x-request-id", self._trace.request_id.encode("ascii")))
             if self._leaving() and b"connection" not in names:
                 given.append((b"connection", b"close"))

@@ -20,12 +20,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from api.peer import Peer
 from api.problems import MEDIA_TYPE, PROBLEMS
+from api.security_headers import SECURITY_HEADERS
 from shared.telemetry.metrics import API_REQUESTS
 
 __all__ = ["BoundedHttp", "bounded_http"]
 
 HEAD_S: Final = 10.0
 STALL_S: Final = 30.0
+_SECURITY: Final = b"".join(b"%b: %b\r\n" % pair for pair in SECURITY_HEADERS)
 
 
 class BoundedHttp(H11Protocol):
@@ -128,8 +130,8 @@ class BoundedHttp(H11Protocol):
         about = {"title": kind.title, "status": kind.status, "detail": detail, "request_id": uuid.uuid4().hex}
         body = orjson.dumps({"type": f"urn:fleetwire:problem:{slug}", **about})
         self.transport.write(
-            b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n%b\r\n%b"
-            % (status_line, MEDIA_TYPE.encode(), len(body), extra, body)
+            b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n%b%b\r\n%b"
+            % (status_line, MEDIA_TYPE.encode(), len(body), _SECURITY, extra, body)
         )
         self.transport.close()
 

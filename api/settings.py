@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from api.cors import parse_origins
 from api.rate_settings import RateSettings
 from api.template_settings import TemplateCacheSettings
 from shared.bus.client import RedisSettings
@@ -56,6 +57,12 @@ class Settings(
 ):
     """Seconds end in `_s`."""
 
+    cors_origins: frozenset[str] = setting(
+        "FLEETWIRE_API_CORS_ORIGINS",
+        frozenset(),
+        help="Origins of pages that may ask the API from a browser, such as https://app.example; * for all.",
+        parse=parse_origins,
+    )
     host: str = setting("FLEETWIRE_API_HOST", "127.0.0.1", help="Address of the API.")
     port: int = setting(
         "FLEETWIRE_API_PORT", 8080, help="Port of the API; 0 takes any free one.", parse=bounded_int(0, 65535)

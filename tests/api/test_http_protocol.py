@@ -30,6 +30,7 @@ async def test_what_is_not_http_gets_a_problem_and_the_server_lives(api: Running
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 "))
     assert b"application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head
     assert json.loads(body)["request_id"]
     assert (await api.client().get("/health")).status_code == 200
 
