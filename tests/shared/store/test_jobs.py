@@ -128,7 +128,7 @@ def finished(one: Claimed, pool: Pool) -> Callable[[Any], Any]:
     event = response_ready(
         event_id=uuid4(), job_id=one.job_id, device_id=one.device_id, request_name=one.name,
         files=[AnnouncedFile(uuid4(), "summary.json", 3, "1" * 64, "application/json")],
-        source="/t", time="2026-01-01T00:00:00Z",
+        source="/t", time="2026-01-01T00:00:00Z", redrives=one.redrives,
     )  # fmt: skip
 
     async def work(connection: Any) -> list[log.Appended]:
@@ -184,6 +184,22 @@ async def test_cancelling_takes_a_job_from_its_worker_and_tells_the_device(pool:
     assert (await status(pool, job_id), await claim(pool)) == ("cancelled", [])
     (row,) = await response_list.page(pool, "d1", before=None, limit=5)
     assert (row.outcome, row.reason) == ("failed", "not needed")
+
+
+async def test_of_many_who_queue_a_dead_job_anew_one_does_and_its_old_claim_ends_nothing(pool: Pool) -> None:
+    (job_id,) = await put(pool, new_job())
+    (old,) = await claim(pool)
+    async with pool.transaction() as connection:
+        assert await jobs.finish(connection, [Finish(job_id, old.lease_token, "dead", "no luck")])
+    queues = await asyncio.gather(*(jobs.redrive(pool, job_id, detail=f"by {n}") for n in range(6)))
+    assert sorted(queues, key=str) == [None] * 5 + [QUEUE]
+    (new,) = await claim(pool)
+    assert (new.attempt, new.redrives, new.folder) == (1, 1, old.folder)
+    assert new.expires_in_s > 3590
+    # The worker that lost the answer to its end says it again, and that is over.
+    assert await pool.run(finished(old, pool)) == []
+    assert [one.status for one in await pool.run(finished(new, pool))] == ["recorded"]
+    assert [row.status for row in await jobs.history(pool, job_id)].count("queued") == 2
 
 
 async def test_the_history_can_only_grow(pool: Pool) -> None:
