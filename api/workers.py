@@ -36,6 +36,7 @@ WORKER_VARIABLE: Final = "FLEETWIRE_API_WORKER"
 RESTARTS_MAX: Final = 5
 RESTARTS_WITHIN_S: Final = 60.0
 STUCK_S: Final = 15.0
+START_S: Final = 60.0
 _LOOK_S: Final = 1.0
 _ANSWER_S: Final = 1.0
 _LEAVE_MARGIN_S: Final = 5.0
@@ -51,7 +52,7 @@ class _Worker:
     ops: socket.socket
     process: asyncio.subprocess.Process | None = None
     ready: bool = False
-    answered_at: float = 0.0
+    stuck_at: float = 0.0
     status: int | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -68,8 +69,11 @@ class _Worker:
 class Workers:
     """`run()` is the life of the parent."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], rand: Random) -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], rand: Random, *, stuck_s: float = STUCK_S
+    ) -> None:
         self._settings = settings
+        self._stuck_s = stuck_s
         self._environ = dict(environ)
         self._rand = rand
         self._workers: list[_Worker] = []
@@ -106,6 +110,8 @@ class Workers:
         finally:
             for one in self._workers:
                 one.signal(signal.SIGKILL)
+                one.listener.close()
+                one.ops.close()
             await self._client.aclose()
             await ops.close()
 
@@ -131,7 +137,8 @@ class Workers:
         backoff = Backoff(self._rand, base=0.2, cap=3.0)
         while not stop.requested:
             worker.process = await self._start(worker)
-            worker.answered_at = monotonic()
+            # One that has yet to begin gets longer.
+            worker.stuck_at = monotonic() + START_S
             worker.status = await worker.process.wait()
             worker.ready = False
             if self._leaving or stop.requested:
@@ -173,11 +180,11 @@ class Workers:
             answer = await self._client.get(f"{worker.ops_url}/ready")
         except httpx.HTTPError:
             worker.ready = False
-            if monotonic() - worker.answered_at > STUCK_S:
+            if monotonic() > worker.stuck_at:
                 _log.error("an api process does not answer", worker=worker.number)
                 worker.signal(signal.SIGKILL)
         else:
-            worker.answered_at = monotonic()
+            worker.stuck_at = monotonic() + self._stuck_s
             worker.ready = answer.status_code == 200
 
     async def _leave(self) -> None:

@@ -5,11 +5,15 @@ import os
 import signal
 import socket
 from pathlib import Path
+from random import Random
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.settings import Settings
+from api.workers import Workers
+from shared.lifecycle import Stop
 from shared.settings import SettingsError, load
 from shared.telemetry.merged_metrics import merged
 from tests.api.conftest import ApiProcess, api_environment, http_client, token
@@ -75,6 +79,64 @@ async def test_two_processes_share_the_port_one_that_dies_is_started_again_and_a
     finally:
         if api.process.returncode is None:
             await api.end(signal.SIGKILL)
+
+
+def parent_of(environment: dict[str, str], **children_only: str) -> Workers:
+    """A parent in this loop, whose children see more than it does."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    settings = load(Settings, environment)
+    return Workers(settings, inherited | environment | children_only, Random(1), stuck_s=1.5)
+
+
+async def ready_among(ops_url: str) -> list[int]:
+    async with http_client(timeout=5) as client:
+        try:
+            return list((await client.get(f"{ops_url}/ready")).json()["detail"]["ready"])
+        except httpx.TransportError:
+            return []
+
+
+@pytest.mark.processes
+async def test_a_process_whose_loop_stands_still_is_replaced(database_url: str, redis_url: str) -> None:
+    environment = api_environment(database_url, redis_url, FLEETWIRE_API_WORKERS=2)
+    ops = f"http://127.0.0.1:{environment['FLEETWIRE_OPS_PORT']}"
+    stop = Stop()
+    running = asyncio.create_task(parent_of(environment).run(stop))
+    async with asyncio.timeout(60):
+        while await ready_among(ops) != [1, 2]:
+            await asyncio.sleep(0.05)
+        stuck = min(children(os.getpid()) & api_processes())
+        os.kill(stuck, signal.SIGSTOP)
+        while Path(f"/proc/{stuck}").exists():
+            await asyncio.sleep(0.05)
+        while await ready_among(ops) != [1, 2]:
+            await asyncio.sleep(0.05)
+        stop.request("test")
+        assert await running == 0
+
+
+@pytest.mark.processes
+async def test_a_process_that_cannot_run_ends_the_parent_too(database_url: str, redis_url: str) -> None:
+    environment = api_environment(database_url, redis_url, FLEETWIRE_API_WORKERS=2)
+    stop = Stop()
+    async with asyncio.timeout(40):
+        assert await parent_of(environment, FLEETWIRE_TOKEN_KEYS="none").run(stop) == 1
+    assert stop.reason == "an api process cannot be kept running"
+
+
+def api_processes() -> set[int]:
+    return {
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and b"-m\0api" in _command_line(entry)
+    }
+
+
+def _command_line(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.processes
