@@ -102,7 +102,7 @@ LIST_JOBS: Final = Description(
         Parameter(name="status", kind=JobStatus, about="In this state.", example="queued"),
         Parameter(
             name="kind",
-            kind=Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 64, "pattern": "^[ -~]+$"})],
+            kind=Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 64, "pattern": r"^[^\u0000]+$"})],
             about="Of this kind, such as `photo` or `table`.",
         ),
         DEVICE_ID,
@@ -110,7 +110,7 @@ LIST_JOBS: Final = Description(
         Parameter(name="created_to", kind=_Instant, about="Before this time."),
         Parameter(
             name="name_prefix",
-            kind=Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 50, "pattern": r"^[^\u0000]+$"})],
+            kind=Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 200, "pattern": r"^[^\u0000]+$"})],
             about="How the name begins, as bytes compare; sorts by name.",
         ),
         Parameter(name="sort", kind=Literal["created_at", "name"], about="What they are sorted by."),
