@@ -38,6 +38,8 @@ from api.routes.documents import document_resources
 from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
+from api.routes.inspection_commands import InspectionCommands
+from api.routes.inspections import Inspections
 from api.routes.job_commands import JobCommands
 from api.routes.jobs import Jobs
 from api.routes.notices import Notices
@@ -231,6 +233,8 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         pool, parts.publisher, parts.hints, queue=settings.job_queue, store=settings.job_store, rand=parts.rand
     )
     photos = Photos(pool, replicas, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
+    inspections = Inspections(pool, replicas, cursors, page_max=settings.page_max)
+    inspection_commands = InspectionCommands(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand)
     templates = Templates(pool, replicas, parts.template_cache, cursors, page_max=settings.page_max, rand=parts.rand)
     resources = [
         *health_resources(guard, lambda: not parts.probe.problems),
@@ -248,6 +252,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
         *templates.resources(guard),
+        *inspections.resources(guard, inspection_commands),
     ]
     return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
 

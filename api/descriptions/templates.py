@@ -65,7 +65,7 @@ READ_TEMPLATE: Final = Description(
     id="readTemplate",
     summary="A template, its newest version or an earlier one",
     query=(Parameter(name="version", kind=_Version, about="This version, which never changes."),),
-    headers=("If-None-Match",),
+    headers=("If-None-Match", "Fleetwire-Read-After"),
     answers={
         200: Answer("The template.", Template, headers=("ETag", "Cache-Control")),
         304: Answer("The client has it.", headers=("ETag", "Cache-Control")),
