@@ -2,8 +2,8 @@ from itertools import islice
 from typing import Any
 
 from loadtests.sync_bench import TEMPLATE, Phase, Work
+from loadtests.sync_model import Model
 from shared.protocol.operations import Invalid, decode_operation
-from tests.api.sync_model import Model
 
 
 def applied_by(batches: list[list[dict[str, Any]]]) -> int:
