@@ -22,7 +22,7 @@ from shared.store import point_of_no_return
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.hosts import Hosts
 from shared.store.log_identity import LogWitness
-from shared.store.retrying import LOST, PAUSES_S, Phase, is_read_only_server, may_repeat
+from shared.store.retrying import LOST, PAUSES_S, UNSENT, Phase, is_read_only_server, may_repeat
 from shared.store.statement_kind import is_read
 from shared.store.warm_up import warm_up
 from shared.telemetry.metrics import DB_CONNECTIONS, DB_ERRORS, DB_POOL_WAIT_SECONDS, DB_POOL_WAITING, DB_RETRIES
@@ -235,10 +235,9 @@ def _code_of(error: BaseException | None) -> str | None:
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate)
     # A wish that is not met is a standby instead of a primary: the next moment may bring another.
-    lost = (ConnectionError, asyncpg.TargetServerAttributeNotMatched)
-    if isinstance(error, lost) or (isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)):
+    if isinstance(error, ConnectionError | asyncpg.TargetServerAttributeNotMatched):
         return LOST
-    return None
+    return UNSENT if isinstance(error, asyncpg.InterfaceError) and "connection is closed" in str(error) else None
 
 
 class _translated:  # noqa: N801 - reads as a word in a with statement

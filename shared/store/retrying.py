@@ -9,10 +9,13 @@ idempotent) is.
 from enum import Enum
 from typing import Final
 
-__all__ = ["LOST", "PAUSES_S", "Phase", "is_read_only_server", "may_repeat"]
+__all__ = ["LOST", "PAUSES_S", "UNSENT", "Phase", "is_read_only_server", "may_repeat"]
 
 LOST: Final = "08000"
 """Stands for a connection that was refused or cut: no server was there to give a code."""
+
+UNSENT: Final = "08001"
+"""Stands for a connection that was found closed before the statement was sent."""
 
 PAUSES_S: Final = (0.05, 0.2)
 """Before the second and the third try, each jittered to 0.5–1.5 of it; there is no fourth."""
@@ -34,7 +37,7 @@ def may_repeat(code: str | None, phase: Phase, *, repeatable: bool) -> bool:
     """Whether to try again after an error with this SQLSTATE, before any bound on how often."""
     if code is None:
         return False
-    if code in _UNDONE or code == _READ_ONLY:
+    if code in _UNDONE or code in (_READ_ONLY, UNSENT):
         return True
     if code in _SHUTTING_DOWN or code.startswith("08"):
         return phase is not Phase.ENDING or repeatable

@@ -235,6 +235,28 @@ async def test_a_read_and_a_transaction_survive_that_their_connection_is_ended_b
     await pool.close()
 
 
+async def test_a_commit_that_was_never_sent_is_no_doubt(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=2)
+    killer = await asyncpg.connect(database_url)
+    attempts = 0
+
+    async def work(connection: Connection) -> None:
+        nonlocal attempts
+        attempts += 1
+        await connection.execute("INSERT INTO leases (name) VALUES ('once')")
+        if attempts == 1:
+            await killer.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
+            async with asyncio.timeout(8):
+                while not connection.is_closed():
+                    await asyncio.sleep(0.005)
+
+    await pool.run(work)
+    assert attempts == 2
+    assert (await pool.fetch("SELECT count(*) FROM leases WHERE name = 'once'"))[0][0] == 1
+    await killer.close()
+    await pool.close()
+
+
 async def end_whoever_runs(killer: asyncpg.Connection, mark: str) -> None:
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid()"
     await killer.execute(ended, f"%{mark}%")

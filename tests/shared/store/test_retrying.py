@@ -2,13 +2,15 @@
 
 import pytest
 
-from shared.store.retrying import LOST, Phase, is_read_only_server, may_repeat
+from shared.store.retrying import LOST, UNSENT, Phase, is_read_only_server, may_repeat
 
 
-@pytest.mark.parametrize("code", ["40001", "40P01", "25006"])
+@pytest.mark.parametrize("code", ["40001", "40P01", "25006", UNSENT])
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("repeatable", [False, True])
-def test_what_the_server_says_it_undid_or_refused_is_always_repeated(code: str, phase: Phase, repeatable: bool) -> None:
+def test_what_the_server_undid_or_refused_or_never_got_is_always_repeated(
+    code: str, phase: Phase, repeatable: bool
+) -> None:
     assert may_repeat(code, phase, repeatable=repeatable)
 
 
