@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from starlette.types import Receive
 
+from api.inflation import Inflater
 from api.inputs import Headers
 from api.problems import Problem
 from shared.protocol import strict_json
@@ -56,15 +57,19 @@ def expected_length(headers: Headers, *, limit: int) -> int:
     return min(int(values[0]), limit) if values else limit
 
 
-async def read_body(receive: Receive, headers: Headers, *, limit: int, deadline_s: float) -> bytes:
-    """All bytes of the body, at most `limit`. Raises Problem (413, 408) and ClientGone."""
+async def read_body(
+    receive: Receive, headers: Headers, *, limit: int, deadline_s: float, is_gzip: bool = False
+) -> bytes:
+    """All bytes of the body, inflated if need be, at most `limit`. Raises Problem (413, 408, 400) and ClientGone."""
     declared = headers.get(b"content-length")
     if declared and int(declared[0]) > limit:
         # A sender that asked first (100-continue) has sent nothing yet.
         raise await _too_large(receive, limit) if b"expect" not in headers else _over(limit)
     try:
         async with asyncio.timeout(deadline_s):
-            return await _read_all(receive, limit)
+            if not is_gzip:
+                return await _read_all(receive, limit)
+            return await _read_inflated(receive, limit)
     except TimeoutError:
         raise Problem("request-timeout", f"the body did not arrive within {deadline_s:g} s", close=True) from None
 
@@ -86,7 +91,29 @@ async def _read_all(receive: Receive, limit: int) -> bytes:
     return b"".join(parts)
 
 
+async def _read_inflated(receive: Receive, limit: int) -> bytes:
+    inflater = Inflater(limit)
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        more = message.get("more_body", False)
+        try:
+            inflater.feed(message.get("body", b""))
+        except Problem:
+            if more:
+                await _skip(receive)
+            raise
+    return inflater.whole()
+
+
 async def _too_large(receive: Receive, limit: int) -> Problem:
+    await _skip(receive)
+    return _over(limit)
+
+
+async def _skip(receive: Receive) -> None:
     skipped = 0
     try:
         async with asyncio.timeout(LINGER_S):
@@ -97,7 +124,6 @@ async def _too_large(receive: Receive, limit: int) -> Problem:
                     break
     except TimeoutError:
         pass
-    return _over(limit)
 
 
 def _over(limit: int) -> Problem:

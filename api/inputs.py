@@ -134,8 +134,8 @@ def bearer_token(values: list[bytes]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def check_json_content(headers: Headers) -> None:
-    """Only uncompressed UTF-8 JSON is taken."""
+def check_json_content(headers: Headers) -> bool:
+    """Only UTF-8 JSON is taken, as it is or compressed by gzip: then True. Raises Problem (415)."""
     media_type, _, parameters = b",".join(headers.get(b"content-type", [])).decode("latin-1").partition(";")
     charset = next(
         (
@@ -145,11 +145,19 @@ def check_json_content(headers: Headers) -> None:
         ),
         "utf-8",
     )
-    encoding = b",".join(headers.get(b"content-encoding", [])).strip().lower()
-    if media_type.strip().lower() != "application/json" or charset != "utf-8" or encoding not in (b"", b"identity"):
+    if media_type.strip().lower() != "application/json" or charset != "utf-8":
         raise Problem(
             "unsupported-media-type",
-            "send Content-Type: application/json in UTF-8 and no Content-Encoding",
+            "send Content-Type: application/json, in UTF-8",
             headers={"Accept": "application/json"},
             close=True,
         )
+    coding = b",".join(headers.get(b"content-encoding", [])).strip().lower()
+    if coding not in (b"", b"identity", b"gzip", b"x-gzip"):
+        raise Problem(
+            "unsupported-media-type",
+            "send the body as it is, or with Content-Encoding: gzip",
+            headers={"Accept-Encoding": "gzip, identity"},
+            close=True,
+        )
+    return coding.endswith(b"gzip")

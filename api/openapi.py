@@ -27,7 +27,7 @@ _ABOUT: Final = """\
 Every error is a problem of RFC 9457 with the id of the request. Every answer has an `X-Request-ID`: the one that was \
 sent, if it is 1 to 64 characters of `A-Z a-z 0-9 . _ -`, else a new one. Where there is `GET` there is `HEAD`. A \
 trailing slash makes no difference; unknown query parameters are ignored; percent-encoding in a path is refused. \
-Answers are JSON, whatever `Accept` says."""
+Answers are JSON, whatever `Accept` says. A body may come with `Content-Encoding: gzip`."""
 
 
 def encoded(resources: Sequence[Resource], *, page_max: int) -> bytes:
@@ -258,6 +258,7 @@ def _problems(resource: Resource, operation: Operation) -> Iterator[str]:
     if operation.scopes:
         yield "unauthorized"
         yield "forbidden"
+        yield "too-many-requests"
         if operation.cost > 0:
             yield "rate-limited"
     if operation.body is not None:

@@ -49,7 +49,7 @@ PROBLEMS: Final[Mapping[str, _Kind]] = {
     "reset": _Kind(410, "The log does not go on from this position"),
     "precondition-failed": _Kind(412, "It has changed since"),
     "too-large": _Kind(413, "The body is too large"),
-    "unsupported-media-type": _Kind(415, "The body is not uncompressed JSON"),
+    "unsupported-media-type": _Kind(415, "The body is not JSON, plain or by gzip"),
     "ack-above-head": _Kind(422, "The position is above the head of the log"),
     "unprocessable": _Kind(422, "It cannot be done as things are"),
     "idempotency-key-reused": _Kind(422, "The key was used for another request"),

@@ -166,10 +166,13 @@ class Resource:
         if operation.body is None:
             call = Call(trace, claims, path, query, None, receive, still_allowed, headers)
             return await _within(operation, self._handle(operation, call, scope, b""))
-        check_json_content(headers)
+        is_gzip = check_json_content(headers)
         limit = operation.body_max_bytes
-        with self._guard.budget.reserve(bodies.expected_length(headers, limit=limit)):
-            raw = await bodies.read_body(receive, headers, limit=limit, deadline_s=operation.body_deadline_s)
+        # What a compressed body says of its length is not what it takes.
+        with self._guard.budget.reserve(limit if is_gzip else bodies.expected_length(headers, limit=limit)):
+            raw = await bodies.read_body(
+                receive, headers, limit=limit, deadline_s=operation.body_deadline_s, is_gzip=is_gzip
+            )
             body = bodies.convert_body(bodies.decode_body(raw), operation.body) if operation.decode else raw
             call = Call(trace, claims, path, query, body, receive, still_allowed, headers)
             return await _within(operation, self._handle(operation, call, scope, raw))

@@ -1,6 +1,6 @@
 """What the examples of the published document speak of: a truck, its event, job, response, photo and inspection.
 
-The ids are those of `api/description.py`. `redraw` puts the job back where an example needs it.
+The ids are those of `api/description.py`. `redraw` puts job and inspection back where an example needs them.
 """
 
 from typing import Final
@@ -9,10 +9,18 @@ import asyncpg
 
 from api.description import PATH_PARAMETERS
 
-__all__ = ["JOB_STATES", "draw", "redraw"]
+__all__ = ["draw", "redraw"]
 
-# What state the job of the examples has to be in.
-JOB_STATES: Final = {"cancelJob": "queued", "redriveJob": "dead"}
+# What state has to be brought about for the operations that change it.
+_JOB_STATES: Final = {"cancelJob": "queued", "redriveJob": "dead"}
+_INSPECTION_STATES: Final = {
+    "updateInspection": "draft",
+    "submitInspection": "draft",
+    "deleteInspection": "draft",
+    "approveInspection": "submitted",
+    "rejectInspection": "submitted",
+    "reopenInspection": "rejected",
+}
 
 _SCENE: Final = """
 INSERT INTO devices (device_id, class, epoch, head_seq) SELECT 'truck-7', 'truck', max(epoch), 1 FROM log_identity;
@@ -55,7 +63,16 @@ async def draw(connection: asyncpg.Connection) -> None:
     await connection.execute(statements)
 
 
+_INSPECTION: Final = """
+UPDATE inspections SET status = $2, version = 1, is_deleted = false,
+                       submitted_at = CASE WHEN $2 <> 'draft' THEN clock_timestamp() END,
+                       decided_at = CASE WHEN $2 = 'rejected' THEN clock_timestamp() END WHERE inspection_id = $1
+"""
+
+
 async def redraw(connection: asyncpg.Connection, operation_id: str) -> None:
     """Bring about what the example of this operation is about to change."""
-    if (state := JOB_STATES.get(operation_id)) is not None:
+    if (state := _JOB_STATES.get(operation_id)) is not None:
         await connection.execute(_JOB, str(PATH_PARAMETERS["job_id"].example), state)
+    if (state := _INSPECTION_STATES.get(operation_id)) is not None:
+        await connection.execute(_INSPECTION, str(PATH_PARAMETERS["inspection_id"].example), state)
