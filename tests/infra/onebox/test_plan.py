@@ -88,6 +88,9 @@ def test_pools_together_must_leave_ten_connections(home: Home, keys: KeyFiles) -
         checked(home, keys, 299, FLEETWIRE_DB_POOL_MAX="58")
     checked(home, keys, 300, FLEETWIRE_DB_POOL_MAX="58")
     checked(home, keys, None, FLEETWIRE_DB_POOL_MAX="900")
+    checked(home, keys, 300, FLEETWIRE_API_WORKERS="2")
+    with pytest.raises(SettingsError, match=r"may open 338 connections .* FLEETWIRE_API_WORKERS"):
+        checked(home, keys, 300, FLEETWIRE_API_WORKERS="3")
 
 
 def test_mistakes_of_all_processes_are_said_once_and_together(home: Home, keys: KeyFiles) -> None:

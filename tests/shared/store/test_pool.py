@@ -83,14 +83,17 @@ async def test_a_task_that_waits_for_a_server_that_hangs_can_be_cancelled(
     await pool.close()
 
 
-async def test_a_deadlock_is_tried_again(pool: Pool) -> None:
+@pytest.mark.parametrize("rival", [asyncpg.DeadlockDetectedError, asyncpg.SerializationError])
+async def test_a_deadlock_or_a_serialization_failure_is_tried_again(
+    pool: Pool, rival: type[asyncpg.PostgresError]
+) -> None:
     attempts = 0
 
     async def work(connection: Connection) -> int:
         nonlocal attempts
         attempts += 1
         if attempts == 1:
-            raise asyncpg.DeadlockDetectedError("test")
+            raise rival("test")
         return attempts
 
     retries = DB_RETRIES._value.get()
@@ -254,6 +257,36 @@ async def test_a_commit_that_was_never_sent_is_no_doubt(database_url: str) -> No
     assert attempts == 2
     assert (await pool.fetch("SELECT count(*) FROM leases WHERE name = 'once'"))[0][0] == 1
     await killer.close()
+    await pool.close()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+async def test_a_server_that_takes_no_writes_any_more_is_left_at_once(database_url: str, in_transaction: bool) -> None:
+    pool = await open_pool(database_url, name="test", min_size=2, max_size=2)
+    async with pool.acquire() as one, pool.acquire() as other:
+        for connection in (one, other):
+            await connection.execute("SET default_transaction_read_only = on")
+    write = "INSERT INTO leases (name) VALUES ('written')"
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(write)
+
+    if in_transaction:
+        await pool.run(work)
+    else:
+        await pool.fetch(write)
+    assert (await pool.fetch("SELECT count(*) FROM leases"))[0][0] == 1
+    settings = [await pool.fetch("SHOW default_transaction_read_only") for _ in range(2)]
+    assert [rows[0][0] for rows in settings] == ["off", "off"], "no connection of before is used again"
+    await pool.close()
+
+
+async def test_a_deadline_of_the_caller_ends_the_statement_too(database_url: str) -> None:
+    pool = await open_pool(database_url, name="test", max_size=1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await pool.fetch("SELECT pg_sleep(60) AS past_its_deadline")
+    await until_no_statement_runs(database_url, "past_its_deadline")
     await pool.close()
 
 
