@@ -1,10 +1,9 @@
 """What the lists of jobs read, on 100,000 jobs that are unlike an even spread, with the planner as it comes."""
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,6 +15,7 @@ from shared.store.job_list import Walk
 from shared.store.pool import Pool, open_pool
 from shared.store.queries import statements
 from tests.shared.store import job_crowd
+from tests.shared.store.explained import explained, literal
 
 SQL = statements("job_list")
 LIMIT = 100
@@ -71,62 +71,6 @@ async def pool(crowded_url: str, sql: asyncpg.Connection) -> AsyncIterator[Pool]
     await opened.close()
 
 
-class Read(NamedTuple):
-    """What a statement read: by which indexes, how many rows came out of scans or were thrown away there, and pages.
-
-    `nodes` are those below the top: to sort what is returned is as well.
-    """
-
-    indexes: set[str]
-    rows: int
-    pages: int
-    nodes: set[str]
-
-
-def literal(value: object) -> str:
-    match value:
-        case None:
-            return "NULL"
-        case int():
-            return str(value)
-        case datetime():
-            return f"'{value.isoformat()}'"
-        case UUID() | str():
-            return "'" + str(value).replace("'", "''") + "'"
-    raise AssertionError(value)
-
-
-async def explained(sql: asyncpg.Connection, name: str, arguments: list[object], times: int) -> Read:
-    """The plan of a statement that was run so often: in time the server may keep one plan for all arguments."""
-    given = ", ".join(map(literal, arguments))
-    if not await sql.fetchval("SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE name = $1)", name):
-        await sql.execute(f"PREPARE {name} AS {SQL[name]}")
-    for _ in range(times):
-        await sql.execute(f"EXECUTE {name} ({given})")
-    text = await sql.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name} ({given})")
-    top = json.loads(text)[0]["Plan"]
-    indexes: set[str] = set()
-    kinds: set[str] = set()
-    rows = 0
-
-    def look(node: dict[str, Any]) -> None:
-        nonlocal rows
-        if node is not top:
-            kinds.add(node["Node Type"])
-        if node["Node Type"] == "Seq Scan":
-            indexes.add("none")
-        if "Index Name" in node:
-            indexes.add(node["Index Name"])
-        if "Relation Name" in node:
-            thrown_away = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-            rows += round((node["Actual Rows"] + thrown_away) * node["Actual Loops"])
-        for child in node.get("Plans", ()):
-            look(child)
-
-    look(top)
-    return Read(indexes, rows, top["Shared Hit Blocks"] + top["Shared Read Blocks"], kinds)
-
-
 def arguments_of(walk: Walk) -> list[object]:
     return [*walk.key, LIMIT + 1, *walk.checks]
 
@@ -155,7 +99,7 @@ async def test_every_list_reads_one_index_in_order_and_no_more_rows_than_it_may(
             # What a walk found is read by its key: four pages down that index and one of the table.
             found = LIMIT + 1 if by_walk else 0
             for times in (0, 7):
-                read = await explained(sql, walk.statement, arguments_of(walk), times)
+                read = await explained(sql, SQL, walk.statement, arguments_of(walk), times)
                 sorts = {kind for kind in read.nodes if "Sort" in kind or "Bitmap" in kind}
                 pages = 80 + 5 * found if by_walk else 20 + 1.1 * read.rows
                 indexes = {index, "jobs_pkey"} if by_walk else {index}
@@ -167,10 +111,10 @@ async def test_every_list_reads_one_index_in_order_and_no_more_rows_than_it_may(
 async def test_a_job_and_its_history_are_read_by_their_keys(sql: asyncpg.Connection) -> None:
     job_id = await sql.fetchval("SELECT job_id FROM jobs WHERE size = 11 ORDER BY created_at OFFSET 5000 LIMIT 1")
     for times in (0, 7):
-        read = await explained(sql, "job", [job_id], times)
+        read = await explained(sql, SQL, "job", [job_id], times)
         assert read.indexes == {"jobs_pkey", "responses_job_id_key"}
         assert read.pages <= 10
-        read = await explained(sql, "history", [job_id, job_crowd.BEGIN + timedelta(days=1), 0, LIMIT], times)
+        read = await explained(sql, SQL, "history", [job_id, job_crowd.BEGIN + timedelta(days=1), 0, LIMIT], times)
         assert read.indexes == {"job_status_history"}
         assert (read.rows, read.pages <= 15) == (2, True)
 
