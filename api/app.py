@@ -63,6 +63,7 @@ from shared.bus.redis_client import LazyRedis
 from shared.bus.token_buckets import TokenBuckets
 from shared.bus.versioned_cache import VersionedCache
 from shared.cloud.upload_stores import UploadStores, open_upload_stores
+from shared.key_url import KeyUrl
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
@@ -148,8 +149,26 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             probe_s=settings.rate_probe_s,
             rand=rand,
         )
+        key_url = KeyUrl(settings, keys.tokens, rand=rand)
+        leaving.push_async_callback(key_url.aclose)
+        probe.saw("the key set of bearer tokens is not there yet")
+        if not await key_url.first(stop):
+            return 0
         parts = Parts(
-            settings, keys, pool, replicas, publisher, hints, polls, probe, rand, signed_urls, stores, limiter, cache
+            settings,
+            keys,
+            pool,
+            replicas,
+            publisher,
+            hints,
+            polls,
+            probe,
+            rand,
+            signed_urls,
+            stores,
+            limiter,
+            cache,
+            key_url,
         )
         envelope = Envelope(
             Router([resource.route() for resource in route_table(parts)], redirect_slashes=False),
@@ -169,6 +188,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             asyncio.create_task(_photo_sweep(settings, pool, stores, rand).run(), name="photo sweep"),
             asyncio.create_task(instances.run(), name="instances"),
             asyncio.create_task(limiter.run(), name="rate limits"),
+            asyncio.create_task(key_url.run(), name="key set"),
         }
         if replicas:
             loops.add(asyncio.create_task(replicas.run(), name="replicas"))
@@ -209,6 +229,7 @@ class Parts:
     stores: UploadStores
     limiter: RateLimiter
     template_cache: TemplateCache
+    key_url: KeyUrl
 
 
 def route_table(parts: Parts) -> Sequence[Resource]:
@@ -220,6 +241,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         RevocationCheck(pool),
         RequestKeys(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand),
         parts.limiter,
+        parts.key_url,
         replicas,
     )
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)

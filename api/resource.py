@@ -26,6 +26,7 @@ from api.rate_limiter import RateLimiter
 from api.read_after import read_after, stamp, stamp_problem
 from api.revocation_check import RevocationCheck
 from shared.clock import wall
+from shared.key_url import KeyUrl
 from shared.store.read_token import ReadToken
 from shared.store.replicas import Replicas
 from shared.tokens import Claims, KeyRing, Scope
@@ -115,6 +116,7 @@ class Guard:
     revocations: RevocationCheck
     request_keys: RequestKeys
     limiter: RateLimiter
+    key_url: KeyUrl
     replicas: Replicas | None = None
 
 
@@ -154,7 +156,7 @@ class Resource:
     async def _answer(self, operation: Operation, scope: AsgiScope, receive: Receive, trace: Trace) -> Response:
         headers = headers_of(scope)
         path: dict[str, str] = scope.get("path_params", {})
-        claims = self._admit(operation, headers, path, trace)
+        claims = await self._admitted(operation, headers, path, trace)
 
         async def still_allowed() -> None:
             await self._check_revocation(claims)
@@ -193,6 +195,15 @@ class Resource:
             deadline_s=operation.deadline_s,
             request_id=call.trace.request_id,
         )
+
+    async def _admitted(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:
+        try:
+            return self._admit(operation, headers, path, trace)
+        except Problem as problem:
+            # The key may have been published since the set was fetched.
+            if problem.members.get("reason") != "unknown_key" or not await self._guard.key_url.look():
+                raise
+        return self._admit(operation, headers, path, trace)
 
     def _admit(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:
         if not operation.scopes:

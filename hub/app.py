@@ -128,6 +128,9 @@ async def serve(
         )
         loops = {asyncio.create_task(loop, name=name) for name, loop in parts.loops().items()}
         leaving.push_async_callback(cancelled, loops)
+        leaving.push_async_callback(parts.key_url.aclose)
+        if not await parts.key_url.first(stop):
+            return 0
         await parts.endpoint.start()
         leaving.callback(parts.endpoint.close)
         gate.phase = "open"

@@ -38,6 +38,7 @@ from shared.bus.canary_judge import BusState
 from shared.bus.names import notice_channel
 from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
+from shared.key_url import KeyUrl
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.store import cursors
 from shared.store.errors import StoreError
@@ -155,6 +156,7 @@ class Parts:
             waiting_max=settings.handshakes_max,
             on_abandoned=lambda device_id, conn_term: self.hub.acks.departed(device_id, conn_term, excused=True),
         )
+        self.key_url = KeyUrl(settings, tokens, rand=rand, on_change=self.hub.on_keys_changed)
         allowances = allowances_of(settings)
         reception = Reception(
             settings,
@@ -166,6 +168,7 @@ class Parts:
             publisher=self._publisher,
             tokens=tokens,
             tickets=tickets,
+            key_url=self.key_url,
             gate=gate,
             rand=rand,
         )
@@ -206,6 +209,7 @@ class Parts:
             "membership": self._membership.run(),
             "notices": self._notices.run(),
             "key watch": self._key_watch.run(),
+            "key set": self.key_url.run(),
             "renewals": self.hub.renewals.run(),
             "mover": self.mover.run(),
             **readers,

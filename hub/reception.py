@@ -8,6 +8,7 @@ from the statement's answer to the first frame nothing is awaited, so that nobod
 import asyncio
 import http
 import sys
+from collections.abc import Sequence
 from random import Random
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from hub.connection import Connection
 from hub.device_socket import DeviceSocket
 from hub.errors import Crowded, HubError, NotAnswered
 from hub.gate import Gate
-from hub.greeting import Admitted, Begin, admit, is_signed, read_request, refused_by_statement
+from hub.greeting import Admitted, Asked, Begin, admit, is_signed, read_request, refused_by_statement
 from hub.handshakes import Greeter
 from hub.hub import Hub
 from hub.keepalive import Pulse
@@ -39,6 +40,7 @@ from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
 from shared.clock import monotonic, wall
 from shared.hash_slots import slot_of
+from shared.key_url import KeyUrl
 from shared.protocol.frames import Welcome, encode_frame
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import devices
@@ -66,6 +68,7 @@ class Reception:
         publisher: Publisher,
         tokens: KeyRing,
         tickets: KeyRing,
+        key_url: KeyUrl,
         gate: Gate,
         rand: Random,
     ) -> None:
@@ -78,6 +81,7 @@ class Reception:
         self._publisher = publisher
         self._tokens = tokens
         self._tickets = tickets
+        self._key_url = key_url
         self._gate = gate
         self._rand = rand
 
@@ -115,14 +119,11 @@ class Reception:
                 "Connection, Sec-WebSocket-Key and Sec-WebSocket-Version: 13 must be as RFC 6455, section 4.1, says"
             )
             return Refusal("invalid-request", detail, reason="upgrade")
-        admitted = admit(
-            asked,
-            authorization=headers.get_all("Authorization"),
-            offered=offered,
-            tokens=self._tokens,
-            tickets=self._tickets,
-            now=wall(),
-        )
+        authorization = headers.get_all("Authorization")
+        admitted = self._admit(asked, authorization, offered)
+        if isinstance(admitted, Refusal) and admitted.reason == "unknown_key" and await self._key_url.look():
+            # The key was published since the set was fetched, maybe.
+            admitted = self._admit(asked, authorization, offered)
         if isinstance(admitted, Refusal):
             return admitted
         registry = self._hub.registry
@@ -143,6 +144,16 @@ class Reception:
             registry.leave(waiting)
             if not welcomed:
                 self._reader.release(slot)
+
+    def _admit(self, asked: Asked, authorization: Sequence[str], offered: Sequence[str]) -> Admitted | Refusal:
+        return admit(
+            asked,
+            authorization=authorization,
+            offered=offered,
+            tokens=self._tokens,
+            tickets=self._tickets,
+            now=wall(),
+        )
 
     async def _welcome(
         self, socket: DeviceSocket, upgraded: Response, admitted: Admitted, waiting: Waiting

@@ -73,7 +73,7 @@ class CommandSettings(TokenKeySettings):
         if self.token_keys_file is None and not self.token_keys:
             if not self.home.secrets.is_dir():
                 return _missing("FLEETWIRE_TOKEN_KEYS_FILE")
-            return read_key_ring(development_keys(self.home).tokens, None)
+            return read_key_ring(development_keys(self.home).tokens, None).under(self.token_rules())
         ring = self.token_key_ring()
         if ring.signing_key_id is None:
             raise SettingsError(["FLEETWIRE_TOKEN_KEYS holds public keys only: a private one is needed to sign"])

@@ -92,8 +92,9 @@ class KeyWatch:
         self._seen[watched.name] = digest
         if before == digest:
             return False
-        gone = watched.ring.key_ids - read.key_ids
+        accepted = watched.ring.key_ids
         _adopt(watched.ring, read)
+        gone = accepted - watched.ring.key_ids
         if before != b"":
             KEYS_READ_ANEW.labels(watched.name).inc()
             _log.info("keys were read anew", set=watched.name, keys=sorted(read.key_ids), retired=sorted(gone))

@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
 
+from shared.key_url_settings import KeyUrlSettings
 from shared.settings import SettingsError, path, setting
 from shared.tokens import KeyRing
 
@@ -91,8 +92,9 @@ def read_hmac_keys(file: Path | None, inline: str | None, *, variable: str = "FL
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenKeySettings:
-    """Keys of bearer tokens. Public ones suffice for a process that only verifies."""
+class TokenKeySettings(KeyUrlSettings):
+    """Keys of bearer tokens. Public ones suffice for a process that only verifies; with an address where its issuer
+    publishes some, a process needs none of its own."""
 
     token_keys_file: Path | None = setting(
         "FLEETWIRE_TOKEN_KEYS_FILE", None, help="File with the key set (JWKS) of bearer tokens.", parse=path
@@ -100,8 +102,11 @@ class TokenKeySettings:
     token_keys: str | None = setting("FLEETWIRE_TOKEN_KEYS", None, help="The same key set inline.", secret=True)
 
     def token_key_ring(self) -> KeyRing:
-        """Read and check the keys. Raises SettingsError."""
-        return read_key_ring(self.token_keys_file, self.token_keys, variable="FLEETWIRE_TOKEN_KEYS")
+        """Read and check the keys that are given here. Raises SettingsError."""
+        if self.token_keys_url is not None and self.token_keys_file is None and not self.token_keys:
+            return KeyRing({}, frozenset(), self.token_rules())
+        ring = read_key_ring(self.token_keys_file, self.token_keys, variable="FLEETWIRE_TOKEN_KEYS")
+        return ring.under(self.token_rules())
 
 
 @dataclass(frozen=True, kw_only=True)

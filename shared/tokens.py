@@ -27,6 +27,7 @@ __all__ = [
     "Refused",
     "Scope",
     "Ticket",
+    "TokenRules",
     "principal_of",
 ]
 
@@ -44,7 +45,15 @@ _SCOPES: Final = frozenset(_KINDS)
 _ALGORITHMS: Final = frozenset({"EdDSA", "ES256", "RS256", "HS256"})
 
 Refused = Literal[
-    "missing", "malformed", "expired", "not_yet_valid", "unknown_key", "bad_signature", "wrong_audience", "bad_claims"
+    "missing",
+    "malformed",
+    "expired",
+    "not_yet_valid",
+    "unknown_key",
+    "bad_signature",
+    "wrong_audience",
+    "wrong_issuer",
+    "bad_claims",
 ]
 
 
@@ -111,19 +120,44 @@ class Ticket:
     parent_key_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """What bearer tokens must say beside their signature, and what those that are minted here say.
+
+    `issuer` None: any or none. `skew_s`: how far the clock of whoever signs may be from this one's.
+    """
+
+    issuer: str | None = None
+    audience: str = API_AUDIENCE
+    skew_s: float = 0.0
+
+
 class KeyRing:
     """Keys by id, from a JSON Web Key Set (RFC 7517). Each key must carry `kid` and `alg`.
 
-    A process has one ring of a kind for as long as it runs; `adopt` gives it other keys.
+    A process has one ring of a kind for as long as it runs; `adopt` gives it other keys. Keys that somebody else
+    publishes are kept beside its own, which have precedence; they only verify.
     """
 
-    def __init__(self, keys: Mapping[str, jwt.PyJWK], private: frozenset[str]) -> None:
+    def __init__(self, keys: Mapping[str, jwt.PyJWK], private: frozenset[str], rules: TokenRules | None = None) -> None:
         self._keys = keys
         self._private = private
+        self._published: Mapping[str, jwt.PyJWK] = {}
+        self._rules = rules or TokenRules()
 
     def adopt(self, other: "KeyRing") -> None:
-        """Accept and sign with the keys of `other` from now on, and no longer with those it had."""
+        """Accept and sign with the keys of `other` from now on, and no longer with those of its own it had."""
         self._keys, self._private = other._keys, other._private
+
+    def adopt_published(self, other: "KeyRing") -> bool:
+        """Accept what is published now and no longer what was. Whether other key ids are accepted."""
+        before = self.key_ids
+        self._published = other._keys
+        return before != self.key_ids
+
+    def under(self, rules: TokenRules) -> "KeyRing":
+        """A ring of the same keys with these rules."""
+        return KeyRing(self._keys, self._private, rules)
 
     @classmethod
     def from_jwks(cls, text: str) -> "KeyRing":
@@ -155,7 +189,7 @@ class KeyRing:
         return cls(keys, frozenset(private))
 
     def __repr__(self) -> str:
-        return f"KeyRing({sorted(self._keys)}, signs with {self.signing_key_id})"
+        return f"KeyRing({sorted(self.key_ids)}, signs with {self.signing_key_id})"
 
     @property
     def signing_key_id(self) -> str | None:
@@ -165,11 +199,14 @@ class KeyRing:
     @property
     def key_ids(self) -> frozenset[str]:
         """The keys that are accepted now."""
-        return frozenset(self._keys)
+        return frozenset({**self._published, **self._keys})
 
     def verify(self, token: str, *, now: float) -> Claims:
         """A bearer token for the API, or for a hub in place of a ticket. Raises InvalidToken."""
-        payload, kid = self._decode(token, API_AUDIENCE, now)
+        rules = self._rules
+        payload, kid = self._decode(token, rules.audience, now, rules.skew_s)
+        if rules.issuer is not None and payload.get("iss") != rules.issuer:
+            raise InvalidToken("wrong_issuer", f"token is not issued (iss) by {rules.issuer}")
         scope = payload.get("scope", "")
         scopes = frozenset(scope.split()) & _SCOPES if isinstance(scope, str) else frozenset()
         subject = _subject(payload)
@@ -180,7 +217,7 @@ class KeyRing:
             subject=subject,
             scopes=scopes,
             device_class=device_class if isinstance(device_class, str) else None,
-            expires_at=float(payload["exp"]),
+            expires_at=float(payload["exp"]) + rules.skew_s,
             key_id=kid,
             token_id=token_id if _is_id(token_id) else None,
             issued_at=_issued_at(payload.get("iat"), now),
@@ -223,7 +260,9 @@ class KeyRing:
         """A bearer token signed with the newest private key. Raises ValueError when the ring cannot sign."""
         if unknown := scopes - _SCOPES:
             raise ValueError(f"unknown scope {', '.join(sorted(unknown))}; use {', '.join(sorted(_SCOPES))}")
-        payload: dict[str, Any] = {"aud": API_AUDIENCE, "sub": subject, "scope": " ".join(sorted(scopes))}
+        payload: dict[str, Any] = {"aud": self._rules.audience, "sub": subject, "scope": " ".join(sorted(scopes))}
+        if self._rules.issuer is not None:
+            payload["iss"] = self._rules.issuer
         # With its milliseconds, so that a token made right after a revocation is seen to be newer.
         payload |= {"iat": round(now, 3), "exp": int(now + lifetime_s)}
         if device_class is not None:
@@ -270,13 +309,13 @@ class KeyRing:
         key = self._keys[kid]
         return jwt.encode(payload, key.key, algorithm=key.algorithm_name, headers={"kid": kid})
 
-    def _decode(self, token: str, audience: str, now: float) -> tuple[dict[str, Any], str]:
+    def _decode(self, token: str, audience: str, now: float, skew_s: float = 0.0) -> tuple[dict[str, Any], str]:
         if not token:
             raise InvalidToken("missing", "no token was given")
         if len(token) > TOKEN_MAX_BYTES:
             raise InvalidToken("malformed", f"token is longer than {TOKEN_MAX_BYTES} characters")
         kid = _named_key(token)
-        key = self._keys.get(kid) if isinstance(kid, str) else None
+        key = (self._keys.get(kid) or self._published.get(kid)) if isinstance(kid, str) else None
         if key is None:
             raise InvalidToken("unknown_key", "token names no key (kid) that is accepted here")
         try:
@@ -296,7 +335,7 @@ class KeyRing:
             raise InvalidToken("bad_signature", "token's signature does not hold") from None
         except (jwt.PyJWTError, ValueError, TypeError):
             raise InvalidToken("malformed", "token is not a JWT") from None
-        _check_times(payload, now)
+        _check_times(payload, now, skew_s)
         return payload, str(kid)
 
 
@@ -312,14 +351,14 @@ def _named_key(token: str) -> object:
     return fields.get("kid")
 
 
-def _check_times(payload: Mapping[str, Any], now: float) -> None:
+def _check_times(payload: Mapping[str, Any], now: float, skew_s: float) -> None:
     expires_at, not_before = payload["exp"], payload.get("nbf", 0)
     for name, value in (("exp", expires_at), ("nbf", not_before)):
         if not _is_time(value):
             raise InvalidToken("bad_claims", f"{name} must be Unix seconds before the year 10000")
-    if now >= expires_at:
+    if now >= expires_at + skew_s:
         raise InvalidToken("expired", "token has expired")
-    if now < not_before - LEEWAY_S:
+    if now < not_before - max(LEEWAY_S, skew_s):
         raise InvalidToken("not_yet_valid", "token is not valid yet")
 
 
