@@ -42,9 +42,10 @@ async def replicas(pair: Pair, pool: Pool) -> AsyncIterator[Replicas]:
 
 @asynccontextmanager
 async def replicas_of(pair: Pair, pool: Pool) -> AsyncIterator[Replicas]:
-    settings = load(
-        ReplicaSettings, {"FLEETWIRE_DATABASE_URL": pair[0].url, "FLEETWIRE_DATABASE_REPLICA_URL": pair[1].url}
-    )
+    # More patient than usual, so that a machine that is busy with other tests does not make the copy look late.
+    patience = {"FLEETWIRE_DB_REPLICA_PROBE_DEADLINE_S": "1", "FLEETWIRE_DB_REPLICA_LAG_S": "0.5"}
+    urls = {"FLEETWIRE_DATABASE_URL": pair[0].url, "FLEETWIRE_DATABASE_REPLICA_URL": pair[1].url}
+    settings = load(ReplicaSettings, urls | patience)
     made = Replicas(pool, settings, Random(1))
     running = asyncio.create_task(made.run())
     try:
@@ -66,6 +67,12 @@ async def port(replicas: Replicas, token: ReadToken | None = None) -> int:
     return int((await replicas.after(token).fetch(WHO))[0]["port"])
 
 
+async def until_read_from_copy(replicas: Replicas, pair: Pair, token: ReadToken | None = None) -> None:
+    async with asyncio.timeout(20):
+        while await port(replicas, token) != pair[1].server.port:
+            await asyncio.sleep(0.01)
+
+
 async def write(pool: Pool, name: str) -> None:
     await pool.fetch("INSERT INTO leases (name) VALUES ($1)", name)
 
@@ -75,7 +82,7 @@ async def names(replicas: Replicas, token: ReadToken | None) -> set[str]:
 
 
 async def test_reads_go_to_the_copy_and_never_back_behind_a_write(pair: Pair, pool: Pool, replicas: Replicas) -> None:
-    assert await port(replicas) == pair[1].server.port
+    await until_read_from_copy(replicas, pair)
     by_copy = DB_READS.labels("replica", "new_enough")
     before = by_copy._value.get()
     for number in range(200):
@@ -99,26 +106,26 @@ async def test_a_copy_that_stands_still_is_waited_for_shortly_and_then_left(
     assert await port(replicas) == pair[0].server.port
     await copy.execute("SELECT pg_wal_replay_resume()")
     await until_usable(replicas, 1)
-    assert await port(replicas, token) == pair[1].server.port
+    await until_read_from_copy(replicas, pair, token)
     await copy.close()
 
 
 async def test_reads_of_a_copy_that_hangs_are_answered_by_the_primary_within_a_second(
     pair: Pair, replicas: Replicas
 ) -> None:
-    assert await port(replicas) == pair[1].server.port
+    await until_read_from_copy(replicas, pair)
     pair[1].pause()
     try:
         began = time.monotonic()
         ports = await asyncio.gather(*(port(replicas) for _ in range(10)))
         took = time.monotonic() - began
         assert set(ports) == {pair[0].server.port}
-        assert took < 5, "generous: the machine may be busy"
+        assert took < 6, "a second is the probe's patience here, the rest is for a busy machine"
         assert replicas.usable == 0
     finally:
         pair[1].resume()
     await until_usable(replicas, 1)
-    assert await port(replicas) == pair[1].server.port
+    await until_read_from_copy(replicas, pair)
 
 
 async def test_a_copy_that_is_gone_is_found_again_when_it_is_back(pair: Pair, replicas: Replicas) -> None:
@@ -127,7 +134,7 @@ async def test_a_copy_that_is_gone_is_found_again_when_it_is_back(pair: Pair, re
     await until_usable(replicas, 0)
     pair[1].start()
     await until_usable(replicas, 1)
-    assert await port(replicas) == pair[1].server.port
+    await until_read_from_copy(replicas, pair)
 
 
 async def test_what_only_the_primary_can_know_is_asked_of_it(pair: Pair, replicas: Replicas) -> None:
