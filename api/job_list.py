@@ -82,13 +82,19 @@ def plan(question: JobQuestion, after: JobKey | None = None) -> Walk:
     key = _created_key(question, after)
     device_id = question.device_id or question.only_device
     if device_id is not None:
-        return Walk(f"device_{order}", (device_id, *key), (question.status, question.kind))
+        return _walk("device", order, (device_id, *key), (question.status, question.kind))
     # Nearly all jobs are done some day: then the kind is the rarer of the two.
     if question.status is not None and (question.kind is None or question.status != "done"):
-        return Walk(f"status_{order}", (question.status, *key), (question.kind,))
+        return _walk("status", order, (question.status, *key), (question.kind,))
     if question.kind is not None:
-        return Walk(f"kind_{order}", (question.kind, *key), (question.status,))
+        return _walk("kind", order, (question.kind, *key), (question.status,))
     return Walk(f"created_{order}", key)
+
+
+def _walk(index: str, order: str, key: tuple[object, ...], checks: tuple[str | None, ...]) -> Walk:
+    if all(check is None for check in checks):
+        return Walk(f"{index}_{order}", key)
+    return Walk(f"{index}_checked_{order}", key, checks)
 
 
 def key_of(question: JobQuestion, row: JobRow) -> JobKey:

@@ -52,7 +52,7 @@ def asked_for(question: JobQuestion, row: JobRow) -> bool:
 
 def walked(walk: Walk, rows: list[JobRow]) -> list[JobRow]:
     """What the statement of this name returns, by its own words and without a limit."""
-    index, _, way = walk.statement.partition("_")
+    index, *checked, way = walk.statement.split("_")
     column = {"status": "status", "kind": "kind", "device": "device_id"}.get(index)
     sort = "name" if index == "name" else "created_at"
 
@@ -65,7 +65,7 @@ def walked(walk: Walk, rows: list[JobRow]) -> list[JobRow]:
         found = [row for row in rows if key(row) < first and key(row)[:-1] >= last]
     else:
         found = [row for row in rows if key(row) > first and key(row)[:-1] < last]
-    checks = {"device": ("status", "kind"), "status": ("kind",), "kind": ("status",)}.get(index, ())
+    checks = {"device": ("status", "kind"), "status": ("kind",), "kind": ("status",)}[index] if checked else ()
     for name, value in zip(checks, walk.checks, strict=True):
         found = [row for row in found if value in (None, getattr(row, name))]
     return sorted(found, key=key, reverse=way == "descending")
@@ -105,11 +105,12 @@ def test_pages_bring_what_was_asked_for_each_once_and_in_order(
     [
         (JobQuestion(), "created_descending"),
         (JobQuestion(descending=False), "created_ascending"),
-        (JobQuestion(status="dead", kind="photo"), "status_descending"),
-        (JobQuestion(status="done", kind="photo"), "kind_descending"),
+        (JobQuestion(status="dead", kind="photo"), "status_checked_descending"),
+        (JobQuestion(status="done", kind="photo"), "kind_checked_descending"),
         (JobQuestion(status="done"), "status_descending"),
-        (JobQuestion(status="dead", device_id="d1"), "device_descending"),
-        (JobQuestion(status="dead", kind="photo", only_device="d1"), "device_descending"),
+        (JobQuestion(status="dead", device_id="d1"), "device_checked_descending"),
+        (JobQuestion(status="dead", kind="photo", only_device="d1"), "device_checked_descending"),
+        (JobQuestion(device_id="d1", descending=False), "device_ascending"),
         (JobQuestion(sort="name", descending=False, name_prefix="a"), "name_ascending"),
     ],
 )

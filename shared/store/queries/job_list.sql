@@ -27,118 +27,58 @@ ORDER BY created_at, job_id
 LIMIT $4
 
 -- name: status_descending
--- Of one status, newest first; a kind may be checked on the way.
-SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
-       w.matches, w.walked
-FROM (
-    SELECT * FROM (
-        SELECT *, ($6::text IS NULL OR kind = $6) AS matches, row_number() OVER () AS walked
-        FROM (
-            SELECT current_status, created_at, job_id, kind FROM jobs
-            WHERE (current_status, created_at, job_id) < ($1, $2, $3) AND (current_status, created_at) >= ($1, $4)
-            ORDER BY current_status DESC, created_at DESC, job_id DESC LIMIT 5000
-        ) looked_at
-    ) judged
-    WHERE matches OR walked = 5000
-    LIMIT $5
-) w
-CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
-ORDER BY w.walked
+-- Of one status, newest first.
+SELECT job_id, device_id, kind, name, current_status, attempts, size, created_at, started_at, finished_at,
+       true AS matches, 0 AS walked
+FROM jobs
+WHERE (current_status, created_at, job_id) < ($1, $2, $3) AND (current_status, created_at) >= ($1, $4)
+ORDER BY current_status DESC, created_at DESC, job_id DESC
+LIMIT $5
 
 -- name: status_ascending
--- Of one status, oldest first; a kind may be checked on the way.
-SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
-       w.matches, w.walked
-FROM (
-    SELECT * FROM (
-        SELECT *, ($6::text IS NULL OR kind = $6) AS matches, row_number() OVER () AS walked
-        FROM (
-            SELECT current_status, created_at, job_id, kind FROM jobs
-            WHERE (current_status, created_at, job_id) > ($1, $2, $3) AND (current_status, created_at) < ($1, $4)
-            ORDER BY current_status, created_at, job_id LIMIT 5000
-        ) looked_at
-    ) judged
-    WHERE matches OR walked = 5000
-    LIMIT $5
-) w
-CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
-ORDER BY w.walked
+-- Of one status, oldest first.
+SELECT job_id, device_id, kind, name, current_status, attempts, size, created_at, started_at, finished_at,
+       true AS matches, 0 AS walked
+FROM jobs
+WHERE (current_status, created_at, job_id) > ($1, $2, $3) AND (current_status, created_at) < ($1, $4)
+ORDER BY current_status, created_at, job_id
+LIMIT $5
 
 -- name: kind_descending
--- Of one kind, newest first; a status may be checked on the way.
-SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
-       w.matches, w.walked
-FROM (
-    SELECT * FROM (
-        SELECT *, ($6::text IS NULL OR current_status = $6) AS matches, row_number() OVER () AS walked
-        FROM (
-            SELECT kind, created_at, job_id, current_status FROM jobs
-            WHERE (kind, created_at, job_id) < ($1, $2, $3) AND (kind, created_at) >= ($1, $4)
-            ORDER BY kind DESC, created_at DESC, job_id DESC LIMIT 5000
-        ) looked_at
-    ) judged
-    WHERE matches OR walked = 5000
-    LIMIT $5
-) w
-CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
-ORDER BY w.walked
+-- Of one kind, newest first.
+SELECT job_id, device_id, kind, name, current_status, attempts, size, created_at, started_at, finished_at,
+       true AS matches, 0 AS walked
+FROM jobs
+WHERE (kind, created_at, job_id) < ($1, $2, $3) AND (kind, created_at) >= ($1, $4)
+ORDER BY kind DESC, created_at DESC, job_id DESC
+LIMIT $5
 
 -- name: kind_ascending
--- Of one kind, oldest first; a status may be checked on the way.
-SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
-       w.matches, w.walked
-FROM (
-    SELECT * FROM (
-        SELECT *, ($6::text IS NULL OR current_status = $6) AS matches, row_number() OVER () AS walked
-        FROM (
-            SELECT kind, created_at, job_id, current_status FROM jobs
-            WHERE (kind, created_at, job_id) > ($1, $2, $3) AND (kind, created_at) < ($1, $4)
-            ORDER BY kind, created_at, job_id LIMIT 5000
-        ) looked_at
-    ) judged
-    WHERE matches OR walked = 5000
-    LIMIT $5
-) w
-CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
-ORDER BY w.walked
+-- Of one kind, oldest first.
+SELECT job_id, device_id, kind, name, current_status, attempts, size, created_at, started_at, finished_at,
+       true AS matches, 0 AS walked
+FROM jobs
+WHERE (kind, created_at, job_id) > ($1, $2, $3) AND (kind, created_at) < ($1, $4)
+ORDER BY kind, created_at, job_id
+LIMIT $5
 
 -- name: device_descending
--- Of one device, newest first; a status and a kind may be checked on the way.
-SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
-       w.matches, w.walked
-FROM (
-    SELECT * FROM (
-        SELECT *, ($6::text IS NULL OR current_status = $6) AND ($7::text IS NULL OR kind = $7) AS matches, row_number() OVER () AS walked
-        FROM (
-            SELECT device_id, created_at, job_id, current_status, kind FROM jobs
-            WHERE (device_id, created_at, job_id) < ($1, $2, $3) AND (device_id, created_at) >= ($1, $4)
-            ORDER BY device_id DESC, created_at DESC, job_id DESC LIMIT 5000
-        ) looked_at
-    ) judged
-    WHERE matches OR walked = 5000
-    LIMIT $5
-) w
-CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
-ORDER BY w.walked
+-- Of one device, newest first.
+SELECT job_id, device_id, kind, name, current_status, attempts, size, created_at, started_at, finished_at,
+       true AS matches, 0 AS walked
+FROM jobs
+WHERE (device_id, created_at, job_id) < ($1, $2, $3) AND (device_id, created_at) >= ($1, $4)
+ORDER BY device_id DESC, created_at DESC, job_id DESC
+LIMIT $5
 
 -- name: device_ascending
--- Of one device, oldest first; a status and a kind may be checked on the way.
-SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
-       w.matches, w.walked
-FROM (
-    SELECT * FROM (
-        SELECT *, ($6::text IS NULL OR current_status = $6) AND ($7::text IS NULL OR kind = $7) AS matches, row_number() OVER () AS walked
-        FROM (
-            SELECT device_id, created_at, job_id, current_status, kind FROM jobs
-            WHERE (device_id, created_at, job_id) > ($1, $2, $3) AND (device_id, created_at) < ($1, $4)
-            ORDER BY device_id, created_at, job_id LIMIT 5000
-        ) looked_at
-    ) judged
-    WHERE matches OR walked = 5000
-    LIMIT $5
-) w
-CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
-ORDER BY w.walked
+-- Of one device, oldest first.
+SELECT job_id, device_id, kind, name, current_status, attempts, size, created_at, started_at, finished_at,
+       true AS matches, 0 AS walked
+FROM jobs
+WHERE (device_id, created_at, job_id) > ($1, $2, $3) AND (device_id, created_at) < ($1, $4)
+ORDER BY device_id, created_at, job_id
+LIMIT $5
 
 -- name: name_descending
 -- By name, as bytes compare, last first.
@@ -157,6 +97,122 @@ FROM jobs
 WHERE (name, job_id) > ($1, $2) AND name < $3
 ORDER BY name, job_id
 LIMIT $4
+
+-- name: status_checked_descending
+-- Of one status, newest first, with a kind checked on the way.
+SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
+       w.matches, w.walked
+FROM (
+    SELECT * FROM (
+        SELECT *, kind = $6 AS matches, row_number() OVER () AS walked
+        FROM (
+            SELECT current_status, created_at, job_id, kind FROM jobs
+            WHERE (current_status, created_at, job_id) < ($1, $2, $3) AND (current_status, created_at) >= ($1, $4)
+            ORDER BY current_status DESC, created_at DESC, job_id DESC LIMIT 5000
+        ) looked_at
+    ) judged
+    WHERE matches OR walked = 5000
+    LIMIT $5
+) w
+CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
+ORDER BY w.walked
+
+-- name: status_checked_ascending
+-- Of one status, oldest first, with a kind checked on the way.
+SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
+       w.matches, w.walked
+FROM (
+    SELECT * FROM (
+        SELECT *, kind = $6 AS matches, row_number() OVER () AS walked
+        FROM (
+            SELECT current_status, created_at, job_id, kind FROM jobs
+            WHERE (current_status, created_at, job_id) > ($1, $2, $3) AND (current_status, created_at) < ($1, $4)
+            ORDER BY current_status, created_at, job_id LIMIT 5000
+        ) looked_at
+    ) judged
+    WHERE matches OR walked = 5000
+    LIMIT $5
+) w
+CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
+ORDER BY w.walked
+
+-- name: kind_checked_descending
+-- Of one kind, newest first, with a status checked on the way.
+SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
+       w.matches, w.walked
+FROM (
+    SELECT * FROM (
+        SELECT *, current_status = $6 AS matches, row_number() OVER () AS walked
+        FROM (
+            SELECT kind, created_at, job_id, current_status FROM jobs
+            WHERE (kind, created_at, job_id) < ($1, $2, $3) AND (kind, created_at) >= ($1, $4)
+            ORDER BY kind DESC, created_at DESC, job_id DESC LIMIT 5000
+        ) looked_at
+    ) judged
+    WHERE matches OR walked = 5000
+    LIMIT $5
+) w
+CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
+ORDER BY w.walked
+
+-- name: kind_checked_ascending
+-- Of one kind, oldest first, with a status checked on the way.
+SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
+       w.matches, w.walked
+FROM (
+    SELECT * FROM (
+        SELECT *, current_status = $6 AS matches, row_number() OVER () AS walked
+        FROM (
+            SELECT kind, created_at, job_id, current_status FROM jobs
+            WHERE (kind, created_at, job_id) > ($1, $2, $3) AND (kind, created_at) < ($1, $4)
+            ORDER BY kind, created_at, job_id LIMIT 5000
+        ) looked_at
+    ) judged
+    WHERE matches OR walked = 5000
+    LIMIT $5
+) w
+CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
+ORDER BY w.walked
+
+-- name: device_checked_descending
+-- Of one device, newest first, with a status, a kind or both checked on the way.
+SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
+       w.matches, w.walked
+FROM (
+    SELECT * FROM (
+        SELECT *, ($6::text IS NULL OR current_status = $6) AND ($7::text IS NULL OR kind = $7) AS matches,
+               row_number() OVER () AS walked
+        FROM (
+            SELECT device_id, created_at, job_id, current_status, kind FROM jobs
+            WHERE (device_id, created_at, job_id) < ($1, $2, $3) AND (device_id, created_at) >= ($1, $4)
+            ORDER BY device_id DESC, created_at DESC, job_id DESC LIMIT 5000
+        ) looked_at
+    ) judged
+    WHERE matches OR walked = 5000
+    LIMIT $5
+) w
+CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
+ORDER BY w.walked
+
+-- name: device_checked_ascending
+-- Of one device, oldest first, with a status, a kind or both checked on the way.
+SELECT w.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, w.created_at, j.started_at, j.finished_at,
+       w.matches, w.walked
+FROM (
+    SELECT * FROM (
+        SELECT *, ($6::text IS NULL OR current_status = $6) AND ($7::text IS NULL OR kind = $7) AS matches,
+               row_number() OVER () AS walked
+        FROM (
+            SELECT device_id, created_at, job_id, current_status, kind FROM jobs
+            WHERE (device_id, created_at, job_id) > ($1, $2, $3) AND (device_id, created_at) < ($1, $4)
+            ORDER BY device_id, created_at, job_id LIMIT 5000
+        ) looked_at
+    ) judged
+    WHERE matches OR walked = 5000
+    LIMIT $5
+) w
+CROSS JOIN LATERAL (SELECT * FROM jobs WHERE jobs.job_id = w.job_id LIMIT 1) j
+ORDER BY w.walked
 
 -- name: job
 -- All there is to say about one job.
