@@ -123,7 +123,7 @@ def undescribed(description: Description, path_names: frozenset[str]) -> str | N
     """What the document could not say of an operation with these parameters in its path, as a sentence, or None."""
     if not any(status < 400 for status in description.answers):
         return "declare an answer that is no problem"
-    for name in path_names - PATH_PARAMETERS.keys():
+    for name in path_names - PATH_PARAMETERS.keys() if description.listed else ():
         return f"declare the path parameter {name} in PATH_PARAMETERS"
     for name in set(description.headers) - REQUEST_HEADERS.keys():
         return f"declare the request header {name} in REQUEST_HEADERS"

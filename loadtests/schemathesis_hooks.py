@@ -38,7 +38,10 @@ def before_call(context: Any, case: Any, **_: Any) -> None:
     if case.query:
         _mend_query(case.query)
         if name == "listJobs":
-            _mend_filters(case.query)
+            _mend_jobs(case.query)
+        if name in ("listInspections", "readInspection"):
+            for flawed in case.query.keys() - {"status", "limit", "created_from"}:
+                case.query.pop(flawed)
     if isinstance(case.body, dict):
         case.body = _plain(case.body)
         if (mend := _BODIES.get(name)) is not None:
@@ -57,7 +60,7 @@ def _mend_query(query: Any) -> None:
             query.pop(name)
 
 
-def _mend_filters(query: Any) -> None:
+def _mend_jobs(query: Any) -> None:
     """Leave out what the rest does not go with."""
     if "name_prefix" in query or query.get("sort") == "name":
         for name in ("name_prefix", "sort"):
@@ -92,6 +95,16 @@ def _mend_revocation(body: Any) -> None:
     body |= {"device_id": "truck-of-nobody", "token_id": "token-1", "reason": "sold"}
 
 
+def _mend_inspection(body: Any) -> None:
+    body.setdefault("title", "Truck 7")
+    _mend_name(body)
+
+
+def _mend_note(body: Any) -> None:
+    if isinstance(body.get("note"), str):
+        body["note"] = _printable(body["note"])
+
+
 def _mend_name(body: Any) -> None:
     for name in ("name", "title"):
         if isinstance(body.get(name), str):
@@ -111,6 +124,10 @@ _BODIES: dict[str, Callable[[Any], None]] = {
     "createTemplate": _mend_name,
     "changeTemplate": _mend_name,
     "notify": _mend_notice,
+    "createInspection": _mend_inspection,
+    "updateInspection": _mend_inspection,
+    "approveInspection": _mend_note,
+    "rejectInspection": _mend_note,
 }
 
 

@@ -16,7 +16,7 @@ def health_resources(guard: Guard, is_ready: Callable[[], bool]) -> list[Resourc
 
     async def index(call: Call) -> Response:
         del call
-        return json_answer({"service": "fleetwire api", "paths": ["/health", "/ready", "/api/v1/"]})
+        return json_answer({"service": "fleetwire api", "paths": ["/health", "/ready", "/docs", "/api/v1/"]})
 
     async def health(call: Call) -> Response:
         del call

@@ -115,7 +115,7 @@ async def test_connecting_and_fetching_files_are_logged_when_they_go_wrong(api: 
 
 async def test_errors_of_the_server_itself_are_problems_too(api: RunningApi) -> None:
     device = api.device("truck-7")
-    assert (await device.get("/")).json()["paths"] == ["/health", "/ready", "/api/v1/"]
+    assert (await device.get("/")).json()["paths"] == ["/health", "/ready", "/docs", "/api/v1/"]
     problem(await device.get("/api"), 404, "not-found")
     problem(await device.get("/api/v1/devices/truck-7"), 403, "forbidden")
     problem(await device.get("/api/v1/devices"), 404, "not-found")
