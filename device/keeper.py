@@ -118,7 +118,11 @@ class Keeper:
     async def begin(self, batch: Batch) -> bytes:
         """The operations of a batch as they go out; a process that is started after this one was killed will wait."""
         await self._note(self.outbox.while_under_way(monotonic()))
-        bodies = await self._in_thread(self._file.bodies, [item.op_id for item in batch.items])
+        try:
+            bodies = await self._in_thread(self._file.bodies, [item.op_id for item in batch.items])
+        except OutboxError:
+            self._is_stale = True
+            raise
         texts = (with_base(body, item.base) for body, item in zip(bodies, batch.items, strict=True))
         return ",".join(texts).encode()
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from device.errors import OperationInvalid, OutboxCorrupt, OutboxError, OutboxFull, OutboxLocked
 from device.lock_file import Held, lock
 from device.outbox import NEVER_SENT, Change, Queued, Wait
@@ -186,6 +188,8 @@ class OutboxFile:
                     op_ids,
                 ).fetchall()
             )
+        if len(found) < len(set(op_ids)):
+            raise OutboxError(f"{self.path}: an operation that waits is not in it")
         return [found[op_id] for op_id in op_ids]
 
     # -- what became of it
@@ -235,7 +239,10 @@ class OutboxFile:
             ).fetchone()
         if row is None:
             return None
-        return from_kept(row[1], row[2], row[3], number=row[0], redelivered=bool(row[4]))
+        try:
+            return from_kept(row[1], row[2], row[3], number=row[0], redelivered=bool(row[4]))
+        except msgspec.DecodeError as error:
+            raise OutboxError(f"{self.path}: a result that is not as it was written: {error}") from None
 
     def give(self, number: int) -> None:
         """The application is about to be given this result."""

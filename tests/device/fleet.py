@@ -82,6 +82,7 @@ class Fleet:
     token_expires_at: str = "2099-01-01T00:00:00Z"
     ticket_session_s: float | None = None  # tickets say that a connection lives this long
     office: Office = field(default_factory=Office)
+    sync_hold: asyncio.Event | None = None  # results are held back until then
     sync_answers: list[dict[str, Any] | None] = field(default_factory=list)  # for the next sync frames; None: nothing
     sync_refusals: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)  # for the next batches
     sync_cuts: list[int] = field(default_factory=list)  # the next answers to batches are cut after so many bytes
@@ -228,6 +229,8 @@ class Fleet:
                 await self._say(socket, ref=frame["ref"], **answer)
             return
         results = self.office.apply("socket", frame["operations"])
+        if self.sync_hold is not None:
+            await self.sync_hold.wait()
         await self._say(socket, type="sync_result", ref=frame["ref"], results=results)
 
     async def move(self, url: str, after_ms: int = 0) -> None:

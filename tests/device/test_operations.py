@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,33 @@ async def test_a_chain_is_made_upon_the_versions_that_come_of_it(fleet: Fleet, t
     assert later.version == 132
     assert sum(sizes(fleet)) == 132, "each was sent once"
     assert json.loads(fleet.office.entities[entity].answers)["128"] == 128
+
+
+async def test_what_is_submitted_while_the_answer_comes_is_made_after_it_all_the_same(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    entity, adding, go_on = new_id(), threading.Event(), threading.Event()
+    fleet.sync_hold = asyncio.Event()
+    async with client_of(fleet, tmp_path) as client:
+        await live(client)
+        first = await client.submit(create(entity))
+        await until(lambda: fleet.office.batches)
+        file = (await client._running().operations())._file
+        add = file.add
+
+        def slow(one: Any) -> Any:
+            adding.set()
+            assert go_on.wait(DEADLINE_S)
+            return add(one)
+
+        file.add = slow  # type: ignore[method-assign]
+        second = asyncio.ensure_future(client.submit(update(entity), after=first))
+        await until(adding.is_set)
+        fleet.sync_hold.set()
+        await asyncio.sleep(0.1)  # as long as the answer takes; the operation is half written meanwhile
+        go_on.set()
+        results = await results_of(client, 2)
+    assert [(one.op_id, one.version) for one in results] == [(first, 1), (await second, 2)]
 
 
 async def test_a_conflict_brings_the_servers_state_and_nothing_is_built_upon_it(fleet: Fleet, tmp_path: Path) -> None:

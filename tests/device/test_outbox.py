@@ -276,6 +276,7 @@ class Life(RuleBasedStateMachine):
         self.submitted: dict[str, list[str]] = {}  # of an entity, in order
         self.chained: dict[str, str] = {}
         self.results: dict[str, Answer] = {}
+        self.disturbed: set[str] = set()  # entities whose operations may conflict
         self.wait = Wait()
         self.now = 0.0
         self.number = 0
@@ -310,12 +311,15 @@ class Life(RuleBasedStateMachine):
         if last in self.rows and self.rand.random() < 0.7:
             self._add(update(entity), None, last)
         else:
+            self.disturbed.add(entity)
             self._add(update(entity), base, None)
 
     @precondition(lambda self: self.office.entities)
     @rule(data=st.data())
     def somebody_else_changes(self, data: st.DataObject) -> None:
-        self.office.other_changes(data.draw(st.sampled_from(sorted(self.office.entities))))
+        entity = data.draw(st.sampled_from(sorted(self.office.entities)))
+        self.disturbed.add(entity)
+        self.office.other_changes(entity)
 
     @precondition(lambda self: self.submitted)
     @rule(data=st.data())
@@ -411,6 +415,8 @@ class Life(RuleBasedStateMachine):
         for ids in self.submitted.values():
             order = [places[op_id] for op_id in ids if op_id in places]
             assert order == sorted(order), "operations on one entity do not overtake each other"
+        for entity, ids in self.submitted.items():
+            assert entity in self.disturbed or told >= set(ids), "what nobody disturbs is done"
         for op_id, after in self.chained.items():
             if op_id in told:
                 assert after in told, "nothing is done upon what was not done"

@@ -19,8 +19,10 @@ from device.actions import (
     PostAck,
     Repeat,
     ResetSaid,
+    Said,
     SendAck,
     Skipped,
+    Synced,
 )
 from device.seen import InProgress, fingerprint
 from device.session import Session
@@ -484,3 +486,13 @@ def test_a_lost_position_marks_what_may_have_been_given() -> None:
         flags.append(one.redelivered)
         session.finish(0.0)
     assert flags == [True, False]
+
+
+def test_answers_to_batches_of_operations_are_handed_on_with_their_ref() -> None:
+    session = Session()
+    opened(session)
+    result = {"op_id": "a", "status": "applied", "http": 200}
+    frame = json.dumps({"type": "sync_result", "ref": "s1", "results": [result]})
+    assert session.on_frame(1, frame, 0.0) == [Synced(1, "s1", [result])]
+    refused = json.dumps({"type": "error", "code": "busy", "detail": "later", "ref": "s2"})
+    assert session.on_frame(1, refused, 0.0) == [Said(1, "busy", "later", "s2")]

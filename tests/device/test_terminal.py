@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from device import Timing
+from device import Timing, new_id
 from device.terminal import main
+from tests.device.clients import until
 from tests.device.fleet import Fleet, make_event
+from tests.device.office import create, update
 
 FAST = Timing().faster(20)
 
@@ -176,3 +178,45 @@ async def test_stopped_by_a_signal_it_acks_and_ends_well(fleet: Fleet, tmp_path:
     assert "Traceback" not in rest
     assert (tmp_path / "truck-7" / "load.job-1" / "summary.json").exists()
     assert fleet.acked >= 1
+
+
+async def test_operations_of_a_file_are_submitted_once_and_their_results_printed(fleet: Fleet, tmp_path: Path) -> None:
+    entity, first, second = new_id(), new_id(), new_id()
+    lines = [create(entity, op_id=first), {**update(entity, op_id=second), "after": first}, create("x", op_id=new_id())]
+    file = tmp_path / "operations.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    for number in range(1, 3):
+        out = io.StringIO()
+        running = asyncio.ensure_future(
+            asyncio.to_thread(
+                main, device_id="truck-7", token=fleet.token, api=fleet.api_url, timing=FAST, folder=tmp_path / "inbox",
+                out=out, submit=file, count=1,
+            )
+        )  # fmt: skip
+        await until(lambda: out.getvalue().count("applied") == 2 if number == 1 else "submitted" in out.getvalue())  # noqa: B023
+        await fleet.publish(1)
+        assert await asyncio.wait_for(running, 20) == 0
+        said = out.getvalue()
+        assert "not submitted" in said
+        assert "line 3: entity_id must be a UUID" in said
+        assert said.count("applied") == (2 if number == 1 else 0)
+        if number == 1:
+            assert f"applied  inspection.update  {entity}  version 2" in said
+    assert fleet.office.applied == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "line 1: not JSON"), ("[]", "line 1: an operation is"), ("{}", "with an op_id"),
+     ('{"op_id": "a", "after": 1}', "after is")],
+)  # fmt: skip
+async def test_a_file_that_cannot_be_read_is_said_before_anything_begins(
+    fleet: Fleet, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "operations.jsonl"
+    for submit in (file, tmp_path / "none"):
+        file.write_text(text)
+        code, out = await run(fleet, tmp_path, submit=submit)
+        assert code == 2
+        assert (said if submit == file else "cannot be read") in out
+    assert fleet.requests == []
