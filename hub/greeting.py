@@ -227,7 +227,9 @@ def _verified(token: str, tokens: KeyRing, tickets: KeyRing, now: float) -> Cred
 
 
 def of_ticket(ticket: Ticket) -> Credential:
-    """What a socket ticket allows: to be the device, once, for the session it names."""
+    """What a socket ticket allows: to be the device, once, for the session it names. Raises InvalidToken."""
+    if ticket.device_class is not None and (problem := device_class_problem(ticket.device_class)):
+        raise InvalidToken("bad_claims", problem)
     return Credential(
         subject=ticket.subject,
         scopes=frozenset({"device"}),

@@ -1,9 +1,9 @@
 """The greeting statement, gathered: all handshakes of a few milliseconds, of a wave more, are admitted by one.
 
 A wave of five thousand devices costs a few dozen statements. Each device is in a statement at most once; its next
-handshake waits for the next one. When the one statement cannot get a lock, because of one device, its handshakes are
-greeted one by one, so that the others do not wait with it. The devices of a batch that nobody has seen before are made
-together, by their first valid token, and greeted again.
+handshake waits for the next one. When the one statement cannot get a lock, or Postgres refuses it, because of one
+device, its handshakes are greeted one by one, so that the others do not wait or fail with it. The devices of a batch
+that nobody has seen before are made together, by their first valid token, and greeted again.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Greeter:
     async def greet(self, greeting: Greeting, *, device_class: str | None = None) -> Greeted:
         """Admit one connection, of a device that is made with this class if there is none.
 
-        Raises Crowded, StoreError; the caller has the deadline.
+        Raises Crowded, StoreError, and what Postgres has against a value; the caller has the deadline.
         """
         if len(self._waiting) >= self._waiting_max:
             raise Crowded
@@ -108,10 +108,8 @@ class Greeter:
         try:
             async with self._watch.asking():
                 answers = await cursors.greet(self._pool, [asked.greeting for _, asked in batch.values()])
-        except StoreBusy as error:
-            self._busy(batch, error)
-        except StoreError as error:
-            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - a value that Postgres refuses: its handshake gets it, no other
+            self._failed(batch, error)
         else:
             unknown: _Batch = {}
             for device_id, (answer, asked) in batch.items():
@@ -129,19 +127,20 @@ class Greeter:
         try:
             async with self._watch.asking():
                 await devices.ensure_all(self._pool, {name: asked.make_as or "" for name, (_, asked) in batch.items()})
-        except StoreBusy as error:
-            self._busy(batch, error)
-        except StoreError as error:
-            _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(batch, error)
         else:
             for answer, asked in batch.values():
                 if not answer.done():
                     self._waiting[answer] = _Asked(asked.greeting, None)
             self._work.set()
 
-    def _busy(self, batch: _Batch, error: StoreBusy) -> None:
-        if len(batch) == 1:
-            _fail(batch, error)
+    def _failed(self, batch: _Batch, error: Exception) -> None:
+        # A Postgres that is away is away for each of them.
+        if len(batch) == 1 or (isinstance(error, StoreError) and not isinstance(error, StoreBusy)):
+            for answer, _ in batch.values():
+                if not answer.done():
+                    answer.set_exception(error)
         else:
             self._begin_apart(self._greet_one_by_one(batch), "greet one by one")
 
@@ -164,9 +163,3 @@ class Greeter:
                     await self._greet({device_id: (answer, asked)})
 
         await asyncio.gather(*(one(device_id, *entry) for device_id, entry in batch.items()))
-
-
-def _fail(batch: _Batch, error: StoreError) -> None:
-    for answer, _ in batch.values():
-        if not answer.done():
-            answer.set_exception(error)

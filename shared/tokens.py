@@ -231,8 +231,8 @@ class KeyRing:
             raise InvalidToken("bad_claims", f"sub: {problem}")
         jti, session_exp, device_class = payload.get("jti"), payload.get("session_exp"), payload.get("class")
         parent, parent_key = payload.get("tid"), payload.get("tkid")
-        if not isinstance(jti, str) or not 8 <= len(jti) <= 64:
-            raise InvalidToken("bad_claims", "jti must be a string of 8 to 64 characters")
+        if not _is_id(jti) or not 8 <= len(jti) <= 64:
+            raise InvalidToken("bad_claims", "jti must be a string of 8 to 64 printable characters")
         if not _is_time(session_exp) or session_exp <= now:
             raise InvalidToken("bad_claims", "session_exp must be a time to come")
         return Ticket(

@@ -70,9 +70,13 @@ def test_a_token_and_a_ticket_admit_alike_and_only_the_ticket_is_spent() -> None
 
 @pytest.mark.parametrize("device_class", ["", "Van", "van\x00", "\ud800", "v" * 33])
 def test_a_token_that_names_an_illegal_class_admits_nobody(device_class: str) -> None:
-    refused = admitted(token("truck-7", device_class=device_class))
-    assert isinstance(refused, Refusal)
-    assert (refused.status, refused.reason) == (401, "bad_claims")
+    by_ticket = TICKETS.mint_ticket(
+        subject="truck-7", token_id="abcdefgh", now=time.time(), lifetime_s=60,
+        session_expires_at=time.time() + 60, device_class=device_class,
+    )  # fmt: skip
+    for refused in (admitted(token("truck-7", device_class=device_class)), admitted(by_ticket)):
+        assert isinstance(refused, Refusal)
+        assert (refused.status, refused.reason) == (401, "bad_claims")
 
 
 def test_a_bearer_token_is_no_ticket_subprotocol() -> None:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator
 from random import Random
 
+import asyncpg
 import pytest
 
 from hub.errors import Crowded
@@ -193,3 +194,22 @@ async def test_a_postgres_that_hangs_over_making_devices_is_given_up_and_said(po
     assert watch.failing is not None
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_a_value_that_postgres_refuses_fails_its_own_handshake_and_no_other(
+    fleet: Fleet, greeter: Greeter, pool: Pool
+) -> None:
+    odd, well = await fleet.new_device(), await fleet.new_device()
+    new, wrong = new_names(2)
+    async with asyncio.timeout(20):
+        answers = await asyncio.gather(
+            greeter.greet(greeting(odd)._replace(jti="a\0b-jti-1", jti_expires_at=2e9)),
+            greeter.greet(greeting(well)),
+            greeter.greet(greeting(new), device_class="office"),
+            greeter.greet(greeting(wrong), device_class="No Class"),
+            return_exceptions=True,
+        )
+    assert isinstance(answers[0], asyncpg.DataError)
+    assert isinstance(answers[3], asyncpg.CheckViolationError)
+    assert [answer.verdict for answer in answers[1:3] if not isinstance(answer, BaseException)] == ["ok", "ok"]
+    assert (await greeter.greet(greeting(well, 2))).conn_term == 2

@@ -131,6 +131,7 @@ def test_a_ticket_admits_to_a_hub_and_nowhere_else() -> None:
     [
         {"jti": None},
         {"jti": "short"},
+        {"jti": "no\0print\ud800"},
         {"session_exp": None},
         {"session_exp": NOW - 1},
         {"session_exp": NOW * 1000},
