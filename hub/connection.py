@@ -395,6 +395,7 @@ class Connection:
         if stood_still:
             self._pulse.forgive(now)
         elif not waits and self._pulse.glance(now, socket.heard, socket.quiet_at):
+            self.session.stuck_since = None  # nothing waits: what waits later has its whole time from then on
             self._judge_link(now)
             self._plan_visit(now, waits=False)
             return

@@ -53,7 +53,6 @@ class Session:
         "_holding",
         "_reading",
         "_starved",
-        "_stuck_since",
         "acked",
         "behind",
         "conn_term",
@@ -62,6 +61,7 @@ class Session:
         "head",
         "instance",
         "sent",
+        "stuck_since",
         "window",
     )
 
@@ -95,7 +95,7 @@ class Session:
         self._claim = 0
         self._claim_at_read = 0
         self._claims_refused = 0
-        self._stuck_since: float | None = None
+        self.stuck_since: float | None = None
 
     def __repr__(self) -> str:
         return (
@@ -277,11 +277,11 @@ class Session:
         `alive_at` is when a byte last came in or the send buffer last drained.
         """
         if self.ended or not (self.behind or bytes_wait):
-            self._stuck_since = None
+            self.stuck_since = None
             return NOTHING
-        if self._stuck_since is None:
-            self._stuck_since = now
-        if now - max(self._stuck_since, alive_at) < patience_s:
+        if self.stuck_since is None:
+            self.stuck_since = now
+        if now - max(self.stuck_since, alive_at) < patience_s:
             return NOTHING
         return self._end(CloseCode.NO_PROGRESS, CloseCode.NO_PROGRESS.reason)
 

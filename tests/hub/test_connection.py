@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from shared.clock import monotonic
 from shared.store import cursors
 from shared.store.cursors import Ack
 from shared.store.log_identity import raise_epoch
@@ -344,6 +345,29 @@ async def test_the_window_bounds_what_is_in_flight_and_everything_arrives(fleet:
             await device.ack(received)
     await device.ack(received)
     await fleet.until_acked(truck, 2000)
+
+
+async def test_a_device_that_falls_behind_again_has_its_whole_time_again(fleet: Fleet, start_hub: StartHub) -> None:
+    hub = await start_hub(FLEETWIRE_HUB_HEARTBEAT_S="29", FLEETWIRE_HUB_PATIENCE_S="20")
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+    connection = hub.running.hub.registry.get(truck)
+    assert connection is not None
+    await fleet.record(truck, 300)
+    await until(lambda: connection.session.behind)
+    then = monotonic() + 29.0
+    connection.visit(then, stood_still=False)
+    await device.ack(300)
+    await until(lambda: connection.session.is_live and not connection.session.behind)
+    connection.visit(then + 4.0, stood_still=False)
+    await fleet.record(truck, 300)
+    await until(lambda: connection.session.behind)
+    connection.visit(then + 30.0, stood_still=False)
+    assert not connection.is_over
+    connection.visit(then + 51.0, stood_still=False)
+    assert connection.is_over
+    assert await device.close_code() == 4100
 
 
 async def test_an_event_of_the_largest_size_gets_through(fleet: Fleet, start_hub: StartHub) -> None:
