@@ -86,7 +86,8 @@ def decode(payload: bytes) -> tuple[int, str, int, int, bytes]:
     try:
         tag, id_length, epoch, seq = unpack_header(payload)
         end = HEADER_BYTES + id_length
-        if len(payload) >= end:
+        # An event without a body was cut short: the frame made of it would be no JSON.
+        if len(payload) > end or (len(payload) == end and tag != EVENT_TAG):
             return _KINDS[tag], payload[HEADER_BYTES:end].decode("ascii"), epoch, seq, payload[end:]
     except UnicodeDecodeError:
         raise InvalidMessage("message has a device id that is not ASCII") from None

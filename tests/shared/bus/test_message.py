@@ -10,6 +10,7 @@ from shared.bus.message import (
     CONNECTION,
     EVENT,
     NOTICE,
+    REVOCATION,
     InvalidMessage,
     Message,
     connection_body,
@@ -25,7 +26,7 @@ messages = st.builds(
     epoch=st.integers(0, EPOCH_MAX),
     seq=st.integers(0, SEQ_MAX),
     body=st.binary(max_size=200),
-)
+).filter(lambda sent: sent.kind != EVENT or sent.body)
 
 
 @given(messages)
@@ -40,6 +41,12 @@ def test_any_other_bytes_are_refused_and_nothing_else_happens(payload: bytes) ->
     except InvalidMessage:
         return
     assert Message(kind, device_id, epoch, seq, body).encode() == payload
+
+
+def test_an_event_without_a_body_is_refused() -> None:
+    with pytest.raises(InvalidMessage):
+        decode(Message(EVENT, "truck-7", 1, 1, b"").encode())
+    assert decode(Message(REVOCATION, "truck-7", 0, 0, b"").encode())[0] == REVOCATION
 
 
 @given(messages, st.integers(0, 13))
