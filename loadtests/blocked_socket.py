@@ -9,8 +9,8 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from loadtests.machine import Machine, running_machine
 from loadtests.ports import free_port
 from loadtests.watched_device import WatchedDevice, judge, publish
 
-__all__ = ["BACK_MAX_S", "BLOCKED", "REST_MAX_S", "Blockade", "blockade"]
+__all__ = ["BACK_MAX_S", "BLOCKED", "REST_MAX_S", "Blockade", "blockade", "flowing"]
 
 RESULTS: Final = Path(__file__).parent / "results"
 REST_MAX_S: Final = 10.0
@@ -71,8 +71,6 @@ async def blockade(
     fleet = [WatchedDevice(machine, f"{name}-{number}", timing=timing) for number in range(devices)]
     late = WatchedDevice(machine, f"{name}-late", timing=timing)
     everybody = [*fleet, late]
-    enough = asyncio.Event()
-    flow: asyncio.Task[None] | None = None
     async with FaultProxy(machine.hubs[0], port=port) as proxy:
         try:
             await late.start()  # makes the device, so that events can be recorded for it
@@ -80,28 +78,22 @@ async def blockade(
             await late.stop()
             await asyncio.gather(*(one.start() for one in fleet))
             await asyncio.gather(*(_live(one, time.monotonic(), 30) for one in fleet))
-            flow = asyncio.create_task(_flow(machine, [one.device_id for one in everybody], enough))
+            async with flowing(machine, [one.device_id for one in everybody]):
+                await proxy.become(way)
+                before = proxy.accepted
+                blocked_at = time.monotonic()
+                await proxy.cut()
+                await late.start()
+                rest = await asyncio.gather(*(_by_rest(one, blocked_at, REST_MAX_S / faster) for one in everybody))
+                await asyncio.sleep(max(0.0, blocked_at + hold_s - time.monotonic()))
+                tries = proxy.accepted - before
 
-            await proxy.become(way)
-            before = proxy.accepted
-            blocked_at = time.monotonic()
-            await proxy.cut()
-            await late.start()
-            rest = await asyncio.gather(*(_by_rest(one, blocked_at, REST_MAX_S / faster) for one in everybody))
-            await asyncio.sleep(max(0.0, blocked_at + hold_s - time.monotonic()))
-            tries = proxy.accepted - before
-
-            opened_at = time.monotonic()
-            await proxy.become(Way.FORWARD)
-            back = await asyncio.gather(*(_live(one, opened_at, BACK_MAX_S / faster) for one in everybody))
-            await asyncio.gather(*(_live_event(one, opened_at) for one in everybody))
-            enough.set()
-            await flow
+                opened_at = time.monotonic()
+                await proxy.become(Way.FORWARD)
+                back = await asyncio.gather(*(_live(one, opened_at, BACK_MAX_S / faster) for one in everybody))
+                await asyncio.gather(*(_live_event(one, opened_at) for one in everybody))
             await asyncio.gather(*(_all_shown(machine, one) for one in everybody))
         finally:
-            enough.set()
-            if flow is not None:
-                await asyncio.gather(flow, return_exceptions=True)
             await asyncio.gather(*(one.stop() for one in everybody))
     verdict = await judge(machine, everybody)
     resets = sum(one.resets for one in everybody)
@@ -145,13 +137,29 @@ async def _all_shown(machine: Machine, device: WatchedDevice) -> None:
     await device.until(lambda: len(device.shown) >= verdict.recorded, 20, f"all {verdict.recorded} events")
 
 
-async def _flow(machine: Machine, devices: Sequence[str], stop: asyncio.Event) -> None:
-    """An event for each device ten times a second."""
-    while not stop.is_set():
+@asynccontextmanager
+async def flowing(machine: Machine, devices: Sequence[str]) -> AsyncIterator[None]:
+    """An event for each device ten times a second, meanwhile. What ends that ends what is inside, and is said."""
+    enough = asyncio.Event()
+    flow: asyncio.Task[None] | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            flow = group.create_task(_flow(machine, devices, enough))
+            yield
+            enough.set()
+    except BaseExceptionGroup as ended:
+        died = flow.exception() if flow is not None and flow.done() and not flow.cancelled() else None
+        if died is not None:
+            raise RuntimeError(f"no events flow any more, they could not be published: {died!r}") from died
+        raise ended.exceptions[0] from None
+
+
+async def _flow(machine: Machine, devices: Sequence[str], enough: asyncio.Event) -> None:
+    while not enough.is_set():
         await publish(machine, devices, len(devices))
         with suppress(TimeoutError):
             async with asyncio.timeout(_GAP_S):
-                await stop.wait()
+                await enough.wait()
 
 
 def main() -> int:
