@@ -1,8 +1,10 @@
-"""Sync batches of 100 operations beside the same operations sent one by one, by 1, 8 and 32 clients at once.
+"""Sync batches of 100 operations beside the same work as single requests, by 1, 8 and 32 clients at once.
 
-Every client is a device of its own and sends as fast as it is answered: forty inspections made, forty changed that were
-made before, twenty handed in. CPU is that of the API process and of Postgres, from the kernel; the clients run beside
-them on the same cores. Then fifty calls at once with one key: one effect.
+Every client is a device of its own and sends as fast as it is answered: forty inspections made, forty changed that
+were made before, twenty handed in. The single requests are those of the inspections themselves, each with an
+Idempotency-Key, which makes them as safe to repeat; beside them batches of one operation. CPU is that of the API
+process and of Postgres, from the kernel; the clients run beside them on the same cores. Fifty calls at once with one
+key come first: one effect.
 """
 
 import argparse
@@ -33,6 +35,7 @@ __all__ = ["Work", "main"]
 RESULTS: Final = Path(__file__).parent / "results"
 TEMPLATE: Final = "00000000-0000-4000-8000-00000000bec4"
 BATCH: Final = 100
+WAYS: Final = {BATCH: "batches of 100", 1: "batches of 1", 0: "single requests"}
 SAME_KEY: Final = 50
 SAME_KEY_MAX_S: Final = 2.0
 _ADD_TEMPLATE: Final = "INSERT INTO templates (template_id, name, version, body) VALUES ($1, 'Daily check', 1, '{}')"
@@ -95,18 +98,33 @@ class Client:
         parts = urlsplit(api)
         self._address = (parts.hostname, parts.port)
         self._head = (
-            f"POST /api/v1/sync/batch HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
-            "Content-Type: application/json\r\nContent-Length: "
+            f"Host: {parts.netloc}\r\nAuthorization: Bearer {bearer}\r\nContent-Type: application/json\r\n"
         ).encode()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, operations: list[dict[str, Any]]) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+        """Status and body of the answer to a batch."""
+        return await self._ask(b"POST /api/v1/sync/batch", b"", orjson.dumps({"operations": operations}))
+
+    async def send_alone(self, operation: dict[str, Any]) -> tuple[int, bytes]:
+        """The same as a request of its own."""
+        verb = operation["type"].rpartition(".")[2]
+        entity, data = operation["entity_id"], operation["data"]
+        headers = f'Idempotency-Key: "{operation["op_id"]}"\r\n'
+        if verb == "create":
+            line, data = "POST /api/v1/inspections", {**data, "inspection_id": entity}
+        else:
+            headers += f'If-Match: "{operation["base_version"]}"\r\n'
+            line = f"PATCH /api/v1/inspections/{entity}"
+            if verb != "update":
+                line = f"POST /api/v1/inspections/{entity}/{verb}"
+        return await self._ask(line.encode(), headers.encode(), orjson.dumps(data))
+
+    async def _ask(self, line: bytes, headers: bytes, body: bytes) -> tuple[int, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._address)
         reader, writer = self._streams
-        body = orjson.dumps({"operations": operations})
-        writer.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+        writer.write(b"%b HTTP/1.1\r\n%b%bContent-Length: %d\r\n\r\n%b" % (line, self._head, headers, len(body), body))
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         content = await reader.readexactly(length)
@@ -123,7 +141,7 @@ class Client:
 
 @dataclass
 class Phase:
-    """What one number of clients and one size of batches came to."""
+    """What one number of clients and one way of sending came to: batches of `size`, or single requests (0)."""
 
     size: int
     clients: int
@@ -149,7 +167,7 @@ class Phase:
         """For the file."""
         count = max(1, self.operations)
         return {
-            "operations_per_batch": self.size,
+            "way": WAYS[self.size],
             "clients": self.clients,
             "operations": self.operations,
             "operations_per_s": round(self.rate),
@@ -177,10 +195,14 @@ async def measure(machine: Machine, size: int, clients: int, seconds: float, see
             sent = loop.time()
             if sent >= end:
                 break
-            status, content = await sender.send(batch)
+            if size:
+                status, content = await sender.send(batch)
+                applied = content.count(b'"status":"applied"')
+            else:
+                status, content = await sender.send_alone(batch[0])
+                applied = int(status in (200, 201))
             took = loop.time() - sent
-            applied = content.count(b'"status":"applied"')
-            if status != 200 or applied != len(batch):
+            if status not in (200, 201) or applied != len(batch):
                 phase.wrong.append(f"{status} {content[:200]!r}")
             if sent >= begin:
                 phase.operations += applied
@@ -218,19 +240,19 @@ async def one_key(machine: Machine) -> tuple[int, float]:
 
 
 async def run(machine: Machine, clients: list[int], seconds: float, tick: Callable[[str], None]) -> dict[str, Any]:
-    """All phases: hundreds and single operations in turns, so that both meet the machine in the same state."""
+    """All phases: the ways in turns, so that they meet the machine in the same state."""
     effects, waited = await one_key(machine)
     phases = []
     for number, count in enumerate(clients):
-        for size in (BATCH, 1):
-            phases.append(await measure(machine, size, count, seconds, 2 * number + (size == 1)))
+        for place, size in enumerate(WAYS):
+            phases.append(await measure(machine, size, count, seconds, 3 * number + place))
             tick(f"{size} x {count}")
     ratios = {
         str(hundred.clients): {
             "throughput": round(hundred.rate / single.rate, 1) if single.rate else None,
             "per_core": round(hundred.per_core / single.per_core, 1) if single.per_core else None,
         }
-        for hundred, single in zip(phases[::2], phases[1::2], strict=True)
+        for hundred, single in zip(phases[::3], phases[2::3], strict=True)
     }
     return {
         "phases": [phase.summary() for phase in phases],
@@ -243,23 +265,23 @@ def main() -> int:
     """Run, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each of two phases per number of clients")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each of three phases per number of clients")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     console = Console(width=130)
     with running_machine(hubs=1, keep=options.keep, **SETTINGS) as machine, Progress(console=console) as progress:
         query(machine, _ADD_TEMPLATE, TEMPLATE)
-        task = progress.add_task("sync", total=2 * len(options.clients))
+        task = progress.add_task("sync", total=3 * len(options.clients))
         found = uvloop.run(run(machine, options.clients, options.seconds, lambda name: progress.advance(task)))
     for phase in found["phases"]:
         console.print(
-            f"{phase['operations_per_batch']:>3} a request, {phase['clients']:>2} clients: "
+            f"{phase['way']:>15}, {phase['clients']:>2} clients: "
             f"{phase['operations_per_s']:>6,}/s, {phase['operations_per_s_and_core']:>6,}/s and core "
             f"(API {phase['api_cpu_us_per_operation']} µs, Postgres {phase['postgres_cpu_us_per_operation']} µs each), "
             f"p50 {phase['p50_ms']:.1f} ms, p99 {phase['p99_ms']:.1f} ms"
         )
-    console.print(f"a hundred beside single: {found['hundreds_beside_single']}")
+    console.print(f"hundreds beside single requests: {found['hundreds_beside_single']}")
     console.print(f"one key: {found['one_key']}")
     options.results.mkdir(exist_ok=True)
     file = options.results / f"sync-{time.strftime('%Y%m%d-%H%M%S')}.json"

@@ -21,6 +21,7 @@ from shared.clock import monotonic
 from shared.store import point_of_no_return
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.hosts import Hosts
+from shared.store.known_types import know_arrays
 from shared.store.log_identity import LogWitness
 from shared.store.retrying import LOST, PAUSES_S, UNSENT, Phase, is_read_only_server, may_repeat
 from shared.store.statement_kind import is_read
@@ -294,6 +295,7 @@ async def open_pool(
     hosts = Hosts(url, writable=role == "primary")
 
     async def init(connection: Connection) -> None:
+        await know_arrays(connection, timeout_s=connect_timeout_s)
         if role == "primary":
             await witness.check(connection)
         if statement_cache_size:  # without a cache there is nothing to prepare for
