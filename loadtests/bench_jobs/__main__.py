@@ -108,12 +108,12 @@ def prepare(home: Home, jobs: int, progress: Progress, *, fresh: bool) -> float:
     task = progress.add_task("the database", total=1.0)
     began = time.monotonic()
     if not fresh:
-        with postgres(home, _MEASURING) as server:
+        with postgres(home, _MEASURING) as (server, _):
             if asyncio.run(crowd.is_made(server.url, jobs)):
                 progress.update(task, completed=1.0, description="the database is there")
                 return 0.0
     remove(home)
-    with postgres(home, _FILLING) as server:
+    with postgres(home, _FILLING) as (server, _):
         crowd.check_room(server.data, jobs)
 
         async def fill() -> None:
@@ -136,13 +136,13 @@ def remove(home: Home) -> None:
 
 
 @contextmanager
-def postgres(home: Home, settings: Mapping[str, str]) -> Iterator[EmbeddedPostgres]:
-    """The server for the length of a block."""
+def postgres(home: Home, settings: Mapping[str, str]) -> Iterator[tuple[EmbeddedPostgres, int]]:
+    """The server and its pid for the length of a block."""
     server = EmbeddedPostgres(home, port=free_port(), settings=dict(settings))
     server.prepare()
-    with child(server.launch_arguments(), home.path / "postgres.log", server.environment()):
+    with child(server.launch_arguments(), home.path / "postgres.log", server.environment()) as process:
         asyncio.run(server.wait_ready(120))
-        yield server
+        yield server, process.pid
 
 
 def run(home: Home, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def run(home: Home, options: argparse.Namespace, progress: Progress) -> dict[str
     keys = {name: _key_set(name) for name in ("tokens", "tickets", "files")}
     port = free_port()
     with ExitStack() as stack:
-        server = stack.enter_context(postgres(home, _MEASURING))
+        server, postgres_pid = stack.enter_context(postgres(home, _MEASURING))
         valkey = EmbeddedValkey(home, port=free_port())
         valkey.prepare()
         stack.enter_context(child(valkey.launch_arguments(), home.path / "valkey.log", valkey.environment()))
@@ -177,7 +177,7 @@ def run(home: Home, options: argparse.Namespace, progress: Progress) -> dict[str
         token = KeyRing.from_jwks(keys["tokens"]).mint(
             subject="bench", scopes=frozenset({"operator"}), now=time.time(), lifetime_s=6 * 3600
         )
-        api = Api(port, token)
+        api = Api(port, token, (process.pid, postgres_pid))
         stack.callback(api.close)
         cursors = SignedCursors(HmacKeys.from_jwks(keys["files"]))
         return asyncio.run(_measured(server.url, api, cursors, options, progress))
@@ -247,7 +247,18 @@ def table_of(report: dict[str, Any]) -> Table:
     table = Table(
         title=f"Pages of {report['page']} of {report['jobs']:,} jobs, by REST; its statement, and the same by OFFSET"
     )
-    for name in ("list", "from row", "rows a page", "p50 ms", "p95 ms", "p99 ms", "statement ms", "OFFSET ms", "ratio"):
+    for name in (
+        "list",
+        "from row",
+        "rows a page",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "CPU ms",
+        "statement ms",
+        "OFFSET ms",
+        "ratio",
+    ):
         table.add_column(name, justify="left" if name == "list" else "right")
     for one in [*report["lists"], *report["histories"]]:
         statement, offset = one["statement_ms"], one["offset_ms"]
@@ -258,6 +269,7 @@ def table_of(report: dict[str, Any]) -> Table:
             f"{one['p50_ms']:.2f}",
             f"{one['p95_ms']:.2f}",
             f"{one['p99_ms']:.2f}",
+            f"{one['cpu_ms']:.2f}",
             "" if statement is None else f"{statement:,.2f}",
             "" if offset is None else f"{offset:,.2f}",
             "" if offset is None or statement is None else f"{offset / max(statement, 0.01):,.1f}",

@@ -1,5 +1,7 @@
 """Requests to one API process over one connection, timed until the last byte of the answer; then the same by OFFSET.
 
+The CPU that API and Postgres take for a request is counted as well: that figure stands on a busy machine, too.
+
 Every list is asked for from its first page on, and from one that lies far down; each request goes on where the last
 one ended, so that no answer is simply asked for again. The cursor of a page far down is made here, by the keys that
 the API has: to walk there would take thousands of requests.
@@ -9,7 +11,9 @@ import http.client
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -20,6 +24,7 @@ from api.job_list import JobKey, identity, plan
 from api.pagination import SignedCursors
 from loadtests.bench_jobs.points import Point, by_offset, where_of
 from loadtests.driver.latency import Latencies
+from loadtests.process import cpu_nanoseconds
 from shared.store.queries import statements
 
 __all__ = ["PAGE", "Api", "Measured", "histories", "key_at", "lists", "offset", "statement"]
@@ -38,6 +43,7 @@ class Measured:
     depth: int
     rest: Latencies = field(default_factory=Latencies)
     rows: int = 0
+    cpu_ms: float | None = None
     statement_ms: float | None = None
     offset_ms: float | None = None
 
@@ -51,15 +57,17 @@ class Measured:
             "p50_ms": round(self.rest.percentile(50), 2),
             "p95_ms": round(self.rest.percentile(95), 2),
             "p99_ms": round(self.rest.percentile(99), 2),
+            "cpu_ms": self.cpu_ms,
             "statement_ms": self.statement_ms,
             "offset_ms": self.offset_ms,
         }
 
 
 class Api:
-    """One connection to the API, as an operator."""
+    """One connection to the API, as an operator. `pids` are the API and its Postgres."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, port: int, token: str, pids: tuple[int, int]) -> None:
+        self._pids = pids
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -74,6 +82,16 @@ class Api:
             raise RuntimeError(f"{path} answered {response.status}: {body[:300]!r}")
         answer: dict[str, Any] = json.loads(body)
         return answer
+
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU that the API and all of Postgres' processes have taken so far."""
+        api, postgres = self._pids
+        children = Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()
+        spent = cpu_nanoseconds(api)
+        for pid in children:
+            with suppress(OSError):  # it has just ended
+                spent += cpu_nanoseconds(int(pid))
+        return spent / 1e6
 
     def close(self) -> None:
         """End the connection."""
@@ -100,11 +118,13 @@ def lists(api: Api, cursors: SignedCursors, point: Point, depth: int, key: JobKe
     for _ in range(5):  # connections of the API's pool meet the statement for the first time
         api.get("jobs", begin, Latencies())
     asked = begin
+    before = api.cpu_ms()
     for _ in range(requests):
         answer = api.get("jobs", asked, measured.rest)
         measured.rows += len(answer["jobs"])
         # The first page is what is measured there; further down it is page after page.
         asked = parameters | {"cursor": answer["next"]} if key is not None and answer["next"] else begin
+    measured.cpu_ms = round((api.cpu_ms() - before) / requests, 2)
     return measured
 
 
@@ -141,9 +161,11 @@ def histories(api: Api, job_ids: Sequence[str], name: str, *, requests: int) -> 
     measured = Measured(name, 0)
     cursor: dict[str, str] = {}
     number = 0
+    before = api.cpu_ms()
     for _ in range(requests):
         answer = api.get(f"jobs/{job_ids[number % len(job_ids)]}/history", cursor, measured.rest)
         measured.rows += len(answer["history"])
         cursor = {"cursor": answer["next"]} if answer["next"] else {}
         number += not cursor
+    measured.cpu_ms = round((api.cpu_ms() - before) / requests, 2)
     return measured
