@@ -259,4 +259,11 @@ class Keeper:
         task = asyncio.ensure_future(work)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+        task.add_done_callback(_seen)
         await asyncio.shield(task)
+
+
+def _seen(task: "asyncio.Task[Any]") -> None:
+    """Whoever asked may be gone; then nobody is told of a failure, and nothing was changed."""
+    if not task.cancelled():
+        task.exception()

@@ -1,5 +1,9 @@
 """What is sent next and when: by example, and against a server in memory that is cut, slow, busy and killed."""
 
+import contextlib
+import json
+import tempfile
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -9,10 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from device.outbox import BATCH_MAX_BYTES, Change, Item, Outbox, Pace, Queued, Wait
+from device.outbox_file import OutboxFile
 from device.results import Answer, Fault
+from device.submission import Submission
 from tests.device.office import Office, create, update
 
 READY = float("-inf")
+EPOCH = 1_700_000_000.0
 
 
 def outbox(*queued: Queued, **options: Any) -> Outbox:
@@ -281,6 +288,10 @@ class Life(RuleBasedStateMachine):
         self.now = 0.0
         self.number = 0
         self.box = Outbox(self.rand)
+        self._open()
+
+    def _open(self) -> None:
+        """Where rows are kept besides."""
 
     def _id(self) -> str:
         self.number += 1
@@ -424,10 +435,63 @@ class Life(RuleBasedStateMachine):
             assert answer.error is None or answer.error.code != "key_reused", f"{op_id} was sent again as another"
 
 
+class LifeOnDisk(Life):
+    """The same with the file itself: what is in memory is what a process finds that is started at that moment."""
+
+    def _open(self) -> None:
+        place = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        self.folder = tempfile.TemporaryDirectory(dir=place)
+        self.file = OutboxFile(Path(self.folder.name), "truck-7")
+
+    def _add(self, operation: dict[str, Any], base: int | None, after: str | None) -> str:
+        op_id = super()._add(operation, base, after)
+        body = json.dumps(self.rows[op_id][0])
+        self.file.add(Submission(op_id, operation["entity_id"], body, base, after, op_id.encode()))
+        return op_id
+
+    def _write(self, change: Change) -> None:
+        super()._write(change)
+        self.file.settle(change, self.wait, wall=EPOCH + self.now, now=self.now)
+
+    @rule()
+    def kept_is_what_is_known(self) -> None:
+        if self.box.under_way is not None:
+            return
+        queued, wait = self.file.load(EPOCH + self.now, self.now)
+        known = self.box._queued.values()
+        assert [(one.op_id, one.entity_id, one.base, one.after) for one in queued] == [
+            (one.op_id, one.entity_id, one.base, one.after) for one in known
+        ]
+        # What is over is not kept as a time.
+        assert [max(one.due, self.now) for one in queued] == pytest.approx([max(one.due, self.now) for one in known])
+        if self.written:
+            assert max(wait.due, self.now) == pytest.approx(max(self.written.due, self.now))
+        assert self.file.counts == self.file._counted()
+
+    @property
+    def written(self) -> Wait | None:
+        kept = self.file._db.execute("SELECT tries FROM wait").fetchone()
+        return self.wait if kept and kept[0] == self.wait.tries else None
+
+    def teardown(self) -> None:
+        if not hasattr(self, "file"):
+            return
+        with self.folder, contextlib.closing(self.file):
+            super().teardown()
+            results = []
+            while (result := self.file.result_after(0)) is not None:
+                results.append(result.op_id)
+                self.file.take(result.number)
+            assert sorted(results) == sorted(self.results)
+            assert self.file.counts == (0, 0, 0, 0)
+
+
 Life.TestCase.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLife = Life.TestCase
+LifeOnDisk.TestCase.settings = settings(Life.TestCase.settings, max_examples=10)
+TestLifeOnDisk = LifeOnDisk.TestCase
 
 
 @given(seed=st.integers(0, 2**32), tries=st.integers(0, 5000))

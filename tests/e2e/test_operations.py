@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from device import Client, State, StateChange, new_id
 from loadtests.fault_proxy import FaultProxy, Way
 from loadtests.process import start_python
 from tests.e2e.conftest import Site
@@ -140,6 +141,37 @@ async def test_250_operations_of_a_killed_device_go_in_three_batches_and_are_app
     assert len({one["op_id"] for one in results}) == len(results) == OPERATIONS
     assert {one["status"] for one in results} == {"applied"}
     assert not any(one["redelivered"] for one in results)
+
+
+async def test_a_live_device_sends_over_its_socket_and_never_above_its_rate(
+    site: Site, template: UUID, tmp_path: Path
+) -> None:
+    device_id = site.new_device("live")
+    token = site.machine.token(device_id, "device", device_class="truck")
+    before = await site.count("hub-1", "fleetwire_hub_sync_seconds_count")
+    states: list[StateChange] = []
+    async with (
+        FaultProxy(site.hub, port=site.hub_port),
+        Client(device_id, api=site.machine.api, token=token, folder=tmp_path, on_state=states.append) as client,
+    ):
+        async with asyncio.timeout(60):
+            await client.wait_for_state(State.LIVE)
+            entity = new_id()
+            data = {"template_id": str(template), "title": "Brakes", "answers": {}}
+            created = await client.submit({"type": "inspection.create", "entity_id": entity, "data": data})
+            results = client.results()
+            first = await anext(results)
+            assert (first.op_id, first.status, first.version) == (created, "applied", 1)
+            assert await site.count("hub-1", "fleetwire_hub_sync_seconds_count") == before + 1
+            last = created
+            for number in range(60):
+                change = {"answers": {f"{number % 4}": "x" * 8_000}}
+                operation = {"type": "inspection.update", "entity_id": entity, "data": change}
+                last = await client.submit(operation, after=last)
+            versions = [(await anext(results)).version for _ in range(60)]
+        assert versions == list(range(2, 62))
+        assert states[-1].state is State.LIVE
+        assert [change.state for change in states].count(State.LIVE) == 1, "it was never cut for sending too much"
 
 
 async def test_killed_and_cut_at_any_moment_each_operation_is_applied_once_and_told_once(
