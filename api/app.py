@@ -50,6 +50,7 @@ from api.routes.revocations import Revocations
 from api.routes.sync import Sync
 from api.routes.templates import Templates
 from api.settings import Settings
+from api.shedding import Shedding
 from api.store_probe import StoreProbe, open_pool_when_there
 from api.template_cache import TemplateCache
 from api.workers import Workers
@@ -62,16 +63,19 @@ from shared.bus.reader import SlotReader
 from shared.bus.redis_client import LazyRedis
 from shared.bus.token_buckets import TokenBuckets
 from shared.bus.versioned_cache import VersionedCache
+from shared.clock import monotonic
 from shared.cloud.upload_stores import UploadStores, open_upload_stores
 from shared.key_url import KeyUrl
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
+from shared.queue_watch import QueueWatch
 from shared.settings import SettingsError, load
 from shared.signed_urls import SignedUrls
 from shared.store.pool import Pool
 from shared.store.replicas import Replicas
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
+from shared.telemetry.metrics import API_SHED_PRESSURE
 
 __all__ = ["Keys", "Parts", "main", "route_table", "serve"]
 
@@ -127,6 +131,8 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         if pool is None:
             return 0
         leaving.push_async_callback(pool.close, timeout_s=2.0)
+        queue = pool.queue = QueueWatch(target_s=settings.shed_target_s, interval_s=settings.shed_interval_s)
+        API_SHED_PRESSURE.set_function(lambda: float(queue.pressure(monotonic())))
 
         publisher = Publisher(settings.redis_url, name="api")
         polls = LongPolls(pool, period_s=settings.poll_period_s, waiting_max=settings.waiting_max)
@@ -242,6 +248,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         RequestKeys(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand),
         parts.limiter,
         parts.key_url,
+        Shedding(lambda: pool.queue.pressure(monotonic())),
         replicas,
     )
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)

@@ -25,6 +25,7 @@ from api.problems import Problem
 from api.rate_limiter import RateLimiter
 from api.read_after import read_after, stamp, stamp_problem
 from api.revocation_check import RevocationCheck
+from api.shedding import Shed, Shedding
 from shared.clock import wall
 from shared.key_url import KeyUrl
 from shared.store.read_token import ReadToken
@@ -92,7 +93,7 @@ class Operation:
 
     `decode` is for bodies that are converted elsewhere: the handler then gets the bytes. With `idempotency` a request
     that comes with an Idempotency-Key is handled once; `required` refuses one without. `cost` is what it takes from the
-    caller's rate; 0: nothing.
+    caller's rate; 0: nothing. `shed` says when it is sent away while the database is too slow.
     """
 
     handle: Callable[[Call], Awaitable[Response]]
@@ -104,6 +105,7 @@ class Operation:
     deadline_s: float = 10.0
     idempotency: Idempotency | None = None
     cost: float = 1.0
+    shed: Shed = Shed.LATER
     description: Description = field(kw_only=True)
 
 
@@ -117,6 +119,7 @@ class Guard:
     request_keys: RequestKeys
     limiter: RateLimiter
     key_url: KeyUrl
+    shedding: Shedding
     replicas: Replicas | None = None
 
 
@@ -162,6 +165,7 @@ class Resource:
             await self._check_revocation(claims)
 
         if operation.scopes:
+            self._guard.shedding.check(operation.shed)
             trace.fields += await self._guard.limiter.spend(claims, operation.cost)
             await _within(operation, still_allowed())
         query = Query(scope["query_string"], operation.description.query_names)

@@ -131,6 +131,18 @@ class Settings(
         help="Most requests handled at once, waiting long-polls apart.",
         parse=bounded_int(1, 100_000),
     )
+    shed_target_s: float = setting(
+        "FLEETWIRE_API_SHED_TARGET_S",
+        0.2,
+        help="Requests may wait so long for a connection to Postgres; 0: however long.",
+        parse=bounded_float(0, 5),
+    )
+    shed_interval_s: float = setting(
+        "FLEETWIRE_API_SHED_INTERVAL_S",
+        0.5,
+        help="When all have waited longer than that for so long, lists are sent away; after three times, the rest.",
+        parse=bounded_float(0.01, 30),
+    )
     connections_max: int = setting(
         "FLEETWIRE_API_CONNECTIONS_MAX", 10_000, help="Most open connections.", parse=bounded_int(1, 1_000_000)
     )

@@ -36,6 +36,8 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "HUB_SOCKETS_CUT",
         "HUB_FRAMES_REFUSED",
         "API_TOKENS_REFUSED",
+        "API_SHED",
+        "API_SHED_PRESSURE",
         "API_RATE_LIMITED",
         "API_RATE_LOCAL",
         "API_RATE_PRINCIPALS",

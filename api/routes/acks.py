@@ -11,6 +11,7 @@ from api.gathering import Gathering
 from api.known_device import of_known_device
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
+from api.shedding import Shed
 from shared.protocol.position import InvalidPosition, Position, parse_position
 from shared.protocol.resume import acked_position
 from shared.store import cursors
@@ -31,7 +32,9 @@ class Acks:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.record, frozenset({"device"}), body=AckBody, description=ACK, cost=0.2)
+        operation = Operation(
+            self.record, frozenset({"device"}), body=AckBody, description=ACK, cost=0.2, shed=Shed.NEVER
+        )
         return Resource(guard, "/api/v1/devices/{device_id}/acks", {"POST": operation})
 
     async def record(self, call: Call) -> Response:

@@ -19,6 +19,7 @@ from api.preconditions import etag_of, is_known
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from api.routes.inspection_commands import InspectionCommands, may_see
+from api.shedding import Shed
 from shared.inspections import state_of
 from shared.store import inspections
 from shared.store.inspections import ListedInspection
@@ -46,7 +47,7 @@ class Inspections:
 
     def resources(self, guard: Guard, commands: InspectionCommands) -> Sequence[Resource]:
         """For the route table."""
-        listed = Operation(self.page, _READERS, description=LIST_INSPECTIONS)
+        listed = Operation(self.page, _READERS, description=LIST_INSPECTIONS, shed=Shed.FIRST)
         one = {
             "GET": Operation(self.read, _READERS, description=READ_INSPECTION),
             "PATCH": commands.update_operation,

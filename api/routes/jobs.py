@@ -14,6 +14,7 @@ from api.job_list import CREATED_MAX, SORTS, STATUSES, JobKey, JobQuestion, NotA
 from api.pagination import InvalidCursor, SignedCursors
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
+from api.shedding import Shed
 from shared.protocol.ids import FILE_NAME_MAX_BYTES
 from shared.store import job_list
 from shared.store.job_list import HistoryRow, JobDetail, JobRow
@@ -40,12 +41,12 @@ class Jobs:
     @property
     def page_operation(self) -> Operation:
         """`GET` of the list, for the resource that also takes new jobs."""
-        return Operation(self.page, JOB_SCOPES, description=LIST_JOBS)
+        return Operation(self.page, JOB_SCOPES, description=LIST_JOBS, shed=Shed.FIRST)
 
     def resources(self, guard: Guard) -> Sequence[Resource]:
         """For the route table, but for the list itself."""
         read = Operation(self.read, JOB_SCOPES, description=READ_JOB)
-        history = Operation(self.history, JOB_SCOPES, description=HISTORY)
+        history = Operation(self.history, JOB_SCOPES, description=HISTORY, shed=Shed.FIRST)
         return [
             Resource(guard, "/api/v1/jobs/{job_id}", {"GET": read}),
             Resource(guard, "/api/v1/jobs/{job_id}/history", {"GET": history}),

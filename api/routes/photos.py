@@ -23,6 +23,7 @@ from api.inputs import uuid_of
 from api.pagination import InvalidCursor, SignedCursors
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
+from api.shedding import Shed
 from shared.clock import iso, wall
 from shared.cloud.errors import CloudError, Misconfigured
 from shared.cloud.photo_settings import PhotoSettings
@@ -99,7 +100,7 @@ class Photos:
         )
         confirm = Operation(self.confirm, who, body=Confirm, deadline_s=CONFIRM_DEADLINE_S, description=CONFIRM)
         read = Operation(self.read, who, description=READ_PHOTO)
-        listed = Operation(self.list, who, description=LIST_PHOTOS)
+        listed = Operation(self.list, who, description=LIST_PHOTOS, shed=Shed.FIRST)
         return [
             Resource(guard, "/api/v1/photos/upload-params", {"POST": params}),
             Resource(guard, "/api/v1/photos/confirm", {"POST": confirm}),

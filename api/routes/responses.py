@@ -9,6 +9,7 @@ from api.known_device import of_known_device
 from api.pagination import InvalidCursor, PageCursor, decode_cursor, encode_cursor
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
+from api.shedding import Shed
 from shared.store import devices, response_list
 from shared.store.pool import Pool
 from shared.store.response_list import ResponseRow
@@ -27,7 +28,7 @@ class Responses:
 
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
-        operation = Operation(self.read, frozenset({"device", "operator"}), description=RESPONSES)
+        operation = Operation(self.read, frozenset({"device", "operator"}), description=RESPONSES, shed=Shed.FIRST)
         return Resource(guard, "/api/v1/devices/{device_id}/responses", {"GET": operation})
 
     async def read(self, call: Call) -> Response:

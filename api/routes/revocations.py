@@ -18,6 +18,7 @@ from api.descriptions.revocations import LIST_REVOCATIONS, REVOKE, RevocationBod
 from api.inputs import device_id_of
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
+from api.shedding import Shed
 from shared.bus.message import revocation_message
 from shared.bus.publisher import Publisher
 from shared.protocol.ids import device_id_problem
@@ -47,11 +48,12 @@ class Revocations:
     def resource(self, guard: Guard) -> Resource:
         """For the route table."""
         operations = {
-            "GET": Operation(self.read, frozenset({"operator"}), description=LIST_REVOCATIONS),
+            "GET": Operation(self.read, frozenset({"operator"}), description=LIST_REVOCATIONS, shed=Shed.FIRST),
             "POST": Operation(
                 self.revoke,
                 frozenset({"operator"}),
                 body=RevocationBody,
+                shed=Shed.NEVER,
                 idempotency="optional",
                 description=REVOKE,
             ),

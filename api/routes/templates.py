@@ -24,6 +24,7 @@ from api.pagination import InvalidCursor, SignedCursors
 from api.preconditions import etag_of, is_known, precondition_failed, seen_versions
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
+from api.shedding import Shed
 from api.template_answer import FOR_GOOD, encoded_template, listed_template, template_headers
 from api.template_cache import TemplateCache
 from shared.clock import monotonic, wall
@@ -71,7 +72,7 @@ class Templates:
         content: dict[str, Any] = {"body": TemplateContent, "body_max_bytes": 2 * BODY_MAX_BYTES}
         create = Operation(self.create, _WRITERS, **content, idempotency="optional", description=CREATE_TEMPLATE)
         change = Operation(self.change, _WRITERS, **content, idempotency="optional", description=CHANGE_TEMPLATE)
-        listed = Operation(self.page, _READERS, description=LIST_TEMPLATES)
+        listed = Operation(self.page, _READERS, description=LIST_TEMPLATES, shed=Shed.FIRST)
         read = Operation(self.read, _READERS, description=READ_TEMPLATE)
         return [
             Resource(guard, "/api/v1/templates", {"GET": listed, "POST": create}),

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 import asyncpg
 
 from shared.clock import monotonic
+from shared.queue_watch import QueueWatch
 from shared.store import point_of_no_return
 from shared.store.errors import NotMigrated, StoreBusy, StoreUnavailable
 from shared.store.hosts import Hosts
@@ -99,6 +100,7 @@ class Pool:
         self._waited = DB_POOL_WAIT_SECONDS.labels(role)
         self._waiting = DB_POOL_WAITING.labels(role)
         self.witness = witness
+        self.queue = QueueWatch()
         DB_CONNECTIONS.labels(role, "open").set_function(pool.get_size)
         DB_CONNECTIONS.labels(role, "idle").set_function(pool.get_idle_size)
 
@@ -175,11 +177,14 @@ class Pool:
     async def _next_free(self) -> Connection:
         began = monotonic()
         self._waiting.inc()
+        ticket = self.queue.joined(began)
         try:
             return await self._pool.acquire(timeout=self._acquire_timeout_s)
         finally:
+            now = monotonic()
+            self.queue.left(ticket, now)
             self._waiting.dec()
-            self._waited.observe(monotonic() - began)
+            self._waited.observe(now - began)
 
     async def _suspect(self, error: BaseException) -> None:
         """Where one connection leads to a server that is no primary or does not answer, the others do too."""

@@ -143,6 +143,8 @@ API_PHOTOS = _counter("api_photos_total", "Photos by what became of a request fo
 API_RATE_LIMITED = _counter("api_rate_limited_total", "Requests refused over a rate, by whose limit it was.", "limit")
 API_RATE_LOCAL = _gauge("api_rate_local", "1 while Redis is away and this instance limits by its own share, else 0.")
 API_RATE_PRINCIPALS = _gauge("api_rate_principals", "Callers whose own share this instance keeps.")
+API_SHED = _counter("api_shed_total", "Requests sent away because too many waited for the database.", "shed")
+API_SHED_PRESSURE = _gauge("api_shed_pressure", "What is sent away: 0 nothing, 1 lists, 2 all but acks.")
 API_REVOCATIONS = _counter("api_revocations_total", "Revocations taken, of one token or of a device.", "of")
 API_TEMPLATE_READS = _counter(
     "api_template_reads_total", "Templates read, by where the answer was: process, redis, postgres, or none.", "tier"

@@ -124,6 +124,8 @@ def api_environment(database_url: str, redis_url: str, **more: Any) -> dict[str,
         "FLEETWIRE_DB_POOL_MAX": "4",
         # Tests ask faster than people do; those of the limits switch them on.
         "FLEETWIRE_API_RATE_LIMITS": "off",
+        # A busy machine and four connections: requests wait long without anything being wrong.
+        "FLEETWIRE_API_SHED_TARGET_S": "0",
         "FLEETWIRE_API_DRAIN_S": "0",
         "FLEETWIRE_API_FINISH_S": "2",
         "FLEETWIRE_API_PROBE_S": "0.1",
