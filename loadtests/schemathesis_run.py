@@ -25,7 +25,7 @@ from loadtests.process import start_python
 from loadtests.stand import Stand, running_stand, wait_listening
 from shared.tokens import Scope
 
-__all__ = ["main", "run"]
+__all__ = ["CONFIG", "HOOKS", "SETTINGS", "command", "main", "run", "running_api"]
 
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = Path(__file__).parent / "results"
@@ -43,6 +43,7 @@ SETTINGS: Final = {
     "FLEETWIRE_PHOTO_PENDING_MAX": "10000",
     "FLEETWIRE_SYNC_KEYS_PER_DAY": "1000000",
 }
+HOOKS: Final = {"SCHEMATHESIS_HOOKS": "loadtests.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
 # The checks know no 428, which is how a missing If-Match is refused.
 CONFIG: Final = """
 [checks.missing_required_header]
@@ -125,19 +126,34 @@ def running_api(stand: Stand) -> Iterator[int]:
 def _schemathesis(
     port: int, bearer: str, config: Path, seconds: int, examples: int, seed: int, only: str | None
 ) -> int:
-    options = ["--checks", "all", "--seed", str(seed), "--max-examples", str(examples), "--max-time", str(seconds)]
-    options += ["--continue-on-failure", "--no-color", "--header", f"Authorization: Bearer {bearer}"]
+    options = [
+        "--seed",
+        str(seed),
+        "--max-examples",
+        str(examples),
+        "--max-time",
+        str(seconds),
+        "--continue-on-failure",
+    ]
     options += ["--include-path-regex", only] if only else []
-    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
-    environment = os.environ | {"SCHEMATHESIS_HOOKS": "loadtests.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/api/v1/openapi.json", *options],
+        command(port, bearer, config, *options),
         cwd=config.parent,
-        env=environment,
+        env=os.environ | HOOKS,
         check=False,
         timeout=4 * seconds + 300,
     )
     return done.returncode
+
+
+def command(port: int, bearer: str, config: Path, *options: str) -> list[str]:
+    """schemathesis with all of its checks, as this caller; to be run in a folder that it may write in, with `HOOKS`."""
+    return [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"),
+        f"http://127.0.0.1:{port}/api/v1/openapi.json",
+        *("--checks", "all", "--no-color", "--header", f"Authorization: Bearer {bearer}"),
+        *options,
+    ]
 
 
 async def _draw(stand: Stand) -> None:
