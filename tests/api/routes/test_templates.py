@@ -40,6 +40,15 @@ async def test_what_the_client_has_is_not_sent_again(api: RunningApi) -> None:
     assert (await truck.get(path, headers={"If-None-Match": '"1", W/"2"'})).status_code == 304
 
 
+async def test_a_head_says_what_a_get_would(api: RunningApi) -> None:
+    made = await make_template(api.operator)
+    path, truck = f"{PATH}/{made['template_id']}", api.device("truck-7")
+    got, head = await truck.get(path), await truck.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("etag", "content-length", "content-type", "cache-control"):
+        assert head.headers[name] == got.headers[name]
+
+
 async def test_every_version_stays(api: RunningApi) -> None:
     made = await make_template(api.operator, n=1)
     template_id = made["template_id"]

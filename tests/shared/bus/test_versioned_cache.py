@@ -5,8 +5,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 from loadtests.ports import free_port
+from loadtests.valkey_cluster import ValkeyCluster
+from shared.bus.names import template_entry
 from shared.bus.redis_client import LazyRedis
 from shared.bus.versioned_cache import KeptAnswer, VersionedCache
 from tests.conftest import ServerFactory
@@ -90,3 +93,14 @@ async def test_many_writes_at_once_are_bounded(redis_url: str) -> None:
         for n in range(1000):
             one.put(f"{KEY}{n}", KeptAnswer(1, 1, b"x"))
         assert len(one._writes) <= 64
+
+
+async def test_entries_lie_on_whichever_node_of_a_cluster_has_them(valkey_cluster: ValkeyCluster) -> None:
+    async with cache(valkey_cluster.url) as one:
+        answers = {template_entry(UUID(int=n)): KeptAnswer(n, n, b"%d" % n) for n in range(1, 21)}
+        for key, answer in answers.items():
+            one.put(key, answer)
+        async with asyncio.timeout(10):
+            while one._writes:
+                await asyncio.sleep(0)
+        assert {key: await one.get(key) for key in answers} == answers
