@@ -17,7 +17,7 @@ from api.inflation import Inflater
 from api.inputs import Headers
 from api.problems import Problem
 from shared.protocol import strict_json
-from shared.protocol.field_errors import field_of
+from shared.protocol.field_errors import convert, field_of
 
 __all__ = ["BodyBudget", "ClientGone", "convert_body", "decode_body", "expected_length", "read_body"]
 
@@ -141,7 +141,8 @@ def decode_body(raw: bytes) -> Any:
 def convert_body(value: Any, kind: type[T]) -> T:
     """The decoded body as what it should be. Raises Problem (400) naming the member."""
     try:
-        return msgspec.convert(value, kind)
+        converted: T = convert(value, kind)
     except msgspec.ValidationError as error:
         field, detail = field_of(error)
         raise Problem("invalid-body", detail, field=field) from None
+    return converted

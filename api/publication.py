@@ -14,7 +14,7 @@ import msgspec
 from api.bodies import convert_body, decode_body
 from api.problems import Problem
 from shared.protocol.event import InvalidEvent, body_hash, encode_event
-from shared.protocol.field_errors import field_of
+from shared.protocol.field_errors import convert, field_of
 from shared.protocol.ids import device_id_problem
 from shared.store.log import DEDUPE_KEY_MAX_LENGTH, NewEvent
 
@@ -64,7 +64,7 @@ def read_publication(raw: bytes, *, now: str, new_id: Callable[[], str]) -> Sequ
 
 def _read_item(value: Any, *, now: str, new_id: Callable[[], str]) -> NewEvent | Invalid:
     try:
-        item = msgspec.convert(value, _Item)
+        item: _Item = convert(value, _Item)
     except msgspec.ValidationError as error:
         return Invalid(*field_of(error))
     if invalid := _flaw_of(item):

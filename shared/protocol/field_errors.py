@@ -4,15 +4,27 @@ The library that checks values against types says it in one string; this takes i
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-__all__ = ["field_of"]
+__all__ = ["convert", "field_of"]
 
 _AT: Final = re.compile(r" - at `\$([^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `([^`]*)`")
 _UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """A decoded JSON value as what it should be. Raises msgspec.ValidationError.
+
+    JSON can spell half a character (a lone surrogate). Where it stands for anything but free text, the library fails
+    over its own message about that.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except UnicodeEncodeError:
+        raise msgspec.ValidationError("there is half a character (a lone surrogate) in it") from None
 
 
 def field_of(error: msgspec.ValidationError) -> tuple[str, str]:

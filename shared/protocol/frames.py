@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from shared.protocol import strict_json
+from shared.protocol.field_errors import convert
 from shared.protocol.position import SEQ_MAX
 
 __all__ = [
@@ -167,7 +168,7 @@ def decode_device_frame(text: str | bytes) -> DeviceFrame:
     if value.get("type") not in _DEVICE_TYPES:
         raise FrameError("unknown_type", f"type must be one of {', '.join(_DEVICE_TYPES)}", ref)
     try:
-        frame: DeviceFrame = msgspec.convert(value, DeviceFrame)
+        frame: DeviceFrame = convert(value, DeviceFrame)
     except msgspec.ValidationError as error:
         raise FrameError("wrong_field", str(error), ref) from None
     if isinstance(frame, Ack) and not 0 <= frame.seq <= SEQ_MAX:

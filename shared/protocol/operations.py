@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from shared.protocol.field_errors import field_of
+from shared.protocol.field_errors import convert, field_of
 
 __all__ = [
     "ANSWERS_MAX_BYTES",
@@ -241,7 +241,7 @@ def decode_operation(value: Mapping[str, Any]) -> Operation | Invalid:
     if kind not in TYPES:
         return _invalid(value, "type", f"type must be one of {', '.join(TYPES)}")
     try:
-        operation: Operation = msgspec.convert(value, Operation)
+        operation: Operation = convert(value, Operation)
     except msgspec.ValidationError as error:
         return _invalid(value, *_mended(*field_of(error)))
     flaw = _flaw_of(operation)

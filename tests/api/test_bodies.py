@@ -2,10 +2,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from starlette.types import Message
 
-from api.bodies import BodyBudget, ClientGone, expected_length, read_body
+from api.bodies import BodyBudget, ClientGone, convert_body, decode_body, expected_length, read_body
 from api.problems import Problem
 from tests.api.conftest import RunningApi, problem
 from tests.api.raw import exchange
@@ -32,6 +33,17 @@ class Sender:
 async def read(sender: Sender, *, limit: int = 10, deadline_s: float = 1, declared: int | None = None) -> bytes:
     headers = {} if declared is None else {b"content-length": [str(declared).encode()]}
     return await read_body(sender.receive, headers, limit=limit, deadline_s=deadline_s)
+
+
+class Body(msgspec.Struct):
+    number: int
+
+
+@pytest.mark.parametrize("text", ['{"number":"\\ud800"}', '{"\\ud800":1}', '"\\ud800"', '{"number":"1"}'])
+def test_a_value_of_another_kind_is_a_problem_even_if_it_is_half_a_character(text: str) -> None:
+    with pytest.raises(Problem) as caught:
+        convert_body(decode_body(text.encode()), Body)
+    assert caught.value.slug == "invalid-body"
 
 
 async def test_a_body_at_the_limit_is_read_whole() -> None:

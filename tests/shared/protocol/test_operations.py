@@ -91,6 +91,7 @@ def test_each_type_is_read_with_its_own_data() -> None:
         (operation("inspection.reject", data={"note": " \n"}), "data.note"),
         (operation("inspection.reject", data={"note": "a\x00b"}), "data.note"),
         (operation("inspection.submit", extra=1), "extra"),
+        (operation(data="\ud800"), ""),
     ],
 )
 def test_what_is_wrong_is_named(value: dict[str, Any], field: str) -> None:
