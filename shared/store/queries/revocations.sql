@@ -37,7 +37,7 @@ ORDER BY revoked_at DESC, key DESC LIMIT $4
 -- One batch of revocations of tokens that are over anyway; how many there were.
 WITH old AS (
     DELETE FROM revoked_tokens WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM revoked_tokens WHERE expires_at < clock_timestamp() - interval '5 minutes' LIMIT $1))
+        SELECT ctid FROM revoked_tokens WHERE expires_at < now() - interval '5 minutes' LIMIT $1))
     RETURNING 1
 )
 SELECT count(*) FROM old
