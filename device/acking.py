@@ -75,11 +75,11 @@ class Acking:
         """Whether acks may go by REST while no socket is live."""
         self._by_rest = on
 
-    def on_posted(self, position: Position | None, now: float) -> None:
-        """The answer to `PostAck`: what the server holds now, or None when the try failed."""
+    def on_posted(self, position: Position | None, now: float, wish_s: float = 0.0) -> None:
+        """The answer to `PostAck`: what the server holds now, or None when the try failed; then not before `wish_s`."""
         self._posting = False
         if position is None:
-            self._post_at = now + _POST_AGAIN_S
+            self._post_at = now + max(_POST_AGAIN_S, wish_s)
         elif self._held is None or position > self._held:
             self._held = position
 

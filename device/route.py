@@ -145,6 +145,17 @@ class Route:
             delay += self._stretched(retry_after)
         self.rest_due = now + delay
 
+    def on_rest_later(self, now: float, retry_after: float | None = None) -> None:
+        """The server is there and works, and wants to be asked less often."""
+        self._rest_works = True
+        self._replaced = False
+        self._rest_backoff.reset()
+        self.rest_due = now + self._rest_backoff.next() + self.heeded(retry_after)
+
+    def heeded(self, wish_s: float | None) -> float:
+        """Seconds to wait for a wish of the server, if it had one: no less than those, as far as they are bearable."""
+        return 0.0 if wish_s is None else self._stretched(wish_s)
+
     def hurry(self, now: float) -> None:
         """A person or the system says that the network is back: try now. A parked device stays parked: a network that
         comes back again and again is what it was parked for."""

@@ -223,9 +223,10 @@ class Session:
         self._reset(position, reason)
         return self._acks(now)
 
-    def on_ack_posted(self, position: Position | None, now: float) -> list[Action]:
-        """The answer to `PostAck`: what the server holds now, or None when the try failed."""
-        self._acking.on_posted(position, now)
+    def on_ack_posted(self, position: Position | None, now: float, wish_s: float = 0.0) -> list[Action]:
+        """The answer to `PostAck`: what the server holds now, or None when the try failed; it is not made again before
+        `wish_s` seconds are over."""
+        self._acking.on_posted(position, now, wish_s)
         return [] if position is None else self._acks(now)
 
     # -- time

@@ -23,6 +23,7 @@ from shared.protocol.position import Position
 __all__ = ["WayRound"]
 
 _PAGE_EVENTS: Final = 100
+_ASKED_TOO_OFTEN: Final = 429
 
 
 @dataclass
@@ -97,12 +98,14 @@ class WayRound:
         if position is None:
             return
         held: Position | None = None
+        wish_s = 0.0
         try:
             await self.ledger.sync()
             held = await self.rest.ack(position)
         except TransportError as error:
             self.trouble(f"ack by REST: {error}")
-        self.do(self.session.on_ack_posted(held, monotonic()))
+            wish_s = self.route.heeded(error.retry_after if isinstance(error, Refused) else None)
+        self.do(self.session.on_ack_posted(held, monotonic(), wish_s))
 
     def _ok(self, now: float, *, idle: bool) -> None:
         if not self.session.live:
@@ -112,5 +115,9 @@ class WayRound:
     def _failed(self, error: TransportError) -> None:
         self.trouble(f"REST: {error}")
         if not self.session.live:
-            self.route.on_rest_failed(monotonic(), error.retry_after if isinstance(error, Refused) else None)
+            wish_s = error.retry_after if isinstance(error, Refused) else None
+            if isinstance(error, Refused) and error.status == _ASKED_TOO_OFTEN:
+                self.route.on_rest_later(monotonic(), wish_s)
+            else:
+                self.route.on_rest_failed(monotonic(), wish_s)
         self.changes.notify()

@@ -73,6 +73,8 @@ class Fleet:
     handshakes: list[dict[str, str]] = field(default_factory=list)
     first_frames: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    limited: dict[str, list[int]] = field(default_factory=dict)  # Retry-After of the next answers to a kind of request
+    limited_at: list[tuple[str, float]] = field(default_factory=list)  # requests of these kinds, and when they came
     renewed: int = 0
     move_to: str | None = None
     supersede: bool = False  # older sockets hear 4002 before the newer one hears its welcome
@@ -286,7 +288,13 @@ class Fleet:
         if parts.path.startswith("/api/v1/files/"):
             location = self.file_location or f"{self.store_url}/store/{parts.path.rsplit('/', 1)[1]}"
             return 302, {"Location": location}, b""
-        match parts.path.rsplit("/", 1)[1]:
+        kind = parts.path.rsplit("/", 1)[1]
+        if kind in self.limited:
+            self.limited_at.append((kind, time.monotonic()))
+            if self.limited[kind]:
+                status, out, content = problem(429, type="urn:fleetwire:problem:rate-limited")
+                return status, out | {"Retry-After": str(self.limited[kind].pop(0))}, content
+        match kind:
             case "connection":
                 self._ticket_number += 1
                 ticket = f"ticket-{self._ticket_number}"

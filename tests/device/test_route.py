@@ -204,3 +204,12 @@ def test_hurry_brings_forward_and_never_puts_off() -> None:
     assert (one.socket_due, one.rest_due) == (0.0, 0.0)
     one.hurry(50.0)
     assert (one.socket_due, one.rest_due) == (0.0, 0.0)
+
+
+def test_to_be_asked_later_is_no_failure_and_makes_no_later_wait_longer() -> None:
+    one = route()
+    for _ in range(20):
+        one.on_rest_later(100.0, 3.0)
+        assert one.state is State.REST
+        assert one.rest_due is not None
+        assert 103.0 <= one.rest_due <= 100.0 + 1.25 * 3.0 + TIMING.backoff_base_s

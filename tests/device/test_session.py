@@ -385,7 +385,10 @@ def test_by_rest_one_ack_is_under_way_and_a_failed_one_waits() -> None:
     assert session.on_ack_posted(None, 1.0) == []
     assert session.on_tick(2.9) == []
     assert session.on_tick(3.0) == [PostAck(Position(1, 40))]
-    assert session.on_ack_posted(Position(1, 40), 3.1) == []
+    assert session.on_ack_posted(None, 3.0, 10.0) == []
+    assert session.on_tick(12.9) == []
+    assert session.on_tick(13.0) == [PostAck(Position(1, 40))]
+    assert session.on_ack_posted(Position(1, 40), 13.1) == []
     assert session.next_tick() is None
 
 
