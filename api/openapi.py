@@ -4,7 +4,7 @@ What follows from how an operation is guarded is said here for all of them: who 
 its token, path, query, body and key. So the document cannot say less than the checks do.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,36 @@ _SCHEMES: Final[Mapping[str, str]] = {
     "device": "the device that `sub` names, and what is its own",
     "operator": "everything that people do",
     "service": "what other systems do",
+}
+_HEADERS: Final[Mapping[str, Any]] = {
+    "X-Request-ID": {
+        "description": "Names the request in the server's log.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+    "Retry-After": {
+        "description": "Not before so many seconds.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {
+        "description": "What is wrong with the token.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^Bearer"},
+    },
+    "RateLimit": {
+        "description": "How many requests of this caller there is room for, and until when.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {"description": "How many there may be in which time.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "The answer was given before, to the same request under the same key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Fleetwire-Wrote": {
+        "description": "For `Fleetwire-Read-After` of the next list, where lists are read from copies.",
+        "schema": {"type": "string"},
+    },
 }
 _ABOUT: Final = """\
 Every error is a problem of RFC 9457 with the id of the request. Every answer has an `X-Request-ID`: the one that was \
@@ -43,7 +73,7 @@ def document(resources: Sequence[Resource], *, page_max: int) -> dict[str, Any]:
     for resource in resources:
         for method, operation in resource.operations.items():
             if method != "HEAD" and operation.description.listed:
-                said = _operation(resource, operation, schemas, shared, page_max)
+                said = _operation(resource, method, schemas, shared, page_max)
                 paths.setdefault(resource.template, {})[method.lower()] = said
     return {
         "openapi": "3.1.0",
@@ -59,31 +89,7 @@ def document(resources: Sequence[Resource], *, page_max: int) -> dict[str, Any]:
         "components": {
             "schemas": schemas.components,
             "responses": dict(sorted(shared.items())),
-            "headers": {
-                "X-Request-ID": {
-                    "description": "Names the request in the server's log.",
-                    "required": True,
-                    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
-                },
-                "Retry-After": {
-                    "description": "Not before so many seconds.",
-                    "required": True,
-                    "schema": {"type": "integer", "minimum": 1},
-                },
-                "RateLimit-Policy": {
-                    "description": "The limit that the caller has (draft-ietf-httpapi-ratelimit-headers-11).",
-                    "schema": {"type": "string", "examples": ['"truck";q=50;w=60']},
-                },
-                "RateLimit": {
-                    "description": "What is left of it, and for how many seconds there will be no more.",
-                    "schema": {"type": "string", "examples": ['"truck";r=12;t=1']},
-                },
-                "WWW-Authenticate": {
-                    "description": "What is wrong with the token.",
-                    "required": True,
-                    "schema": {"type": "string", "pattern": "^Bearer"},
-                },
-            },
+            "headers": _HEADERS,
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -138,8 +144,13 @@ def _tag(template: str) -> str:
 
 
 def _operation(
-    resource: Resource, operation: Operation, schemas: _Schemas, shared: dict[str, Any], page_max: int
+    resource: Resource,
+    method: str,
+    schemas: _Schemas,
+    shared: dict[str, Any],
+    page_max: int,
 ) -> dict[str, Any]:
+    operation = resource.operations[method]
     description = operation.description
     said: dict[str, Any] = {
         "operationId": description.id,
@@ -166,7 +177,10 @@ def _operation(
         str(status): made
         for status, made in sorted(
             [
-                *((status, _answer(answer, schemas)) for status, answer in description.answers.items()),
+                *(
+                    (status, _answer(answer, _often_sent(method, operation), schemas))
+                    for status, answer in description.answers.items()
+                ),
                 *_problem_answers(resource, operation, schemas, shared),
             ],
             key=lambda pair: pair[0],
@@ -207,8 +221,18 @@ def _key_parameter(*, required: bool) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
-    headers: dict[str, Any] = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
+def _often_sent(method: str, operation: Operation) -> Iterator[str]:
+    """Headers that an answer may have beside its own."""
+    if operation.scopes:
+        yield from ("RateLimit", "RateLimit-Policy")
+        if method != "GET":
+            yield "Fleetwire-Wrote"
+    if operation.idempotency is not None:
+        yield "Idempotency-Replayed"
+
+
+def _answer(answer: Answer, often_sent: Iterable[str], schemas: _Schemas) -> dict[str, Any]:
+    headers: dict[str, Any] = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *often_sent)}
     for name in answer.headers:
         header = ANSWER_HEADERS[name]
         headers[name] = {"description": header.about, "required": True, "schema": schemas.of(header.kind)}

@@ -156,6 +156,10 @@ async def test_what_is_no_http_is_answered_by_a_problem_all_the_same(api: Runnin
         problem = json.loads(body)
         assert (problem["status"], problem["type"]) == (400, "urn:fleetwire:problem:invalid-request")
         assert problem["request_id"]
+    for head in (b"OPTIONS * HTTP/1.1", b"CONNECT here:80 HTTP/1.1", b"GET health HTTP/1.1", b"PRI * HTTP/2.0"):
+        answer = await exchange(api.settings.port, head + b"\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 404 "), (head, answer[:300])
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "urn:fleetwire:problem:not-found"
 
 
 async def test_the_document_declares_what_the_walk_was_answered() -> None:
