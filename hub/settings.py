@@ -249,6 +249,10 @@ class Settings(
             problems.append("FLEETWIRE_HUB_ACK_EVERY must not be above FLEETWIRE_HUB_WINDOW_EVENTS")
         if self.silence_s < 2 * self.member_s:
             problems.append("FLEETWIRE_HUB_SILENCE_S must be at least twice FLEETWIRE_HUB_MEMBER_S")
+        if self.sync_at_once >= self.db_pool_max:
+            problems.append(
+                "FLEETWIRE_HUB_SYNC_AT_ONCE must be below FLEETWIRE_DB_POOL_MAX: events and acks need connections, too"
+            )
         if self.sweep_doubt_s > self.sweep_s:
             problems.append("FLEETWIRE_HUB_SWEEP_DOUBT_S must not be above FLEETWIRE_HUB_SWEEP_S")
         return problems

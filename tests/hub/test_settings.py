@@ -25,8 +25,9 @@ def test_fields_that_contradict_each_other_are_all_named() -> None:
         FLEETWIRE_HUB_PONG_S="10",
         FLEETWIRE_HUB_WINDOW_FIRST_BYTES="2000000",
         FLEETWIRE_HUB_HOST="0.0.0.0",
+        FLEETWIRE_HUB_SYNC_AT_ONCE="6",
     )
-    assert len(found) == 3
+    assert len(found) == 4
     assert any("FLEETWIRE_HUB_URL" in problem for problem in found)
 
 
