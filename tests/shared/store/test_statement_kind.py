@@ -76,3 +76,10 @@ def test_the_statements_of_the_log_are_told_apart() -> None:
         "read_pages",
         "trim_candidates",
     }
+
+
+@pytest.mark.parametrize("subject", ["job_list", "inspections"])
+def test_lists_that_may_be_read_from_copies_are_reads(subject: str) -> None:
+    assert all(is_read(statement) for statement in statements(subject).values())
+    assert is_read(statements("photos")["page"])
+    assert is_read(statements("templates")["page"])
