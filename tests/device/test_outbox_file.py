@@ -1,10 +1,12 @@
 """The outbox file: bounded, whole after a kill at any point, and what is damaged is set aside and not guessed at."""
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -282,9 +284,107 @@ while True:
 """
 
 
+KILLED_EVERYWHERE = """
+import json, os, signal, sqlite3, sys
+from pathlib import Path
+from device import outbox_database
+from device.outbox import Change, Item, PutOff, Settled, Wait
+from device.outbox_file import OutboxFile
+from device.results import Answer, Fault
+from device.submission import Submission
+
+connect = sqlite3.connect
+
+def one(op_id, after=None):
+    return Submission(op_id, "E", '{"op_id":"%s"}' % op_id, None, after, op_id.encode())
+
+def settled(op_id, version=None):
+    answer = Answer(op_id, "applied" if version else "conflict", 200, version=version)
+    return Settled(op_id, "E", answer, None, version)
+
+def live(folder, say):
+    file = OutboxFile(folder, "truck-7", on_corrupt="raise")
+    for op_id, after in (("a", None), ("b", "a"), ("c", "b"), ("d", None)):
+        file.add(one(op_id, after))
+        say("added", op_id)
+    file.note(Wait(1, 5.0, soft=False), wall=0.0, now=0.0)
+    file.settle(
+        Change((settled("a", 3),), (PutOff("d", 1, 2.0),), (Item("b", 3),)), Wait(), wall=0.0, now=0.0
+    )
+    say("settled", "a")
+    file.give(1)
+    file.take(1)
+    say("taken", "a")
+    file.settle(Change((settled("b"), settled("c"))), Wait(), wall=0.0, now=0.0)
+    say("settled", "b")
+    say("settled", "c")
+    file.close()
+
+def killed_at(statement, folder, pipe):
+    def traced(*args, **options):
+        db = connect(*args, **options)
+        left = statement
+        def count(_):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        db.set_trace_callback(count)
+        return db
+    outbox_database.sqlite3.connect = traced
+    live(folder, lambda what, op_id: os.write(pipe, f"{what} {op_id}\\n".encode()))
+
+statement, ended = 0, False
+while not ended:
+    statement += 1
+    folder = Path(sys.argv[1]) / f"{statement}"
+    near, far = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        killed_at(statement, folder, far)
+        os._exit(0)
+    os.close(far)
+    with os.fdopen(near) as pipe:
+        said = [line.split() for line in pipe.read().splitlines()]
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    file = OutboxFile(folder, "truck-7", on_corrupt="raise")
+    waiting = [(each.op_id, each.base, each.after) for each in file.load(0.0, 0.0).queued]
+    results, number = [], 0
+    while (result := file.result_after(number)) is not None:
+        results.append(result.op_id)
+        number = result.number
+    file.close()
+    print(json.dumps({"said": said, "waiting": waiting, "results": results}))
+"""
+
+
+def test_killed_at_any_statement_each_operation_waits_or_has_its_result() -> None:
+    # A kill, unlike a power cut, leaves memory as good as a disk.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        command = [sys.executable, "-c", KILLED_EVERYWHERE, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    lives = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lives) > 50
+    for life in lives:
+        said = {what: {op_id for said, op_id in life["said"] if said == what} for what in ("added", "settled", "taken")}
+        waiting = {op_id: (base, after) for op_id, base, after in life["waiting"]}
+        results = set(life["results"])
+        assert not results & waiting.keys()
+        gone = said["added"] - results - waiting.keys()
+        assert gone <= said["settled"] & {"a"}, "nothing but what was being taken"
+        assert not said["settled"] & waiting.keys()
+        assert not said["taken"] & results
+        if "b" in waiting:
+            assert waiting["b"] == ((None, "a") if "a" in waiting else (3, None)), "its version came with the result"
+        if "c" in waiting:
+            assert waiting["c"] == (None, "b")
+    last = lives[-1]
+    assert (last["results"], [op_id for op_id, _, _ in last["waiting"]]) == (["b", "c"], ["d"])
+
+
 def test_whatever_returned_has_outlived_a_kill(tmp_path: Path) -> None:
     said: dict[str, list[str]] = {"added": [], "settled": [], "taken": []}
-    for round_ in range(3):
+    for round_ in range(2):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(tmp_path), str(1000 * (round_ + 1))], stdout=subprocess.PIPE, text=True
         )
