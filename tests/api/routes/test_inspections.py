@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from api.answers import moment
+from shared.sync import engine
 from tests.api.conftest import RunningApi, StartApi, problem
 from tests.api.responses import BEGIN
 from tests.shared.sync.samples import TEMPLATE, add_template, an_id
@@ -50,6 +51,9 @@ async def test_the_life_of_an_inspection(api: RunningApi) -> None:
     assert (made["status"], made["version"], made["template_version"], made["inspector_id"]) == (
         "draft", 1, 3, "truck-7",
     )  # fmt: skip
+    known = await truck.get(f"{PATH}/{one}", headers={"If-None-Match": '"1"'})
+    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", '"1"')
+    assert (await truck.get(f"{PATH}/{one}", headers={"If-None-Match": '"2"'})).status_code == 200
     changed = await do(truck, one, "update", 1, {"answers": {"left": None, "more": {"a": [1]}}, "title": "Lights"})
     assert (changed.status_code, changed.headers["etag"]) == (200, '"2"')
     assert (changed.json()["title"], changed.json()["answers"]) == ("Lights", {"right": 2, "more": {"a": [1]}})
@@ -101,14 +105,6 @@ async def test_an_id_that_is_taken_is_told_what_is_there(api: RunningApi) -> Non
     conflict = problem(answer, 409, "inspection-exists")
     assert (conflict["version"], conflict["current"], conflict["field"]) == (1, made, "inspection_id")
     problem(await api.device("truck-8").post(PATH, json=draft(inspection_id=an)), 403, "forbidden")
-
-
-async def test_a_client_that_has_it_is_not_sent_it_again(api: RunningApi) -> None:
-    truck = api.device("truck-7")
-    one = (await begin(truck))["inspection_id"]
-    known = await truck.get(f"{PATH}/{one}", headers={"If-None-Match": '"1"'})
-    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", '"1"')
-    assert (await truck.get(f"{PATH}/{one}", headers={"If-None-Match": '"2"'})).status_code == 200
 
 
 async def test_devices_reach_their_own_and_learn_nothing_of_others(api: RunningApi) -> None:
@@ -184,6 +180,21 @@ async def test_of_many_at_once_upon_one_version_one_is_made_and_upon_any_all(
     both = await asyncio.gather(*(do(truck, one, "update", "*", {"title": "any"}) for truck in trucks))
     assert [answer.status_code for answer in both] == [200, 200]
     assert (await trucks[0].get(f"{PATH}/{one}")).json()["version"] == 4
+
+
+async def test_who_holds_it_for_too_long_makes_others_come_again(
+    api: RunningApi, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+    truck = api.device("truck-7")
+    one = (await begin(truck))["inspection_id"]
+    async with sql.transaction():
+        await sql.execute("SELECT FROM inspections FOR UPDATE")
+        busy = await do(truck, one, "update", 1, {"title": "x"}, **{"Idempotency-Key": "later"})
+        problem(busy, 503, "unavailable")
+        assert int(busy.headers["retry-after"]) >= 1
+    again = await do(truck, one, "update", 1, {"title": "x"}, **{"Idempotency-Key": "later"})
+    assert (again.status_code, again.json()["version"]) == (200, 2)
 
 
 async def test_a_day_has_so_many_changes(start_api: StartApi) -> None:

@@ -27,6 +27,10 @@ async def test_a_template_is_read_by_all_who_inspect_as_it_was_written(api: Runn
         assert answer.json() == made
         assert answer.headers["etag"] == '"1"'
         assert answer.headers["cache-control"] == "private, no-cache"
+        head = await reader.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        for name in ("etag", "content-length", "content-type", "cache-control"):
+            assert head.headers[name] == answer.headers[name]
 
 
 async def test_what_the_client_has_is_not_sent_again(api: RunningApi) -> None:
@@ -38,15 +42,6 @@ async def test_what_the_client_has_is_not_sent_again(api: RunningApi) -> None:
     newer = await truck.get(path, headers={"If-None-Match": '"1"'})
     assert (newer.status_code, newer.json()["version"], newer.headers["etag"]) == (200, 2, '"2"')
     assert (await truck.get(path, headers={"If-None-Match": '"1", W/"2"'})).status_code == 304
-
-
-async def test_a_head_says_what_a_get_would(api: RunningApi) -> None:
-    made = await make_template(api.operator)
-    path, truck = f"{PATH}/{made['template_id']}", api.device("truck-7")
-    got, head = await truck.get(path), await truck.head(path)
-    assert (head.status_code, head.content) == (200, b"")
-    for name in ("etag", "content-length", "content-type", "cache-control"):
-        assert head.headers[name] == got.headers[name]
 
 
 async def test_every_version_stays(api: RunningApi) -> None:
@@ -142,12 +137,9 @@ async def test_what_cannot_be_kept_is_refused_and_the_member_named(api: RunningA
     for content, field in UNKEPT:
         answer = await api.operator.post(PATH, content=json.dumps(content), headers=kind)
         assert problem(answer, 400, "invalid-body")["field"] == field
-
-
-async def test_the_largest_template_is_taken_and_given_out(api: RunningApi) -> None:
-    text = "x" * (BODY_MAX_BYTES - len('{"a":""}'))
-    made = await make_template(api.operator, a=text)
-    assert (await api.service.get(f"{PATH}/{made['template_id']}")).json()["body"] == {"a": text}
+    largest = "x" * (BODY_MAX_BYTES - len('{"a":""}'))
+    made = await make_template(api.operator, a=largest)
+    assert (await api.service.get(f"{PATH}/{made['template_id']}")).json()["body"] == {"a": largest}
 
 
 async def test_operators_write_and_what_is_not_there_is_said_so(api: RunningApi) -> None:
