@@ -17,8 +17,8 @@ __all__ = [
     "RESPONSES",
     "AckBody",
     "Acked",
+    "Assigned",
     "Connected",
-    "Connection",
     "Device",
     "DeviceBody",
     "EventsPage",
@@ -67,7 +67,7 @@ class HubPlace(Struct, frozen=True):
     url: str
 
 
-class Connection(Struct, frozen=True):
+class Assigned(Struct, frozen=True):
     """Where the device connects, and the ticket that admits it, once and soon."""
 
     hub: str
@@ -160,7 +160,7 @@ CONNECT: Final = Description(
     id="connect",
     summary="Where the device connects",
     about="The ticket opens one socket, at any of the hubs named.",
-    answers={200: Answer("A hub, and a ticket.", Connection)},
+    answers={200: Answer("A hub, and a ticket.", Assigned)},
     problems=("no-hub",),
 )
 EVENTS: Final = Description(

@@ -5,8 +5,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from api.answers import json_answer
-from api.descriptions.devices import ACK, AckBody
+from api.answers import typed_answer
+from api.descriptions.devices import ACK, AckBody, Acked
 from api.gathering import Gathering
 from api.known_device import of_known_device
 from api.problems import Problem
@@ -47,7 +47,7 @@ class Acks:
             raise Problem("epoch-changed", f"the log is in epoch {now.epoch}", position=str(current))
         if position.seq > max(now.head, now.acked):
             raise Problem("ack-above-head", f"the log's head is {now.head}", field="position", head=now.head)
-        return json_answer({"position": f"{now.epoch}:{now.acked}", "head": max(now.head, now.acked)})
+        return typed_answer(Acked(f"{now.epoch}:{now.acked}", max(now.head, now.acked)))
 
     async def _write(self, acks: Sequence[Ack]) -> Mapping[str, AckResult]:
         return {result.device_id: result for result in await cursors.record_acks(self._pool, acks)}

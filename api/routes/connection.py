@@ -5,9 +5,9 @@ from typing import Final
 
 from starlette.responses import Response
 
-from api.answers import json_answer
+from api.answers import typed_answer
 from api.assignment import Mode, assign
-from api.descriptions.devices import CONNECT
+from api.descriptions.devices import CONNECT, Assigned, HubPlace
 from api.gathering import Gathering
 from api.hub_view import HubView
 from api.known_device import of_known_device
@@ -67,15 +67,9 @@ class Connection:
             parent_key_id=call.claims.key_id,
         )
         mode: Mode = "direct" if self._proxy_url is None else "proxy"
-        return json_answer(
-            {
-                **self._place(assignment.hub),
-                "ticket": ticket,
-                "ticket_expires_at": iso(int(now + lifetime_s)),
-                "alternatives": [self._place(hub) for hub in assignment.alternatives],
-                "mode": mode,
-            }
-        )
+        first = self._place(assignment.hub)
+        alternatives = [self._place(hub) for hub in assignment.alternatives]
+        return typed_answer(Assigned(first.hub, first.url, ticket, iso(int(now + lifetime_s)), alternatives, mode))
 
-    def _place(self, hub: HubRow) -> dict[str, str]:
-        return {"hub": hub.name, "url": socket_url(hub.name, hub.url, self._proxy_url)}
+    def _place(self, hub: HubRow) -> HubPlace:
+        return HubPlace(hub.name, socket_url(hub.name, hub.url, self._proxy_url))

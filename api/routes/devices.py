@@ -2,8 +2,8 @@
 
 from starlette.responses import Response
 
-from api.answers import json_answer, moment
-from api.descriptions.devices import PUT_DEVICE, READ_DEVICE, DeviceBody
+from api.answers import moment, typed_answer
+from api.descriptions.devices import PUT_DEVICE, READ_DEVICE, Connected, Device, DeviceBody
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.protocol.ids import device_class_problem
@@ -33,7 +33,7 @@ class Devices:
         state = await devices.get(self._pool, call.device_id)
         if state is None:
             raise Problem("not-found", "there is no such device")
-        return json_answer(_shown(state))
+        return typed_answer(_shown(state))
 
     async def put(self, call: Call) -> Response:
         """Make the device, or change its class. Saying it twice changes nothing more."""
@@ -44,22 +44,22 @@ class Devices:
         state = await devices.get(self._pool, call.device_id)
         if state is None:
             raise AssertionError("a device row is never deleted")
-        return json_answer(_shown(state), 201 if made else 200)
+        return typed_answer(_shown(state), 201 if made else 200)
 
 
-def _shown(state: DeviceState) -> dict[str, object]:
+def _shown(state: DeviceState) -> Device:
     connection = None
     if state.hub is not None:
-        connection = {"hub": state.hub, "hub_alive": state.hub_alive, "connected_at": moment(state.connected_at)}
-    return {
-        "device_id": state.device_id,
-        "class": state.device_class,
-        "created_at": moment(state.created_at),
-        "position": f"{state.epoch}:{state.acked}",
-        "acked_at": moment(state.acked_at),
-        "head": state.head,
-        "floor": state.floor,
-        "lag": max(0, state.head - state.acked),
-        "connection": connection,
-        "disconnected_at": moment(state.disconnected_at),
-    }
+        connection = Connected(state.hub, state.hub_alive, moment(state.connected_at))
+    return Device(
+        device_id=state.device_id,
+        device_class=state.device_class,
+        created_at=moment(state.created_at),
+        position=f"{state.epoch}:{state.acked}",
+        acked_at=moment(state.acked_at),
+        head=state.head,
+        floor=state.floor,
+        lag=max(0, state.head - state.acked),
+        connection=connection,
+        disconnected_at=moment(state.disconnected_at),
+    )

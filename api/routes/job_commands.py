@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from starlette.responses import Response
 
-from api.answers import json_answer
+from api.answers import typed_answer
 from api.descriptions.jobs import CANCEL, POST_JOB, REDRIVE, JobBody
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
@@ -140,7 +140,7 @@ class JobCommands:
         job = await job_list.job(self._pool, job_id)
         if job is None:
             raise Problem("not-found", "there is no such job any more")
-        return json_answer(shown_job(job), status, headers)
+        return typed_answer(shown_job(job), status, headers)
 
     def _failed(self, job: Cancelled, reason: str) -> NewEvent:
         return request_failed(

@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from starlette.responses import Response
 
-from api.answers import json_answer, moment
-from api.descriptions.jobs import HISTORY, LIST_JOBS, READ_JOB
+from api.answers import moment, typed_answer
+from api.descriptions.jobs import (
+    HISTORY,
+    LIST_JOBS,
+    READ_JOB,
+    Job,
+    JobChange,
+    JobHistory,
+    JobsPage,
+    JobSummary,
+)
 from api.inputs import device_id_of, uuid_of
 from api.job_list import CREATED_MAX, SORTS, STATUSES, JobKey, JobQuestion, NotAllowed, identity, key_of, plan
 from api.pagination import InvalidCursor, SignedCursors
@@ -72,11 +81,11 @@ class Jobs:
         following = None
         if found.last is not None:
             following = self._cursors.sign(sort, filters, key_of(question, found.last))
-        return json_answer({"jobs": [_shown_row(row) for row in found.rows], "next": following})
+        return typed_answer(JobsPage([JobSummary(**_summary(row)) for row in found.rows], following))
 
     async def read(self, call: Call) -> Response:
         """One job, with all there is to say about it."""
-        return json_answer(shown_job(await own_job(self._pool, call)))
+        return typed_answer(shown_job(await own_job(self._pool, call)))
 
     async def history(self, call: Call) -> Response:
         """A page of its changes of state, newest first."""
@@ -95,7 +104,7 @@ class Jobs:
         following = None
         if len(rows) > limit:
             following = self._cursors.sign(sort, filters, (shown[-1].ts, shown[-1].id))
-        return json_answer({"history": [_shown_change(row) for row in shown], "next": following})
+        return typed_answer(JobHistory([_shown_change(row) for row in shown], following))
 
     def _limit(self, call: Call) -> int:
         return call.query.integer("limit", default=min(LIMIT_DEFAULT, self._page_max), low=1, high=self._page_max)
@@ -110,20 +119,21 @@ async def own_job(pool: Pool, call: Call) -> JobDetail:
     return job
 
 
-def shown_job(job: JobDetail) -> dict[str, object]:
+def shown_job(job: JobDetail) -> Job:
     """A job as `GET /api/v1/jobs/{job_id}` and every change of it answers."""
-    return _shown_row(job.row) | {
-        "queue": job.queue,
-        "error": job.error,
-        "worker": job.worker,
-        "requested_by": job.requested_by,
-        "redrives": job.redrives,
-        "detected_at": moment(job.detected_at),
-        "run_at": moment(job.run_at),
-        "give_up_at": moment(job.give_up_at),
-        "outcome": job.outcome,
-        "event_id": job.event_id,
-    }
+    return Job(
+        **_summary(job.row),
+        queue=job.queue,
+        error=job.error,
+        worker=job.worker,
+        requested_by=job.requested_by,
+        redrives=job.redrives,
+        detected_at=moment(job.detected_at),
+        run_at=moment(job.run_at),
+        give_up_at=moment(job.give_up_at),
+        outcome=job.outcome,  # type: ignore[arg-type]  # the table allows these two
+        event_id=job.event_id,
+    )
 
 
 def _only_device(call: Call) -> str | None:
@@ -165,7 +175,7 @@ def _text(call: Call, name: str, max_bytes: int) -> str | None:
     return text
 
 
-def _shown_row(row: JobRow) -> dict[str, object]:
+def _summary(row: JobRow) -> dict[str, Any]:
     return {
         "job_id": str(row.job_id),
         "device_id": row.device_id,
@@ -180,5 +190,5 @@ def _shown_row(row: JobRow) -> dict[str, object]:
     }
 
 
-def _shown_change(row: HistoryRow) -> dict[str, object]:
-    return {"at": moment(row.ts), "status": row.status, "worker": row.worker, "detail": row.detail}
+def _shown_change(row: HistoryRow) -> JobChange:
+    return JobChange(moment(row.ts), row.status, row.worker, row.detail)

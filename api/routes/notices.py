@@ -10,8 +10,8 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from api.answers import json_answer
-from api.descriptions.publish import NOTIFY, NoticeBody
+from api.answers import typed_answer
+from api.descriptions.publish import NOTIFY, NoticeBody, NoticeTaken
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from shared.bus.message import notice_message
@@ -66,7 +66,7 @@ class Notices:
             API_NOTICES.labels("unavailable").inc()
             raise Problem("unavailable", "the bus takes nothing now")
         API_NOTICES.labels("accepted").inc()
-        return json_answer({"id": notice_id}, 202)
+        return typed_answer(NoticeTaken(notice_id), 202)
 
     def _spend(self) -> None:
         wait_s = self._bucket.take(monotonic())
