@@ -137,7 +137,7 @@ class Keeper:
     async def on_failed(self, *, wish_s: float | None = None, answered: bool = False) -> None:
         """It is not known what became of a batch, or the server took none of it. Raises OutboxError."""
         self.outbox.on_failed(monotonic(), wish_s=wish_s, answered=answered)
-        await self._note(self.outbox.wait)
+        await self._carried(self._note(self.outbox.wait))
 
     async def recover(self) -> None:
         """After an OutboxError: what could not be written down has not happened. Raises OutboxError, to be tried
