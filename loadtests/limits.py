@@ -23,13 +23,18 @@ from rich.progress import Progress
 from loadtests.machine import Machine, running_machine
 from loadtests.ports import free_port
 from loadtests.process import resident_bytes
+from shared.bus.names import rate_bucket
+from shared.bus.redis_client import LazyRedis
+from shared.bus.token_buckets import TokenBuckets
+from shared.rate_limits import Asked, Limit
 from shared.tokens import KeyRing
 
-__all__ = ["Burst", "Crowd", "burst", "crowd"]
+__all__ = ["Burst", "Crowd", "Emptied", "burst", "crowd", "emptied"]
 
 RESULTS: Final = Path(__file__).parent / "results"
 LOCAL_MAX: Final = 10_000
 GROWTH_MAX_MIB: Final = 32.0
+REDIS_MAX_MIB: Final = 4.0
 _TRUCK: Final = 50
 _TOKEN_S: Final = 60 / _TRUCK
 _AT_ONCE: Final = 32
@@ -68,6 +73,20 @@ class Crowd:
     def held(self) -> bool:
         bounded = self.process_mib <= GROWTH_MAX_MIB and self.remembered <= LOCAL_MAX
         return bounded and not self.refused and not self.redis_keys_after
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """Buckets of so many callers that are all empty at once: the most that Redis ever holds for them."""
+
+    callers: int
+    redis_mib: float
+    redis_keys: int
+    gone_in_s: float
+
+    @property
+    def held(self) -> bool:
+        return self.redis_keys == self.callers and self.redis_mib <= REDIS_MAX_MIB and self.gone_in_s <= 60
 
 
 class _Api:
@@ -165,6 +184,21 @@ async def crowd(
     )
 
 
+async def emptied(machine: Machine, callers: int) -> Emptied:
+    """Empty so many buckets, past the API, which would take minutes for it."""
+    limit, used = Limit("truck", _TRUCK, 1 / _TOKEN_S), _redis_mib(machine)
+    redis = LazyRedis(machine.redis_url, deadline_s=5)
+    buckets = TokenBuckets(redis, deadline_s=5)
+    for first in range(0, callers, 500):
+        some = range(first, min(callers, first + 500))
+        await buckets.take([Asked(f"device:three-{number}", limit, _TRUCK) for number in some], None)
+    with machine.redis() as client:
+        last_ms: int = client.pttl(rate_bucket(f"device:three-{callers - 1}"))
+    found = Emptied(callers, round(_redis_mib(machine) - used, 2), _redis_keys(machine, "three"), last_ms / 1000)
+    await redis.aclose()
+    return found
+
+
 def _resident(apis: Sequence[_Api]) -> list[float]:
     return [resident_bytes(api.pid) / 2**20 for api in apis]
 
@@ -187,10 +221,10 @@ async def run(machine: Machine, console: Console, progress: Progress, callers: i
     keys, first = machine.keys, _Api(machine.api, machine.pid("api"), machine.ops_port("api"))
     extra = machine.add("api", "api", FLEETWIRE_API_PORT=str(port), FLEETWIRE_OPS_PORT=str(ops_port))
     apis = [first, _Api(f"http://127.0.0.1:{port}", extra.pid, ops_port)]
-    outcomes: dict[str, Burst | Crowd] = {}
+    outcomes: dict[str, Burst | Crowd | Emptied] = {}
     figures: dict[str, Any] = {}
 
-    def take(name: str, outcome: Burst | Crowd) -> None:
+    def take(name: str, outcome: Burst | Crowd | Emptied) -> None:
         outcomes[name] = outcome
         console.print(f"{'[green]held' if outcome.held else '[red]NOT held'}[/] {name}: {outcome}")
 
@@ -202,6 +236,7 @@ async def run(machine: Machine, console: Console, progress: Progress, callers: i
             take(f"51 calls at once, {number + 1}", await burst(apis[:1], keys, f"truck-{number}", 51))
         take("60 calls at once at two instances", await burst(apis, keys, "truck-8", 60))
         take(f"{callers} callers", await crowd(machine, apis, keys, "one", callers, progress, redis=True))
+        take(f"{callers} emptied buckets", await emptied(machine, callers))
         stopped = machine.pause("valkey")
         # The first calls find out that Redis does not answer.
         await asyncio.gather(*(api.ask(keys, "scout") for api in apis))
