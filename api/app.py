@@ -157,7 +157,8 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         )
         key_url = KeyUrl(settings, keys.tokens, rand=rand)
         leaving.push_async_callback(key_url.aclose)
-        probe.saw("the key set of bearer tokens is not there yet")
+        if settings.token_keys_url is not None:
+            probe.saw("the key set of bearer tokens is not there yet")
         if not await key_url.first(stop):
             return 0
         parts = Parts(
