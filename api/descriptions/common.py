@@ -16,6 +16,7 @@ __all__ = [
     "Limit",
     "Moment",
     "Position",
+    "Printable",
     "ProblemBody",
     "StatusWord",
     "Uuid",
@@ -75,6 +76,14 @@ FileName = Annotated[
             "pattern": r"^[^/\\\u0000-\u001f\u007f-\u009f]+$",
             "not": {"enum": [".", ".."]},
         },
+    ),
+]
+# Wider than what is taken, which is what Unicode calls printable: no pattern can say that everywhere.
+Printable = Annotated[
+    str,
+    Meta(
+        description="1 to 128 printable characters.",
+        extra_json_schema={"minLength": 1, "maxLength": 128, "pattern": r"^[^\u0000-\u001f\u007f]+$"},
     ),
 ]
 JsonObject = Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from api.description import Answer, Description, Parameter
-from api.descriptions.common import Moment, Uuid
+from api.descriptions.common import Moment, Printable, Uuid
 from api.descriptions.parameters import PAGE
 from shared.inspections import Status
 from shared.protocol.operations import Answers, InspectionState, Title, Version
@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 _Instant = Annotated[datetime, Meta(tz=True)]
-_Inspector = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"})]
 _Flag = Literal["true", "false"]
 
 
@@ -78,7 +77,7 @@ LIST_INSPECTIONS: Final = Description(
         "were deleted are among them, and marked, unless `is_deleted` says otherwise."
     ),
     query=(
-        Parameter(name="inspector_id", kind=_Inspector, about="Whose.", example="truck-7"),
+        Parameter(name="inspector_id", kind=Printable, about="Whose.", example="truck-7"),
         Parameter(name="template_id", kind=Uuid, about="Made by this template, in whichever version."),
         Parameter(name="is_deleted", kind=_Flag, about="Deleted, or not."),
         Parameter(name="status", kind=Status, about="In this status.", example="draft"),

@@ -5,11 +5,9 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, field
 
 from api.description import Answer, Description
-from api.descriptions.common import DeviceClass, DeviceId, JsonObject, Position
+from api.descriptions.common import DeviceClass, DeviceId, JsonObject, Position, Printable
 
 __all__ = ["NOTIFY", "PUBLISH", "Event", "NoticeBody", "NoticeTaken", "Publication", "Published", "PublishedEvent"]
-
-_Plain = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"})]
 
 
 class Event(Struct, frozen=True):
@@ -18,7 +16,7 @@ class Event(Struct, frozen=True):
     device_id: DeviceId
     type: Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z][A-Za-z0-9._-]{0,127}$"})]
     data: JsonObject
-    id: _Plain | None = None
+    id: Printable | None = None
     key: str | None = None
     source: str = "/fleetwire/api"
     time: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
@@ -60,7 +58,7 @@ class NoticeBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What to tell every device that is connected now, or those of a class. At most 4 KiB encoded."""
 
     data: JsonObject
-    id: _Plain | None = None
+    id: Printable | None = None
     device_class: DeviceClass | None = field(name="class", default=None)
 
 

@@ -6,20 +6,18 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from api.description import Answer, Description
-from api.descriptions.common import DeviceId, Moment
+from api.descriptions.common import DeviceId, Moment, Printable
 from api.descriptions.parameters import DEVICE_ID, PAGE
 
 __all__ = ["LIST_REVOCATIONS", "REVOKE", "Revocation", "RevocationBody", "RevocationsPage"]
-
-_Text = {"minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"}
 
 
 class RevocationBody(Struct, frozen=True, forbid_unknown_fields=True):
     """All tokens of a device, or the one with this `jti`. `subject` names who is no device."""
 
     device_id: DeviceId | None = None
-    subject: Annotated[str, Meta(extra_json_schema=_Text)] | None = None
-    token_id: Annotated[str, Meta(extra_json_schema=_Text)] | None = None
+    subject: Printable | None = None
+    token_id: Printable | None = None
     expires_at: datetime | None = None
     issued_before: datetime | None = None
     reason: Annotated[str, Meta(extra_json_schema={"maxLength": 200})] = "revoked by an operator"
