@@ -10,9 +10,11 @@ import pytest
 
 from loadtests.run_folder import run_folder
 
+# Background jobs of a shell ignore SIGINT, and so do their children: the run gets back what it has at a terminal.
 RUN = """
-import asyncio, time
+import asyncio, signal, time
 from loadtests.run_folder import run_folder
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with run_folder("fleetwire-test-") as folder:
     (folder / "left").write_text("")
     print(folder, flush=True)
