@@ -148,7 +148,8 @@ class HandlerPool:
         finally:
             self._busy.discard(process)
         process.served += 1
-        if process.served >= self._limits.recycle_after or report.resident > self._limits.recycle_resident:
+        if self._has_served_long(process, report) and (self.ready > 1 or self.size == 1):
+            # One at a time: they serve in turns, so all would go at once, and files wait until the first is back.
             process.retired_on_purpose = True
             process.kill()
         else:
@@ -167,6 +168,10 @@ class HandlerPool:
             _, late = await asyncio.wait(self._keepers, timeout=wait_s)
             for keeper in late:
                 keeper.cancel()
+
+    def _has_served_long(self, process: _Process, report: Report) -> bool:
+        limits = self._limits
+        return process.served >= limits.recycle_after or report.resident > limits.recycle_resident
 
     async def _take(self) -> _Process:
         """The next idle process. Raises PoolUnavailable when there has been none at all for a while."""

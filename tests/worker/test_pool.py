@@ -123,6 +123,18 @@ async def test_a_process_is_replaced_after_so_many_files(tmp_path: Path, environ
         assert len(set(pids)) == 3
 
 
+async def test_processes_that_serve_in_turns_are_not_replaced_all_at_once(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    async with running(environ, size=2, recycle_after=2) as pool:
+        async with asyncio.timeout(20):
+            while pool.ready < 2:
+                await asyncio.sleep(0.01)
+        for _ in range(6):
+            await pool.run(order(tmp_path, "chatty"), timeout_s=10)
+            assert pool.ready
+
+
 async def test_a_handler_that_raises_or_prints_harms_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
     async with running(environ) as pool:
         (pid,) = pool.pids
