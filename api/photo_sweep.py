@@ -60,15 +60,11 @@ class PhotoSweep:
 
     async def once(self) -> int:
         """One batch, unless another process is at it. Returns how many photos are forgotten."""
-        await leases.ensure(self._pool, [LEASE])
-        held = await leases.claim(self._pool, [LEASE], self._owner, ttl_s=_LEASE_S, limit=1)
-        if not held:
-            return 0
-        try:
+        async with leases.alone(self._pool, LEASE, self._owner, ttl_s=_LEASE_S) as is_ours:
+            if not is_ours:
+                return 0
             expired = await photos.expire(self._pool, limit=_BATCH)
             forgotten = await self._tidy()
-        finally:
-            await leases.release(self._pool, self._owner, held)
         API_PHOTOS.labels("expired").inc(expired)
         API_PHOTOS.labels("removed").inc(forgotten)
         if expired or forgotten:

@@ -48,16 +48,12 @@ class RetentionLoop:
 
     async def once(self) -> int:
         """Trim and prune unless another worker does. Returns the events deleted."""
-        await leases.ensure(self._pool, [LEASE])
-        held = await leases.claim(self._pool, [LEASE], self._owner, ttl_s=_LEASE_S, limit=1)
-        if not held:
-            return 0
-        try:
+        async with leases.alone(self._pool, LEASE, self._owner, ttl_s=_LEASE_S) as is_ours:
+            if not is_ours:
+                return 0
             events = await log.trim(self._pool, self._retention)
             keys = await log.prune(self._pool, self._retention) + await revocations.prune(self._pool)
             keys += await operations.prune(self._pool) + await request_keys.prune(self._pool)
-        finally:
-            await leases.release(self._pool, self._owner, held)
         RETENTION_EVENTS.inc(events)
         RETENTION_KEYS.inc(keys)
         if events or keys:

@@ -6,14 +6,15 @@ judged by the database's clock alone. Redis holds a lock of the same name beside
 rivals from trying.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from shared.store.errors import TermOver
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 
-__all__ = ["Holder", "claim", "ensure", "fence", "holders", "release", "renew"]
+__all__ = ["Holder", "alone", "claim", "ensure", "fence", "holders", "release", "renew"]
 
 _SQL = statements("leases")
 
@@ -50,6 +51,20 @@ async def release(pool: Pool, owner: str, held: Mapping[str, int]) -> None:
     """Give leases back, so that another may claim them at once."""
     if held:
         await pool.fetch(_SQL["release"], owner, list(held), list(held.values()))
+
+
+@asynccontextmanager
+async def alone(pool: Pool, name: str, owner: str, *, ttl_s: float) -> AsyncIterator[bool]:
+    """Whether the caller holds the lease for this block, which is then given back.
+
+    For work that does no harm when two do it, only double work: nothing is fenced.
+    """
+    await ensure(pool, [name])
+    held = await claim(pool, [name], owner, ttl_s=ttl_s, limit=1)
+    try:
+        yield bool(held)
+    finally:
+        await release(pool, owner, held)
 
 
 async def fence(connection: Connection, name: str, term: int) -> None:
