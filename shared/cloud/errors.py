@@ -6,8 +6,11 @@ CloudError
 ├── NotAFile             something is there, but no regular file: a folder, a link, a pipe, a device
 ├── ContentMismatch      the bytes that came are not the ones that were announced
 ├── ContentChanged       the file changed while it was read
+├── NameTaken            something has the name already; nothing was replaced
+├── CursorExpired        the provider forgot the cursor: only a run over everything helps
 ├── Misconfigured        the store cannot work as it is set up; no retry helps
 └── StoreUnavailable     the store did not do it; trying again later may help
+    ├── RateLimited      it was asked too much; `retry_after_s` says when to come back
     ├── StoreFull        no space is left
     └── StoreBusy        too many calls wait for it in this process
 
@@ -46,12 +49,32 @@ class ContentChanged(CloudError):
     """The file changed while it was read."""
 
 
+class NameTaken(CloudError):
+    """Something has the name already."""
+
+
+class CursorExpired(CloudError):
+    """The provider forgot the cursor. `restart` is where it wants the run over everything to begin, if it said."""
+
+    def __init__(self, detail: str | None = None, *, restart: str | None = None) -> None:
+        super().__init__(detail)
+        self.restart = restart
+
+
 class Misconfigured(CloudError):
     """The store cannot work as it is set up."""
 
 
 class StoreUnavailable(CloudError):
     """The store did not answer as it should; try again later."""
+
+
+class RateLimited(StoreUnavailable):
+    """The store was asked too much; every call to it waits for `retry_after_s`."""
+
+    def __init__(self, detail: str | None = None, *, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class StoreFull(StoreUnavailable):
