@@ -226,7 +226,7 @@ class Gateway:
                 self._digests.learn(grant.path, made, stored.content)
         if isinstance(stored, Existed) and not stored.identical:
             raise Problem("exists", "a file of this name is there, with other content; nothing was changed")
-        answer = {"size": stored.content.size, "sha256": stored.content.sha256}
+        answer = {"size": stored.offered.size, "sha256": stored.offered.sha256}
         status = 200 if isinstance(stored, Existed) else 201
         await exchange.answer(JSONResponse(answer, status, {"ETag": f'"{grant.sha256}"', "Cache-Control": "no-store"}))
 

@@ -90,7 +90,7 @@ class ResponseWriter:
         except CloudError as error:
             raise AttemptFailed(f"{DOCUMENT_NAME} cannot be written now: {error}") from error
         if not isinstance(put, Existed) or put.identical:
-            return Committed(document, put.content)
+            return Committed(document, put.offered)
         _log.info("response was committed by another attempt", job_id=str(job.job_id), lease_token=job.lease_token)
         if (standing := await self.find(job)) is None:
             raise AttemptFailed(f"{DOCUMENT_NAME} was there and is gone")
@@ -105,7 +105,7 @@ class ResponseWriter:
             except CloudError as error:
                 raise AttemptFailed(f"{name} cannot be written now: {error}") from error
             if not isinstance(put, Existed) or put.identical:
-                return DocumentFile(name, put.content.size, put.content.sha256, file.content_type)
+                return DocumentFile(name, put.offered.size, put.offered.sha256, file.content_type)
             _log.info("name is taken by other content", job_id=str(job.job_id), name=name, lease_token=job.lease_token)
         raise AttemptFailed(f"{file.name} cannot be written: both its names are taken by other content")
 

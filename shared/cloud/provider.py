@@ -2,15 +2,19 @@
 
 A provider is a `Store` with more: it tells changes, takes large content in parts, moves objects, gives addresses out.
 What it cannot do it says in its `Capabilities`, and nobody asks for it. Paths are as in paths.py, relative to the root
-that the provider was set up with; an `object_id` is the provider's own name of an object, which outlives a rename.
-Foreign errors become those of errors.py in one table per provider, before anything leaves it.
+that the provider was set up with; an `object_id` is the provider's own name of an object, which outlives a rename: a
+call that is given one looks there first, and at the path only when that object is gone. Foreign errors become those of
+errors.py in one table per provider, before anything leaves it.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from shared.cloud.store import Store
+from shared.cloud.hashes import Digest
+from shared.cloud.store import Reader, Stat, Store
 
 __all__ = [
     "Capabilities",
@@ -21,10 +25,12 @@ __all__ = [
     "Object",
     "Offer",
     "Part",
+    "Probe",
     "Provider",
     "Removed",
     "Subscription",
     "Upload",
+    "stat_of_object",
 ]
 
 HashKind = Literal["sha256", "md5", "quick_xor", "crc64nvme"]
@@ -58,7 +64,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A file, as the provider says. `version` changes with the content; equal versions mean equal content."""
+    """A file, as the provider says. `version` changes with the content; equal versions of one object, equal content.
+
+    `version` is `kind:value`. Where it comes from a hash, equal content has it too under another name.
+    """
 
     object_id: str
     path: str
@@ -149,6 +158,25 @@ class Subscription:
     expires_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one cheap request with the provider's credentials told, for whoever looks whether all is well."""
+
+    who: str
+    """The account, application or key that it went under, as far as it may be shown."""
+    server_time: float | None = None
+    """The provider's wall clock, to the second."""
+    used: int | None = None
+    total: int | None = None
+    """Bytes; None where there is no quota or none that is told."""
+
+
+def stat_of_object(found: Object) -> Stat:
+    """What the smaller port says of an object that has no inode: another version, another number."""
+    identity = hashlib.blake2b(f"{found.object_id}\0{found.version}".encode(), digest_size=8).digest()
+    return Stat(found.size, round((found.modified_at or 0.0) * 1e9), int.from_bytes(identity) >> 1)
+
+
 class Provider(Store, Protocol):
     """One root at one provider. Every call ends within its deadline; errors are those of errors.py.
 
@@ -162,6 +190,14 @@ class Provider(Store, Protocol):
 
     @property
     def capabilities(self) -> Capabilities: ...
+
+    async def probe(self) -> Probe:
+        """Ask something cheap that needs the credentials. Raises Misconfigured, StoreUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Give up what it holds; the HTTP client is not its own."""
+        ...
 
     # Watching
 
@@ -183,19 +219,40 @@ class Provider(Store, Protocol):
 
     # Objects
 
+    def open(self, path: str, *, object_id: str | None = None) -> AbstractAsyncContextManager[Reader]:
+        """As a store; the reader is of one version, and raises ContentChanged rather than mix two."""
+        ...
+
+    async def stat(self, path: str, *, object_id: str | None = None) -> Stat | None:
+        """As a store; `stat_of_object` of what `look` would say."""
+        ...
+
+    async def content(self, path: str, *, object_id: str | None = None) -> tuple[Stat, Digest]:
+        """As a store. One that knows the sha256 need not read."""
+        ...
+
+    async def remove(self, path: str, *, object_id: str | None = None) -> bool:
+        """As a store. With an `object_id`, that object or none: never another that has the path by now."""
+        ...
+
     def list(self, folder: str) -> AsyncIterator[Object]:
-        """The files in a folder and below it, in no certain order."""
+        """The files in a folder and below it, in no certain order; nothing for a folder that is not there.
+
+        Their hashes may be left out where they cost more than the listing.
+        """
         ...
 
-    async def look(self, path: str) -> Object | None:
-        """The file there, as the provider says, without its bytes."""
+    async def look(self, path: str, *, object_id: str | None = None) -> Object | None:
+        """The file there with the hashes named in `capabilities`, as the provider says them. Raises NotAFile."""
         ...
 
-    async def move(self, path: str, to: str) -> Object:
-        """Move within the root. Raises NotFound, NameTaken; nothing is replaced."""
+    async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:
+        """Move within the root, parents of `to` included. Raises NotFound, NameTaken; nothing is replaced."""
         ...
 
-    async def download_url(self, path: str, *, name: str, content_type: str, lifetime_s: float) -> str | None:
+    async def download_url(
+        self, path: str, *, name: str, content_type: str, lifetime_s: float, object_id: str | None = None
+    ) -> str | None:
         """An address where the file can be fetched without other permission for a while. None: it gives none out."""
         ...
 

@@ -43,12 +43,21 @@ class Stored:
 
     content: Digest
 
+    @property
+    def offered(self) -> Digest:
+        """What was to be put, as `Existed` says it."""
+        return self.content
+
 
 @dataclass(frozen=True, slots=True)
 class Existed:
-    """A file of that name was there and was left alone. `content` is what is there, `offered` what was to be put."""
+    """A file of that name was there and was left alone. `content` is what is there, `offered` what was to be put.
 
-    content: Digest
+    A store that does not know the sha256 of what is there compares by the hash it does know: the same content is told
+    as `offered`, another as None.
+    """
+
+    content: Digest | None
     offered: Digest
 
     @property
