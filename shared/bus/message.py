@@ -17,6 +17,7 @@ __all__ = [
     "CONNECTION",
     "EVENT",
     "EVENT_TAG",
+    "FEED",
     "HEADER_BYTES",
     "MESSAGE_MAX_BYTES",
     "NOTICE",
@@ -27,6 +28,8 @@ __all__ = [
     "connection_body",
     "connection_message",
     "decode",
+    "feed_id_of",
+    "feed_message",
     "notice_body",
     "notice_message",
     "revocation_message",
@@ -43,6 +46,7 @@ CONNECTION: Final = (
 CANARY: Final = 3  # a hub's message to itself: seq is its number; body is the sender's run
 NOTICE: Final = 4  # for many devices, so no device id; body is the class it is for or nothing, NUL, the encoded frame
 TEMPLATE: Final = 7  # a template has a newer version: no device id, epoch 0, seq is the version; body is the id
+FEED: Final = 8  # something changed at a cloud provider: no device id, epoch and seq 0; body is the feed's id
 REVOCATION: Final = 6  # tokens of the device were revoked: epoch and seq 0, no body; which ones, Postgres knows
 
 HEADER_BYTES: Final = 14
@@ -54,7 +58,7 @@ _pack: Final = _HEADER.pack
 # The first byte of an event; a reader takes events apart where it reads them: (tag, length of the id, epoch, seq).
 EVENT_TAG: Final = _VERSION << 4 | EVENT
 unpack_header: Final = _HEADER.unpack_from
-_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE, REVOCATION, TEMPLATE)}
+_KINDS: Final = {_VERSION << 4 | kind: kind for kind in (EVENT, CONNECTION, CANARY, NOTICE, REVOCATION, TEMPLATE, FEED)}
 
 
 class InvalidMessage(ValueError):
@@ -141,3 +145,16 @@ def template_message(template_id: UUID, version: int) -> Message:
 def template_id_of(body: bytes) -> UUID | None:
     """Which template a TEMPLATE message is about; None for bytes that are no id."""
     return UUID(bytes=body) if len(body) == 16 else None
+
+
+def feed_message(feed_id: str) -> Message:
+    """Tells every watcher that there may be changes in a feed. What they are, the provider knows."""
+    return Message(FEED, "", 0, 0, feed_id.encode())
+
+
+def feed_id_of(body: bytes) -> str | None:
+    """Which feed a FEED message is about; None for bytes that are no id."""
+    try:
+        return body.decode() if 0 < len(body) <= 512 else None
+    except UnicodeDecodeError:
+        return None

@@ -7,6 +7,7 @@ from shared.hash_slots import SLOTS
 
 __all__ = [
     "canary_channel",
+    "feed_channel",
     "job_stream",
     "lease_lock",
     "notice_channel",
@@ -40,6 +41,11 @@ def canary_channel(hub: str, slot: int = 0) -> bytes:
 def notice_channel() -> bytes:
     """Where notices for devices go, read by every hub: `fw:{s0}:notices`."""
     return b"%b:notices" % _CHANNELS[0]
+
+
+def feed_channel() -> bytes:
+    """Where it is told that a cloud feed may have changes, read by every watcher: `fw:{s0}:feeds`."""
+    return b"%b:feeds" % _CHANNELS[0]
 
 
 def template_channel() -> bytes:

@@ -19,6 +19,8 @@ __all__ = [
     "ensure",
     "ever_scanned",
     "free",
+    "hint",
+    "hook_secrets",
     "join_watchers",
     "leave_watchers",
     "scanned",
@@ -80,6 +82,19 @@ async def changed(connection: Connection, feed_id: str) -> None:
 async def scanned(connection: Connection, feed_id: str) -> None:
     """Say that all of the feed was compared with the store."""
     await connection.execute(_SQL["scanned"], feed_id)
+
+
+async def hint(pool: Pool, feed_ids: Sequence[str]) -> list[str]:
+    """Somebody says that these feeds may have changes. Returns those that exist; `FEED` on the bus says it faster.
+
+    Each is a write to the feed's row: who gets many hints at once makes one of them.
+    """
+    return [row["feed_id"] for row in await pool.fetch(_SQL["hint"], sorted(set(feed_ids)), repeatable=True)]
+
+
+async def hook_secrets(pool: Pool, feed_ids: Sequence[str]) -> dict[str, str]:
+    """The secrets that come with every call for these feeds, as far as any was given out (see `cloud.hook_secret`)."""
+    return {row["feed_id"]: row["hook_secret"] for row in await pool.fetch(_SQL["hook_secrets"], list(feed_ids))}
 
 
 async def free(pool: Pool, feed_ids: Sequence[str]) -> list[str]:

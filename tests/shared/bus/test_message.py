@@ -9,6 +9,7 @@ from shared.bus.message import (
     CANARY,
     CONNECTION,
     EVENT,
+    FEED,
     NOTICE,
     REVOCATION,
     InvalidMessage,
@@ -16,6 +17,8 @@ from shared.bus.message import (
     connection_body,
     connection_message,
     decode,
+    feed_id_of,
+    feed_message,
 )
 from shared.protocol.position import EPOCH_MAX, SEQ_MAX
 
@@ -77,6 +80,16 @@ def test_a_connection_message_names_the_instance_and_the_hub() -> None:
 def test_a_connection_body_that_makes_no_sense_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidMessage):
         connection_body(body)
+
+
+def test_a_feed_message_names_the_feed() -> None:
+    kind, device_id, *_, body = decode(feed_message("sharepoint:main").encode())
+    assert (kind, device_id, feed_id_of(body)) == (FEED, "", "sharepoint:main")
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"x" * 513])
+def test_a_feed_body_that_makes_no_sense_names_none(body: bytes) -> None:
+    assert feed_id_of(body) is None
 
 
 def test_the_largest_event_fits_the_largest_message() -> None:
