@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from loadtests.link_faults import Fault, Gate, Gates, Script, What
 from loadtests.slow_link import SlowLink
 
 __all__ = ["FaultProxy", "Tap", "Way"]
@@ -70,7 +71,7 @@ class FaultProxy:
     """In front of `target` (any URL with host and port). `become` says how new connections fare, `cut` ends open ones.
 
     The port stays the same for the proxy's whole life. `cut_after` ends each new connection once that many bytes came
-    from the server, in the middle of whatever that is.
+    from the server, in the middle of whatever that is; `script` says what else befalls which (link_faults.py).
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class FaultProxy:
         self.port = port
         self.way = Way.REFUSE
         self.cut_after: int | None = None
+        self.script: Script | None = None
         self.accepted = 0
 
     async def __aenter__(self) -> "FaultProxy":
@@ -211,10 +213,11 @@ class FaultProxy:
 
     async def _forward(self, near: socket.socket, far: socket.socket, first: bytes) -> None:
         tap = self._taps() if self._taps is not None else None
+        gates = Gates(near, far, self._fault())
         if first:
             await asyncio.get_running_loop().sock_sendall(far, first)
-        down = self._pump(far, near, down=True, seen=tap.from_server if tap else None, limit=self.cut_after)
-        up = self._pump(near, far, down=False, given=tap.to_server if tap else None)
+        down = self._pump(far, gates.down, down=True, seen=tap.from_server if tap else None)
+        up = self._pump(near, gates.up, down=False, given=tap.to_server if tap else None)
         tasks = [asyncio.create_task(down), asyncio.create_task(up)]
         try:
             await asyncio.gather(*tasks)
@@ -226,18 +229,23 @@ class FaultProxy:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _fault(self) -> Fault | None:
+        if self.script is not None and (fault := self.script(self.accepted)) is not None:
+            return fault
+        return None if self.cut_after is None else Fault(What.CUT, after=self.cut_after)
+
     async def _pump(
         self,
         source: socket.socket,
-        sink: socket.socket,
+        sink: Gate,
         *,
         down: bool,
         seen: Callable[[bytes], None] | None = None,
         given: Callable[[bytes], None] | None = None,
-        limit: int | None = None,
     ) -> None:
+        await sink.open()
         if self._link is None:
-            await _copy(source, sink, _CHUNK, seen=seen, given=given, limit=limit)
+            await _copy(source, sink, _CHUNK, seen=seen, given=given)
             return
         loop, transit = asyncio.get_running_loop(), self._link.transit(down=down)
 
@@ -250,16 +258,12 @@ class FaultProxy:
 
         filling = asyncio.create_task(fill(self._link.chunk))
         try:
-            passed = 0
             while data := await transit.take():
-                passed += len(data)
                 if given is not None:
                     given(data)
-                await loop.sock_sendall(sink, data)
-                if limit is not None and passed >= limit:
-                    raise EOFError
+                await sink.send(data)
             await filling
-            sink.shutdown(socket.SHUT_WR)
+            await sink.end()
         finally:
             filling.cancel()
             await asyncio.gather(filling, return_exceptions=True)
@@ -267,23 +271,19 @@ class FaultProxy:
 
 async def _copy(
     source: socket.socket,
-    sink: socket.socket,
+    sink: Gate,
     chunk: int,
     *,
     seen: Callable[[bytes], None] | None,
     given: Callable[[bytes], None] | None,
-    limit: int | None,
 ) -> None:
-    loop, passed = asyncio.get_running_loop(), 0
-    while data := await loop.sock_recv(source, chunk if limit is None else max(1, min(chunk, limit - passed))):
-        passed += len(data)
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(source, chunk):
         for look in (seen, given):
             if look is not None:
                 look(data)
-        await loop.sock_sendall(sink, data)
-        if limit is not None and passed >= limit:
-            raise EOFError
-    sink.shutdown(socket.SHUT_WR)
+        await sink.send(data)
+    await sink.end()
 
 
 def _reset(one: socket.socket) -> None:

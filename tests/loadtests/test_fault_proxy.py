@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from loadtests.fault_proxy import FaultProxy, Way
+from loadtests.link_faults import Fault, Heading, What
 from loadtests.slow_link import SlowLink
 
 REQUEST = b"GET /v1/socket HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Kept: 1\r\n\r\n"
@@ -147,3 +148,73 @@ async def test_what_the_server_says_is_tapped_before_it_is_held_back(server: Ser
     async with FaultProxy(server.url, link=SlowLink(delay_s=0.05), taps=lambda: tap) as proxy:
         assert await exchange(proxy.port, b"hello\n") == b"hello\n"
     assert (tap.down, tap.up) == (6, 6)
+
+
+@pytest.mark.parametrize("link", [None, SlowLink(delay_s=0.005)])
+async def test_a_fault_strikes_behind_its_very_byte(server: Server, link: SlowLink | None) -> None:
+    sent = b"x\n" * 40_000
+    async with FaultProxy(server.url, link=link) as proxy:
+        proxy.script = lambda number: Fault(What.CUT, after=65_537) if number == 1 else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(sent)
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(65_537) == sent[:65_537]
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+        writer.close()
+        assert await exchange(proxy.port, sent) == sent, "the next connection fares well"
+
+
+async def test_an_upload_is_cut_before_the_server_has_it(server: Server) -> None:
+    class Answered:
+        size = 0
+
+        def from_server(self, data: bytes) -> None:
+            self.size += len(data)
+
+        def to_server(self, data: bytes) -> None:
+            pass
+
+    answered = Answered()
+    async with FaultProxy(server.url, taps=lambda: answered) as proxy:
+        proxy.script = lambda _: Fault(What.CUT, after=5, heading=Heading.UP)
+        with pytest.raises(ConnectionResetError):
+            await exchange(proxy.port, b"hello\n")
+    assert answered.size == 0, "the line's end never came"
+
+
+async def test_in_a_black_hole_nothing_comes_and_nobody_is_told(server: Server) -> None:
+    async with FaultProxy(server.url) as proxy:
+        proxy.script = lambda _: Fault(What.BLACK_HOLE, after=4)
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"a\nb\nc\n")
+        assert await reader.readexactly(4) == b"a\nb\n"
+        writer.write(b"d\n")
+        writer.write_eof()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await reader.read(1)
+        assert proxy.open == 1
+        writer.transport.abort()
+        await proxy.cut()
+        assert proxy.open == 0
+
+
+@pytest.mark.parametrize("heading", Heading)
+async def test_half_closed_one_way_ends_and_the_other_goes_on(server: Server, heading: Heading) -> None:
+    async with FaultProxy(server.url) as proxy:
+        proxy.script = lambda _: Fault(What.HALF_CLOSE, after=2, heading=heading)
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"a\nlost\n")
+        async with asyncio.timeout(5):
+            # Downward: the answer ends after two bytes. Upward: the server sees the end after two, and answers those.
+            assert await reader.read() == b"a\n"
+        writer.transport.abort()
+
+
+async def test_held_up_everything_comes_later(server: Server) -> None:
+    async with FaultProxy(server.url) as proxy:
+        proxy.script = lambda _: Fault(What.HOLD, after=2, heading=Heading.UP, hold_s=0.4)
+        started = asyncio.get_running_loop().time()
+        assert await exchange(proxy.port, b"a\nb\n", wait_s=10) == b"a\nb\n"
+        assert asyncio.get_running_loop().time() - started >= 0.4
