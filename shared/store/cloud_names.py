@@ -86,7 +86,10 @@ async def claim_alone(pool: Pool, store: str, folder: str, name: str, object_id:
     async def work(connection: Connection) -> Holder | None:
         await connection.execute(_SQL["claim_alone"], *where, name, object_id, ttl_s)
         row = await connection.fetchrow(_SQL["holder"], *where)
-        return None if row is None else Holder(*row[:3], row["state"] == "stored", *row[4:])
+        if row is None:
+            return None
+        held, number, held_id, state, size, sha256 = row
+        return Holder(held, number, held_id, state == "stored", size, sha256)
 
     # Gone between the two statements: it was released, and is free again.
     for _ in range(10):
