@@ -31,6 +31,10 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "HUB_CLOSES",
         "HUB_RTT_SECONDS",
     ),
+    "How do cloud providers answer?": (
+        "CLOUD_REQUESTS",
+        "CLOUD_SECONDS",
+    ),
     "Who is refused, and why?": (
         "HUB_HANDSHAKES_REFUSED",
         "HUB_SOCKETS_CUT",

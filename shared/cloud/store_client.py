@@ -1,17 +1,18 @@
-"""HTTP to the stores of uploads: small questions, bounded answers, one deadline for all of it.
+"""HTTP to the stores of uploads: small questions, small answers, one try each; a person or a loop asks again.
 
-No redirect is followed and no proxy or netrc of the environment is heeded. What is wrong on the way becomes
-StoreUnavailable, which never holds the address that was asked: it is signed.
+What is wrong on the way becomes StoreUnavailable, which never holds the address that was asked: it is signed.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlencode
 
 import httpx
 
 from shared.cloud.errors import Misconfigured, StoreUnavailable
+from shared.cloud.http import HttpClient, Request
+from shared.cloud.retrying import ONCE
 
 __all__ = ["Answer", "StoreClient"]
 
@@ -38,14 +39,7 @@ class StoreClient:
     """One for all stores of a process. `deadline_s` is for a whole exchange, waiting for a connection included."""
 
     def __init__(self, *, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=8, keepalive_expiry=20)
-        timeout = httpx.Timeout(deadline_s, connect=min(5.0, deadline_s))
-        # Answers are read as they come, so none may come compressed.
-        headers = {"Accept-Encoding": "identity", "User-Agent": "fleetwire"}
-        self._http = httpx.AsyncClient(
-            limits=limits, timeout=timeout, headers=headers, trust_env=False, follow_redirects=False
-        )
+        self._http = HttpClient(deadline_s=deadline_s, policy=ONCE, connections_max=CONNECTIONS_MAX)
 
     async def ask(
         self,
@@ -58,22 +52,17 @@ class StoreClient:
         deadline_s: float | None = None,
     ) -> Answer:
         """The answer, whatever its status. Raises StoreUnavailable."""
-        seconds = deadline_s or self._deadline_s
-        timeout = httpx.Timeout(seconds, connect=min(5.0, seconds))
-        try:
-            async with (
-                asyncio.timeout(seconds),
-                self._http.stream(method, url, headers=headers, data=form, timeout=timeout) as answer,
-            ):
-                body = bytearray()
-                async for piece in answer.aiter_raw():
-                    body += piece
-                    if len(body) > ANSWER_MAX_BYTES:
-                        raise StoreUnavailable(f"{store} answered {answer.status_code} with too many bytes")
-                return Answer(answer.status_code, answer.headers, bytes(body))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
-            raise StoreUnavailable(f"{store} cannot be asked ({type(error).__name__})") from None
+        sent = dict(headers or {})
+        body = None
+        if form is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(form).encode()
+        request = Request(
+            store=store, call="upload", method=method, url=url, headers=sent, body=body, deadline_s=deadline_s
+        )
+        answer = await self._http.ask(request, answer_max=ANSWER_MAX_BYTES)
+        return Answer(answer.status, answer.headers, answer.body)
 
     async def close(self) -> None:
         """Give the connections up."""
-        await self._http.aclose()
+        await self._http.close()

@@ -160,6 +160,22 @@ API_TEMPLATES_DROPPED = _counter(
 API_TEMPLATES_KEPT_BYTES = _gauge("api_templates_kept_bytes", "Bytes of templates that this process keeps.")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
+# Cloud providers, in every process that asks them
+CLOUD_REQUESTS = _counter(
+    "cloud_requests_total",
+    "Requests to cloud providers, each try, by outcome: ok, denied (4xx), refused (too many), failed, broken, unsent.",
+    "store",
+    "call",
+    "outcome",
+)
+CLOUD_SECONDS = _histogram(
+    "cloud_seconds",
+    "One try of a request to a cloud provider, until its answer began or was there.",
+    "store",
+    "call",
+    buckets=_SLOW,
+)
+
 # watcher
 WATCHER_FEEDS_OWNED = _gauge("watcher_feeds_owned", "Feeds this watcher holds the lease of.")
 WATCHER_FILES = _counter("watcher_files_total", "Files seen, by what became of them.", "result")
