@@ -132,7 +132,7 @@ class Settings(
     gather_s: float = _seconds("FLEETWIRE_HUB_GATHER_S", 0.003, "Handshakes and log reads are gathered so long.")
     wave_s: float = _seconds(
         "FLEETWIRE_HUB_WAVE_S",
-        0.002,
+        0.003,
         "Under load, what comes within this is handled together; 0: nothing is.",
         0.0,
         0.1,
