@@ -34,6 +34,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "How do cloud providers answer?": (
         "CLOUD_REQUESTS",
         "CLOUD_SECONDS",
+        "CLOUD_BUDGET_WAIT_SECONDS",
     ),
     "Who is refused, and why?": (
         "HUB_HANDSHAKES_REFUSED",

@@ -6,6 +6,7 @@ from uuid import UUID
 from shared.hash_slots import SLOTS
 
 __all__ = [
+    "call_bucket",
     "canary_channel",
     "feed_channel",
     "job_stream",
@@ -71,6 +72,11 @@ def lease_lock(name: str) -> str:
 def rate_bucket(principal: str) -> str:
     """The token bucket of a principal: `fw:rate:device:truck-7`."""
     return f"fw:rate:{principal}"
+
+
+def call_bucket(tenant: str) -> str:
+    """The budget of calls of one tenant at a cloud provider: `fw:calls:graph:contoso.example`."""
+    return f"fw:calls:{tenant}"
 
 
 def shared_rate_bucket() -> str:

@@ -175,6 +175,12 @@ CLOUD_SECONDS = _histogram(
     "call",
     buckets=_SLOW,
 )
+CLOUD_BUDGET_WAIT_SECONDS = _histogram(
+    "cloud_budget_wait_seconds",
+    "Waiting of a call for its turn in the budget that all processes share.",
+    "store",
+    buckets=_SLOW,
+)
 
 # watcher
 WATCHER_FEEDS_OWNED = _gauge("watcher_feeds_owned", "Feeds this watcher holds the lease of.")
