@@ -1,0 +1,87 @@
+"""The stores that a process works with, by the names that stand in rows; only what its settings set up is opened.
+
+One HTTP client serves all of them. Opening asks nobody: a provider that is down, or set up wrongly, shows when it is
+first asked, and holds up no other.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.bus.redis_client import LazyRedis
+from shared.cloud.errors import Misconfigured
+from shared.cloud.http import HttpClient
+from shared.cloud.provider import Provider
+from shared.cloud.provider_settings import ProviderSettings
+from shared.store.pool import Pool
+
+__all__ = ["Means", "Stores", "open_stores"]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a provider may be built with. Without Postgres nothing can be claimed, without Redis nothing is shared."""
+
+    http: HttpClient
+    pool: Pool | None = None
+    redis: LazyRedis | None = None
+
+
+class Stores:
+    """By name."""
+
+    def __init__(self, stores: Mapping[str, Provider], http: HttpClient) -> None:
+        self._stores = dict(stores)
+        self.http = http
+
+    def __repr__(self) -> str:
+        return f"Stores({', '.join(self._stores)})"
+
+    def __iter__(self) -> Iterator[Provider]:
+        return iter(self._stores.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In the order in which they are set up."""
+        return tuple(self._stores)
+
+    def get(self, name: str) -> Provider | None:
+        """The store of that name, or None when it is not set up here."""
+        return self._stores.get(name)
+
+    def need(self, name: str) -> Provider:
+        """The store of that name. Raises Misconfigured."""
+        found = self._stores.get(name)
+        if found is None:
+            known = ", ".join(self._stores) or "none"
+            raise Misconfigured(f"the store {name} is not set up in this process; there is: {known}")
+        return found
+
+    async def close(self) -> None:
+        """Give all of them up, and the connections."""
+        for store in self._stores.values():
+            await store.close()
+        await self.http.close()
+
+
+Opener = Callable[[ProviderSettings, Means], Sequence[Provider]]
+
+# Each imports its provider only when that is set up. Nothing when it is not.
+_OPENERS: Final[tuple[Opener, ...]] = ()
+
+
+def open_stores(
+    settings: ProviderSettings,
+    *,
+    local: Provider | None = None,
+    pool: Pool | None = None,
+    redis: LazyRedis | None = None,
+    openers: Sequence[Opener] = _OPENERS,
+) -> Stores:
+    """`local` is the folder of this machine, for processes that have one; it is closed with the others."""
+    means = Means(HttpClient(deadline_s=settings.cloud_request_s), pool, redis)
+    stores = {} if local is None else {local.name: local}
+    for opener in openers:
+        for store in opener(settings, means):
+            stores[store.name] = store
+    return Stores(stores, means.http)
