@@ -14,7 +14,20 @@ from shared.cloud.naming import name_key, version_name
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 
-__all__ = ["TRANSACTION_STATEMENTS", "Holder", "Version", "claim", "claim_alone", "forget", "found", "release", "renew"]
+__all__ = [
+    "TRANSACTION_STATEMENTS",
+    "Holder",
+    "Version",
+    "claim",
+    "claim_alone",
+    "forget",
+    "found",
+    "holder_of",
+    "release",
+    "renew",
+    "replace",
+    "settle",
+]
 
 _SQL = statements("cloud_names")
 
@@ -34,7 +47,7 @@ class Version(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Who has a name: the object, and what is known of it."""
+    """Who has a name: the object, and what is known of it. `lapsed`: it was to be there by now and is not known to."""
 
     name: str
     number: int | None
@@ -42,6 +55,7 @@ class Holder(NamedTuple):
     stored: bool
     size: int | None
     sha256: str | None
+    lapsed: bool = False
 
 
 async def claim(pool: Pool, store: str, folder: str, name: str, content: Digest, *, ttl_s: float) -> Version:
@@ -88,14 +102,30 @@ async def claim_alone(pool: Pool, store: str, folder: str, name: str, object_id:
         row = await connection.fetchrow(_SQL["holder"], *where)
         if row is None:
             return None
-        held, number, held_id, state, size, sha256 = row
-        return Holder(held, number, held_id, state == "stored", size, sha256)
+        return _holder(row)
 
     # Gone between the two statements: it was released, and is free again.
     for _ in range(10):
         if (holder := await pool.run(work, repeatable=True)) is not None:
             return holder
     raise AssertionError("released ten times in the moment in which it was claimed")
+
+
+async def holder_of(pool: Pool, store: str, folder: str, name: str) -> Holder | None:
+    """Who has a name, if anybody."""
+    rows = await pool.fetch(_SQL["holder"], store, folder, name_key(name))
+    return _holder(rows[0]) if rows else None
+
+
+async def replace(pool: Pool, store: str, folder: str, name: str, *, old: str, new: str, ttl_s: float) -> bool:
+    """Give a name that object `old` does not need any more to object `new`; False when it is not `old`'s."""
+    where = (store, folder, name_key(name))
+    return bool(await pool.fetch(_SQL["replace"], *where, old, new, name, ttl_s))
+
+
+async def settle(pool: Pool, store: str, folder: str, name: str, object_id: str) -> bool:
+    """The object lies under its name; False when the name is not its own (any more)."""
+    return bool(await pool.fetch(_SQL["settle"], store, folder, name_key(name), object_id, repeatable=True))
 
 
 async def release(pool: Pool, store: str, folder: str, name: str, *, object_id: str | None = None) -> None:
@@ -106,6 +136,11 @@ async def release(pool: Pool, store: str, folder: str, name: str, *, object_id: 
 async def forget(pool: Pool, *, older_than_s: float, limit: int = 1_000) -> int:
     """Remove claims that came to nothing that long ago; how many. What was made late is found when it is met."""
     return len(await pool.fetch(_SQL["forget"], older_than_s, limit))
+
+
+def _holder(row: tuple[str, int | None, str | None, str, int | None, str | None, bool]) -> Holder:
+    name, number, object_id, state, size, sha256, lapsed = row
+    return Holder(name, number, object_id, state == "stored", size, sha256, lapsed)
 
 
 def _version(row: tuple[str, int, str | None, str]) -> Version:

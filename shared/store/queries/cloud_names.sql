@@ -48,8 +48,21 @@ VALUES ($1, $2, $3, $4, $5, 'claimed', clock_timestamp() + make_interval(secs =>
 ON CONFLICT (store, folder, name_key) DO NOTHING
 
 -- name: holder
-SELECT name, version, object_id, state, size, sha256 FROM cloud_names
+SELECT name, version, object_id, state, size, sha256, state = 'claimed' AND claimed_until < clock_timestamp() AS lapsed
+FROM cloud_names
 WHERE store = $1 AND folder = $2 AND name_key = $3
+
+-- name: replace
+-- The object of a name that kept another's row: that one is elsewhere by now, or never came to be.
+UPDATE cloud_names SET object_id = $5, name = $6, state = 'claimed', size = NULL, sha256 = NULL,
+    claimed_at = clock_timestamp(), claimed_until = clock_timestamp() + make_interval(secs => $7)
+WHERE store = $1 AND folder = $2 AND name_key = $3 AND object_id = $4
+RETURNING object_id
+
+-- name: settle
+-- The object lies under its name. No row: the name went to another meanwhile.
+UPDATE cloud_names SET state = 'stored' WHERE store = $1 AND folder = $2 AND name_key = $3 AND object_id = $4
+RETURNING object_id
 
 -- name: release
 -- The object of the name is gone. With an object id, only while the name is still that object's.
