@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -157,7 +158,7 @@ class DriveEmulator:
             return _refusal(DriveError(400, "badRequest", f"Bad Request: {error}"))
 
     async def _token(self, request: Request) -> Response:
-        form = {str(name): str(value) for name, value in (await request.form()).items()}
+        form = dict(parse_qsl((await request.body()).decode()))
         status, answer = self.account.grant(form, f"{self.url}/token")
         return JSONResponse(answer, status)
 

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,12 @@ GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _SCOPES: Final = frozenset(f"https://www.googleapis.com/auth/drive{one}" for one in ("", ".readonly", ".file"))
 
 
+@cache
+def _key() -> rsa.RSAPrivateKey:
+    """One for the whole process: making it takes longer than most tests."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 class ServiceAccount:
     """One account. `lifetime_s` is how long its tokens live, by the emulated clock."""
 
@@ -27,7 +34,7 @@ class ServiceAccount:
         self.given = 0
         self._clock = clock
         self._key_id = secrets.token_hex(20)
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._key = _key()
 
     def key_file(self, token_url: str) -> dict[str, str]:
         """What Google's console hands out for download."""

@@ -1,0 +1,351 @@
+"""Google Drive as a provider: one folder, in a shared drive or in somebody's own, reached by a service account.
+
+Names: see names.py and tree.py. Content that fits into one request is made at its place at once; what is larger comes
+to be aside and is moved (uploads.py). There are no addresses that work without permission for a while, so
+`download_url` gives none: whoever serves such a file reads it here and passes it on.
+"""
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+from shared import clock
+from shared.cloud.drive import changes, wire
+from shared.cloud.drive.client import DriveClient
+from shared.cloud.drive.names import Claims, NoClaims, PremadeIds
+from shared.cloud.drive.reader import DriveReader
+from shared.cloud.drive.tree import Tree
+from shared.cloud.drive.uploads import BLOCK, Uploads, mismatch
+from shared.cloud.errors import CloudError, ContentMismatch, Misconfigured, NameTaken, NotAFile, NotFound
+from shared.cloud.hashes import Digest, StreamHash
+from shared.cloud.paths import split_folder, split_path
+from shared.cloud.pieces import Pieces
+from shared.cloud.provider import (
+    Capabilities,
+    ChangePage,
+    Object,
+    Offer,
+    Part,
+    Probe,
+    Subscription,
+    Upload,
+    stat_of_object,
+)
+from shared.cloud.store import Existed, Source, Stat, Stored
+
+__all__ = ["CAPABILITIES", "DriveProvider"]
+
+_SINGLE_MAX: Final = 4 * 1024 * 1024
+_PIECE: Final = 32 * BLOCK
+_FOLDERS_AT_ONCE: Final = 20
+_FOLDERS_MAX: Final = 100_000
+
+CAPABILITIES: Final = Capabilities(
+    changes="delta",
+    push=True,
+    names_unique=False,
+    case_sensitive=False,
+    moves=True,
+    hashes=frozenset({"sha256", "md5"}),
+    single_max=_SINGLE_MAX,
+    part_multiple=BLOCK,
+    part_min=BLOCK,
+    part_max=64 * 1024 * 1024,
+    parts_at_once=1,
+)
+
+
+class DriveProvider:
+    """The files below the folder `root_id`. Without `claims` nothing can be put."""
+
+    def __init__(self, client: DriveClient, root_id: str, *, name: str, claims: Claims | None = None) -> None:
+        self.name = name
+        self._client = client
+        self._claims = claims or NoClaims()
+        self._ids = PremadeIds(client)
+        self._tree = Tree(client, self._claims, self._ids, root_id, store=name)
+        self._uploads = Uploads(client, self._tree, self._ids, store=name)
+
+    def __repr__(self) -> str:
+        return f"DriveProvider({self.name}, {self._tree!r})"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See Provider."""
+        return CAPABILITIES
+
+    # Watching
+
+    async def changes(self, cursor: str | None, *, partition: int | None = None) -> ChangePage:
+        """See Provider."""
+        return await changes.next_page(self._client, self._tree.root_id, cursor)
+
+    async def subscribe(self, address: str, secret: str, *, lifetime_s: float) -> Subscription:
+        """A new channel. One whose answer is lost ends by itself."""
+        wanted = {
+            "id": str(uuid.uuid4()),
+            "type": "web_hook",
+            "address": address,
+            "token": secret,
+            "expiration": str(int((clock.wall() + lifetime_s) * 1000)),
+        }
+        made = await self._client.watch(await self._client.start_token(), wanted)
+        expires_at = made.expiration / 1000 if made.expiration is not None else clock.wall() + 3600.0
+        return Subscription(made.id, made.resource_id, expires_at)
+
+    async def renew(self, subscription: Subscription, address: str, secret: str, *, lifetime_s: float) -> Subscription:
+        """Channels cannot be renewed: this is another one, and the old one goes on until the caller ends it."""
+        return await self.subscribe(address, secret, lifetime_s=lifetime_s)
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """See Provider."""
+        if subscription.resource_id is None:
+            return
+        try:
+            await self._client.stop(subscription.subscription_id, subscription.resource_id)
+        except NotFound:
+            pass
+
+    # Objects
+
+    def list(self, folder: str) -> AsyncIterator[Object]:
+        """See Provider."""
+        return self._list(split_folder(folder))
+
+    async def _list(self, parts: tuple[str, ...]) -> AsyncIterator[Object]:
+        top = await self._tree.folder(parts)
+        left = {} if top is None else {top: "".join(f"{part}/" for part in parts)}
+        while left:
+            some = [left.popitem() for _ in range(min(len(left), _FOLDERS_AT_ONCE))]
+            paths = dict(some)
+            page: str | None = None
+            while True:
+                found = await self._client.files(wire.in_folders(list(paths)), page=page)
+                for file in found.files:
+                    above = next((paths[one] for one in file.parents if one in paths), None)
+                    if above is None:
+                        continue
+                    if file.is_folder:
+                        left[file.id] = f"{above}{file.name}/"
+                    elif file.is_file:
+                        yield wire.object_of(file, above + file.name)
+                if len(left) > _FOLDERS_MAX:
+                    raise Misconfigured(f"{self.name}: more than {_FOLDERS_MAX} folders wait to be listed")
+                if (page := found.next_page_token) is None:
+                    break
+
+    async def look(self, path: str, *, object_id: str | None = None) -> Object | None:
+        """See Provider."""
+        file = await self._find(path, object_id)
+        return None if file is None else wire.object_of(file, path)
+
+    async def stat(self, path: str, *, object_id: str | None = None) -> Stat | None:
+        """See Provider."""
+        found = await self.look(path, object_id=object_id)
+        return None if found is None else stat_of_object(found)
+
+    async def content(self, path: str, *, object_id: str | None = None) -> tuple[Stat, Digest]:
+        """See Provider. What Drive says of the content is believed; where it says nothing, the bytes are read."""
+        file = await self._need(path, object_id)
+        return stat_of_object(wire.object_of(file, path)), await self._digest(file, path)
+
+    def open(self, path: str, *, object_id: str | None = None) -> AbstractAsyncContextManager[DriveReader]:
+        """See Provider."""
+        return self._open(path, object_id)
+
+    @asynccontextmanager
+    async def _open(self, path: str, object_id: str | None) -> AsyncIterator[DriveReader]:
+        yield DriveReader(self._client, await self._need(path, object_id), path)
+
+    async def remove(self, path: str, *, object_id: str | None = None) -> bool:
+        """Remove for good; where the account may not, put into the trash."""
+        file = await self._find(path) if object_id is None else await self._by_id(path, object_id)
+        if file is None:
+            return False
+        try:
+            await self._client.delete(file.id)
+        except NotFound:
+            await self._tree.gone(file)
+            return False
+        except Misconfigured:
+            await self._client.update(file.id, {"trashed": True})
+        await self._tree.gone(file)
+        return True
+
+    async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:
+        """See Provider."""
+        file, target = await self._need(path, object_id), split_path(to)
+        moved = await self._tree.give_name(file, await self._folder(target[:-1]), target[-1])
+        if not (file.parents == moved.parents and file.name == moved.name):
+            await self._tree.gone(file)
+        return wire.object_of(moved, to)
+
+    async def download_url(
+        self, path: str, *, name: str, content_type: str, lifetime_s: float, object_id: str | None = None
+    ) -> str | None:
+        """None: a download needs the account's token, which opens everything else, too."""
+        return None
+
+    # Putting
+
+    async def put_new(self, path: str, source: Source, *, expect: Digest | None = None) -> Stored | Existed:
+        """See store.Store."""
+        parts = split_path(path)
+        async with Pieces(source, _PIECE) as pieces:
+            first = await pieces.next()
+            if pieces.ended and len(first) <= _SINGLE_MAX:
+                return await self._put_single(path, parts, first, expect)
+            return await self._put_in_parts(path, parts, first, pieces, expect)
+
+    async def _put_single(
+        self, path: str, parts: tuple[str, ...], content: bytes, expect: Digest | None
+    ) -> Stored | Existed:
+        hashed = StreamHash()
+        hashed.update(content)
+        offered = hashed.digest()
+        _check(path, offered, expect)
+        folder_id = await self._folder(parts[:-1])
+
+        async def make(object_id: str) -> wire.File:
+            described = {"id": object_id, "name": parts[-1], "parents": [folder_id]}
+            return await self._client.create(described, content, "application/octet-stream")
+
+        for attempt in (0, 1):
+            file, is_ours = await self._tree.occupy(folder_id, parts[-1], make)
+            if not is_ours:
+                return Existed(await self._digest(_as_file(file, path), path), offered)
+            if (found := mismatch(file, offered.size, {"sha256": offered.sha256})) is None:
+                return Stored(offered)
+            await self._uploads.remove(file.id)
+            await self._tree.gone(file)
+            if attempt:
+                raise ContentMismatch(f"{self.name}: {path!r}: {found}")
+        raise AssertionError("the second attempt ends in one way or the other")
+
+    async def _put_in_parts(
+        self, path: str, parts: tuple[str, ...], first: bytes, pieces: Pieces, expect: Digest | None
+    ) -> Stored | Existed:
+        hashed = StreamHash()
+        upload = await self._uploads.begin(path, Offer(-1))
+        try:
+            piece = first
+            while True:
+                after = b"" if pieces.ended else await pieces.next()
+                start = hashed.size
+                hashed.update(piece)
+                if expect is not None and hashed.size > expect.size:
+                    raise ContentMismatch(f"{path!r}: more bytes came than the {expect.size} announced")
+                is_last = pieces.ended and not after
+                await self._uploads.put_part(upload, start, piece, total=hashed.size if is_last else None)
+                if is_last:
+                    break
+                piece = after
+            offered = hashed.digest()
+            _check(path, offered, expect)
+            file = await self._uploads.sealed(upload, hashes={"sha256": offered.sha256}, size=offered.size)
+            try:
+                await self._tree.give_name(file, await self._folder(parts[:-1]), parts[-1])
+            except NameTaken:
+                there = await self._need(path)
+                await self._uploads.remove(file.id)
+                return Existed(await self._digest(there, path), offered)
+            return Stored(offered)
+        except BaseException:
+            with contextlib.suppress(CloudError):
+                await self._uploads.abort(upload)
+            raise
+
+    # Uploads in parts
+
+    async def begin(self, path: str, offer: Offer) -> Upload:
+        """See Provider."""
+        split_path(path)
+        if await self._find(path) is not None:
+            raise NameTaken(f"{self.name}: {path!r} is there already")
+        return await self._uploads.begin(path, offer)
+
+    async def parts(self, upload: Upload) -> Sequence[Part]:
+        """See Provider."""
+        return await self._uploads.parts(upload)
+
+    async def put_part(self, upload: Upload, start: int, content: bytes) -> Part:
+        """See Provider."""
+        return await self._uploads.put_part(upload, start, content)
+
+    async def finish(self, upload: Upload, parts: Sequence[Part]) -> Object:
+        """See Provider."""
+        target = split_path(upload.path)
+        file = await self._uploads.finish(upload, await self._folder(target[:-1]), target[-1])
+        return wire.object_of(file, upload.path)
+
+    async def abort(self, upload: Upload) -> None:
+        """See Provider."""
+        await self._uploads.abort(upload)
+
+    # As a whole
+
+    async def probe(self) -> Probe:
+        """See Provider. The root has to be there, and a folder that files can be put into."""
+        about, server_time = await self._client.about()
+        root = await self._client.file(self._tree.root_id)
+        if root is None or root.trashed or not root.is_folder:
+            raise Misconfigured(
+                f"{self.name}: the folder {self._tree.root_id} cannot be seen: share it with {about.user.email_address}"
+            )
+        quota = about.storage_quota
+        return Probe(about.user.email_address, server_time, quota.usage, quota.limit)
+
+    async def close(self) -> None:
+        """Nothing of its own is open."""
+
+    # Bits
+
+    async def _folder(self, parts: tuple[str, ...]) -> str:
+        found = await self._tree.folder(parts, make=True)
+        assert found is not None
+        return found
+
+    async def _find(self, path: str, object_id: str | None = None) -> wire.File | None:
+        if object_id is not None and (file := await self._by_id(path, object_id)) is not None:
+            return file
+        parts = split_path(path)
+        folder_id = await self._tree.folder(parts[:-1])
+        if folder_id is None:
+            return None
+        found = await self._tree.find(folder_id, parts[-1], lambda one: one.is_file)
+        return None if found is None else _as_file(found, path)
+
+    async def _by_id(self, path: str, object_id: str) -> wire.File | None:
+        split_path(path)
+        file = await self._client.file(object_id)
+        return None if file is None or file.trashed else _as_file(file, path)
+
+    async def _need(self, path: str, object_id: str | None = None) -> wire.File:
+        file = await self._find(path, object_id)
+        if file is None:
+            raise NotFound(f"{path!r}: nothing is there")
+        return file
+
+    async def _digest(self, file: wire.File, path: str) -> Digest:
+        if file.sha256_checksum:
+            return Digest(file.size or 0, file.sha256_checksum.lower())
+        hashed = StreamHash()
+        async for piece in DriveReader(self._client, file, path).chunks():
+            hashed.update(piece)
+        return hashed.digest()
+
+
+def _as_file(file: wire.File, path: str) -> wire.File:
+    if not file.is_file:
+        raise NotAFile(f"{path!r}: a folder, a link or a document without bytes")
+    return file
+
+
+def _check(path: str, offered: Digest, expect: Digest | None) -> None:
+    if expect is not None and offered != expect:
+        raise ContentMismatch(
+            f"{path!r}: came with {offered.size} bytes, sha256 {offered.sha256}; "
+            f"announced was {expect.size} bytes, sha256 {expect.sha256}"
+        )
