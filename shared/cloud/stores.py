@@ -66,8 +66,17 @@ class Stores:
 
 Opener = Callable[[ProviderSettings, Means], Sequence[Provider]]
 
+
+def _drives(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
+    if not settings.cloud_drive_roots:
+        return ()
+    from shared.cloud.drive.opening import open_drives
+
+    return open_drives(settings, means)
+
+
 # Each imports its provider only when that is set up. Nothing when it is not.
-_OPENERS: Final[tuple[Opener, ...]] = ()
+_OPENERS: Final[tuple[Opener, ...]] = (_drives,)
 
 
 def open_stores(
