@@ -21,6 +21,7 @@ from starlette.routing import Router
 from api.bodies import BodyBudget
 from api.cors import Cors
 from api.envelope import Envelope
+from api.hook_desk import HookDesk
 from api.http_protocol import bounded_http
 from api.hub_view import HubView
 from api.idempotency import RequestKeys
@@ -38,6 +39,7 @@ from api.routes.documents import document_resources
 from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
+from api.routes.hooks import Hooks, S3Hook
 from api.routes.inspection_commands import InspectionCommands
 from api.routes.inspections import Inspections
 from api.routes.job_commands import JobCommands
@@ -283,6 +285,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
         *templates.resources(guard),
         *inspections.resources(guard, inspection_commands),
+        *Hooks(HookDesk(pool, parts.publisher), S3Hook(settings.hooks_s3_secret)).resources(guard),
     ]
     return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
 

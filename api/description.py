@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from api.descriptions.common import DeviceId, Uuid
+from api.descriptions.common import DeviceId, HeaderText, Uuid
 from api.problems import PROBLEMS
 
 __all__ = ["ANSWER_HEADERS", "PATH_PARAMETERS", "REQUEST_HEADERS", "Answer", "Description", "Parameter", "undescribed"]
@@ -100,6 +100,46 @@ REQUEST_HEADERS: Final[Mapping[str, Parameter]] = {
                 Meta(extra_json_schema={"pattern": "^(primary|[1-9][0-9]{0,8}:[0-9A-F]{1,8}/[0-9A-F]{1,8})$"}),
             ],
             about="The newest `Fleetwire-Wrote` that came with an answer: what is listed is at least as new.",
+        ),
+        Parameter(
+            name="X-Goog-Channel-ID",
+            kind=HeaderText,
+            about="The channel, as we named it.",
+            example="0198b7c2-0000-7000-8000-0000000000d1",
+            required=True,
+        ),
+        Parameter(
+            name="X-Goog-Channel-Token",
+            kind=HeaderText,
+            about="The secret that the channel was opened with.",
+            example="drive:fleet~000102030405060708090a0b0c0d0e0f",
+            required=True,
+        ),
+        Parameter(
+            name="X-Goog-Message-Number",
+            kind=Annotated[str, Meta(extra_json_schema={"pattern": "^[0-9]{1,18}$"})],
+            about="Rises with each call of a channel: one that came before is a repetition.",
+            example="7",
+            required=True,
+        ),
+        Parameter(
+            name="X-Goog-Resource-State",
+            kind=HeaderText,
+            about="`sync` when the channel was opened, else that something changed.",
+            example="change",
+            required=True,
+        ),
+        Parameter(
+            name="Fleetwire-Hook-Secret",
+            kind=HeaderText,
+            about="`FLEETWIRE_HOOKS_S3_SECRET` itself, as EventBridge sends it.",
+            example="the-secret-of-the-scene-0123456789",
+        ),
+        Parameter(
+            name="Fleetwire-Hook-Signature",
+            kind=Annotated[str, Meta(extra_json_schema={"pattern": "^t=[0-9]{1,12},v1=[0-9a-f]{64}$"})],
+            about="Instead of the secret: `t=` the time in seconds, `v1=` the HMAC-SHA256, by the secret, over "
+            "that time, a dot and the body.",
         ),
     )
 }

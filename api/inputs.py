@@ -15,7 +15,7 @@ from api.problems import Problem
 from shared.protocol.ids import device_id_problem
 from shared.protocol.position import InvalidPosition, Position, parse_position
 
-__all__ = ["Query", "bearer_token", "check_json_content", "device_id_of", "sane_request_id", "uuid_of"]
+__all__ = ["Query", "bearer_token", "check_json_content", "device_id_of", "is_gzipped", "sane_request_id", "uuid_of"]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -152,6 +152,11 @@ def check_json_content(headers: Headers) -> bool:
             headers={"Accept": "application/json"},
             close=True,
         )
+    return is_gzipped(headers)
+
+
+def is_gzipped(headers: Headers) -> bool:
+    """Whether the body is compressed by gzip; another coding is not taken. Raises Problem (415)."""
     coding = b",".join(headers.get(b"content-encoding", [])).strip().lower()
     if coding not in (b"", b"identity", b"gzip", b"x-gzip"):
         raise Problem(

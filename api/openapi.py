@@ -172,7 +172,7 @@ def _operation(
         content: dict[str, Any] = {"schema": schemas.of(_body_kind(operation))}
         if description.body_example is not None:
             content["example"] = description.body_example
-        said["requestBody"] = {"required": True, "content": {"application/json": content}}
+        said["requestBody"] = {"required": not operation.any_content, "content": {"application/json": content}}
     said["responses"] = {
         str(status): made
         for status, made in sorted(

@@ -35,6 +35,7 @@ PROBLEMS: Final[Mapping[str, _Kind]] = {
     "invalid-body": _Kind(400, "The body is wrong"),
     "unauthorized": _Kind(401, "A valid token is needed"),
     "forbidden": _Kind(403, "The token does not allow this"),
+    "hook-refused": _Kind(403, "The caller is not believed"),
     "not-found": _Kind(404, "There is nothing here"),
     "method-not-allowed": _Kind(405, "The method is not supported here"),
     "request-timeout": _Kind(408, "The request did not arrive in time"),

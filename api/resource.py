@@ -20,7 +20,7 @@ from api import bodies
 from api.auth import authenticate, refused, require, require_own
 from api.description import Description, undescribed
 from api.idempotency import Idempotency, Once, RequestKeys, fingerprint_of, key_of
-from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of
+from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of, is_gzipped
 from api.problems import Problem
 from api.rate_limiter import RateLimiter
 from api.read_after import read_after, stamp, stamp_problem
@@ -91,15 +91,17 @@ class Operation:
 
     `description` is what the published document says of it; it is made in `api/descriptions`.
 
-    `decode` is for bodies that are converted elsewhere: the handler then gets the bytes. With `idempotency` a request
-    that comes with an Idempotency-Key is handled once; `required` refuses one without. `cost` is what it takes from the
-    caller's rate; 0: nothing. `shed` says when it is sent away while the database is too slow.
+    `decode` is for bodies that are converted elsewhere: the handler then gets the bytes; with `any_content` also those
+    that do not say that they are JSON, and none at all. With `idempotency` a request that comes with an
+    Idempotency-Key is handled once; `required` refuses one without. `cost` is what it takes from the caller's rate; 0:
+    nothing. `shed` says when it is sent away while the database is too slow.
     """
 
     handle: Callable[[Call], Awaitable[Response]]
     scopes: frozenset[Scope] = frozenset()
     body: type | None = None
     decode: bool = True
+    any_content: bool = False
     body_max_bytes: int = 4096
     body_deadline_s: float = 10.0
     deadline_s: float = 10.0
@@ -172,7 +174,7 @@ class Resource:
         if operation.body is None:
             call = Call(trace, claims, path, query, None, receive, still_allowed, headers)
             return await _within(operation, self._handle(operation, call, scope, b""))
-        is_gzip = check_json_content(headers)
+        is_gzip = is_gzipped(headers) if operation.any_content else check_json_content(headers)
         limit = operation.body_max_bytes
         # What a compressed body says of its length is not what it takes.
         with self._guard.budget.reserve(limit if is_gzip else bodies.expected_length(headers, limit=limit)):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from api.cors import parse_origins
+from api.hook_settings import HookSettings
 from api.rate_settings import RateSettings
 from api.template_settings import TemplateCacheSettings
 from shared.bus.client import RedisSettings
@@ -52,6 +53,7 @@ class Settings(
     KeyWatchSettings,
     SyncSettings,
     RateSettings,
+    HookSettings,
     OpsSettings,
     LogSettings,
 ):

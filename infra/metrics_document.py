@@ -48,6 +48,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "API_RATE_PRINCIPALS",
         "API_INSTANCES",
         "API_REVOCATIONS",
+        "HOOKS",
     ),
     "Do devices get what they missed, and do they keep up?": (
         "HUB_BACKLOG_SIZE",

@@ -7,7 +7,7 @@ from typing import Final
 
 import asyncpg
 
-from api.description import PATH_PARAMETERS
+from api.description import PATH_PARAMETERS, REQUEST_HEADERS
 
 __all__ = ["draw", "redraw"]
 
@@ -45,6 +45,8 @@ INSERT INTO template_versions (template_id, version, name, body, created_by)
 VALUES ('{template_id}', 1, 'Truck, daily', '{}', 'operator:scene');
 INSERT INTO inspections (inspection_id, inspector_id, template_id, template_version, status, title, answers, version)
 VALUES ('{inspection_id}', 'truck-7', '{template_id}', 1, 'draft', 'Truck 7, evening', '{}', 1);
+INSERT INTO feeds (feed_id, provider, root, hook_secret)
+VALUES ('drive:fleet', 'drive:fleet', 'fleet', '{channel_token}');
 INSERT INTO photos (photo_id, principal, inspection_id, store, object_key, name, content_type, size, sha256, status,
                     expires_at, confirmed_at)
 VALUES ('{photo_id}', 'device:truck-7', '{inspection_id}', 'local', 'Photos/ab/load', 'load.jpg', 'image/jpeg', 10,
@@ -60,6 +62,7 @@ async def draw(connection: asyncpg.Connection) -> None:
     statements = _SCENE
     for name, parameter in PATH_PARAMETERS.items():
         statements = statements.replace(f"{{{name}}}", str(parameter.example))
+    statements = statements.replace("{channel_token}", str(REQUEST_HEADERS["X-Goog-Channel-Token"].example))
     await connection.execute(statements)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "DeviceClass",
     "DeviceId",
     "FileName",
+    "HeaderText",
     "JsonObject",
     "Limit",
     "Moment",
@@ -86,6 +87,7 @@ Printable = Annotated[
         extra_json_schema={"minLength": 1, "maxLength": 128, "pattern": r"^[^\u0000-\u001f\u007f]+$"},
     ),
 ]
+HeaderText = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 512, "pattern": "^[!-~]+( [!-~]+)*$"})]
 JsonObject = Annotated[
     dict[str, Any], Meta(description="An object, with integers of at most 64 bits, nested at most 30 deep.")
 ]

@@ -46,7 +46,9 @@ CONNECTION: Final = (
 CANARY: Final = 3  # a hub's message to itself: seq is its number; body is the sender's run
 NOTICE: Final = 4  # for many devices, so no device id; body is the class it is for or nothing, NUL, the encoded frame
 TEMPLATE: Final = 7  # a template has a newer version: no device id, epoch 0, seq is the version; body is the id
-FEED: Final = 8  # something changed at a cloud provider: no device id, epoch and seq 0; body is the feed's id
+FEED: Final = (
+    8  # something changed at a cloud provider: no device id, epoch 0, seq names the hint; body is the feed's id
+)
 REVOCATION: Final = 6  # tokens of the device were revoked: epoch and seq 0, no body; which ones, Postgres knows
 
 HEADER_BYTES: Final = 14
@@ -147,9 +149,12 @@ def template_id_of(body: bytes) -> UUID | None:
     return UUID(bytes=body) if len(body) == 16 else None
 
 
-def feed_message(feed_id: str) -> Message:
-    """Tells every watcher that there may be changes in a feed. What they are, the provider knows."""
-    return Message(FEED, "", 0, 0, feed_id.encode())
+def feed_message(feed_id: str, hint: int = 0) -> Message:
+    """Tells every watcher that there may be changes in a feed. What they are, the provider knows.
+
+    `hint` is the moment of the hint that was recorded, in microseconds: who heard it need not read it again.
+    """
+    return Message(FEED, "", 0, hint, feed_id.encode())
 
 
 def feed_id_of(body: bytes) -> str | None:

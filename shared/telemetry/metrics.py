@@ -158,6 +158,7 @@ API_TEMPLATES_DROPPED = _counter(
     "api_templates_dropped_total", "Templates not kept any more, by why: signal, compare, age, full.", "reason"
 )
 API_TEMPLATES_KEPT_BYTES = _gauge("api_templates_kept_bytes", "Bytes of templates that this process keeps.")
+HOOKS = _counter("hooks_total", "Calls of cloud providers, by what became of them.", "provider", "verdict")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
 # Cloud providers, in every process that asks them
