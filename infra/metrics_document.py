@@ -35,6 +35,9 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "CLOUD_REQUESTS",
         "CLOUD_SECONDS",
         "CLOUD_BUDGET_WAIT_SECONDS",
+        "CLOUD_PARTS",
+        "CLOUD_RESTARTS",
+        "CLOUD_QUARANTINED",
     ),
     "Who is refused, and why?": (
         "HUB_HANDSHAKES_REFUSED",

@@ -162,6 +162,8 @@ HOOKS = _counter("hooks_total", "Calls of cloud providers, by what became of the
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
 
 # Cloud providers, in every process that asks them
+CLOUD_PARTS = _counter("cloud_parts_total", "Parts of uploads: brought, and calls made again.", "store", "outcome")
+CLOUD_QUARANTINED = _counter("cloud_quarantined_total", "Uploads that arrived wrong twice.", "store")
 CLOUD_REQUESTS = _counter(
     "cloud_requests_total",
     "Requests to cloud providers, each try, by outcome: ok, denied (4xx), refused (too many), failed, broken, unsent.",
@@ -169,6 +171,7 @@ CLOUD_REQUESTS = _counter(
     "call",
     "outcome",
 )
+CLOUD_RESTARTS = _counter("cloud_restarts_total", "Uploads that began anew from their first byte.", "store")
 CLOUD_SECONDS = _histogram(
     "cloud_seconds",
     "One try of a request to a cloud provider, until its answer began or was there.",

@@ -1,0 +1,333 @@
+"""Uploads in parts, by the port alone: begun or gone on with, each part tried until it is in, verified or quarantined.
+
+`put` ends in one of three ways: the object stands at its path with exactly these bytes (made now, or found there); an
+error, after which the same call goes on where this one broke off; or ContentMismatch, when what the provider holds was
+not what was sent, was removed, sent again and wrong again. Memory is bounded by parts on their way, whatever the size.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from random import Random
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+
+from shared import clock
+from shared.cloud.byte_budget import ByteBudget
+from shared.cloud.errors import CloudError, ContentChanged, ContentMismatch, NameTaken, NotFound, StoreUnavailable
+from shared.cloud.hash_kinds import ContentHashes, agree
+from shared.cloud.hashes import Digest
+from shared.cloud.provider import HashKind, Object, Offer, Part, Provider, Upload
+from shared.cloud.threads import FileThreads
+from shared.cloud.transfer_check import is_same
+from shared.cloud.transfer_journal import Entry, Forgetful, Journal
+from shared.cloud.transfer_parts import PartSender, SessionGone, Surroundings
+from shared.cloud.transfer_plan import PART_BYTES, Patience, TransferPlan, part_size
+from shared.cloud.transfer_source import Content
+from shared.telemetry.metrics import CLOUD_PARTS, CLOUD_QUARANTINED, CLOUD_RESTARTS
+
+__all__ = ["QUARANTINE", "Landed", "Progress", "Transfer"]
+
+_log = structlog.get_logger(__name__)
+
+QUARANTINE: Final = ".quarantine"
+"""The folder, at a provider's root, of what arrived wrong twice. Nothing there is ever watched."""
+
+_BUFFERED: Final = 4 * PART_BYTES
+_SESSIONS_LOST_MAX: Final = 3
+_MISMATCHES_MAX: Final = 2
+_PIECE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an upload is. `retries` counts calls that were made again, `restarts` uploads that began anew."""
+
+    path: str
+    brought: int
+    size: int
+    retries: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The object stands. `existed`: it did before, with the same content."""
+
+    object: Object
+    content: Digest
+    existed: bool
+
+
+@dataclass(slots=True)
+class _Job:
+    """One call of `put`."""
+
+    provider: Provider
+    path: str
+    content: Content
+    expect: Digest | None
+    offer: Offer
+    entry: Entry
+    on_progress: Callable[[Progress], None] | None
+    brought: int = 0
+    retries: int = 0
+    restarts: int = 0
+    quarantined: bool = False
+
+    def tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(Progress(self.path, self.brought, self.content.size, self.retries, self.restarts))
+
+    def retried(self) -> None:
+        self.retries += 1
+        CLOUD_PARTS.labels(self.provider.name, "again").inc()
+        self.tell()
+
+    async def quarantine(self, detail: str) -> None:
+        self.quarantined = True
+        CLOUD_QUARANTINED.labels(self.provider.name).inc()
+        await self.entry.quarantined(detail)
+
+
+class _WrongContent(Exception):
+    """The provider has other bytes than were sent. With `made`, they have the name."""
+
+    def __init__(self, made: Object | None) -> None:
+        super().__init__(made)
+        self.made = made
+
+
+class Transfer:
+    """The uploads in parts of one process: they share threads and the bytes they may hold."""
+
+    def __init__(
+        self,
+        *,
+        part_bytes: int = PART_BYTES,
+        buffered_bytes: int = _BUFFERED,
+        patience: Patience = Patience(),  # noqa: B008 - a frozen value
+        beat_s: float = 20.0,
+        rand: Random | None = None,
+        time: Callable[[], float] = clock.monotonic,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    ) -> None:
+        self.threads = FileThreads(3)
+        self._part_bytes = part_bytes
+        self._beat_s = beat_s
+        self._around = Surroundings(
+            ByteBudget(buffered_bytes),
+            self.threads,
+            patience,
+            rand or Random(),  # noqa: S311 - jitter
+            time,
+            sleep,
+        )
+
+    def __repr__(self) -> str:
+        return f"Transfer({self._around.budget!r}, {self.threads!r})"
+
+    async def close(self) -> None:
+        """Give the threads up."""
+        await self.threads.close()
+
+    async def measure(self, content: Content, provider: Provider | None = None) -> ContentHashes:
+        """Read it once: its digest, and the hashes that the provider knows."""
+        hashes = ContentHashes(provider.capabilities.hashes if provider is not None else ())
+        async with content.open() as reader:
+            while hashes.size < content.size:
+                piece = await reader.read(min(_PIECE, content.size - hashes.size))
+                await self.threads.run("what is to be uploaded", hashes.update, piece)
+        return hashes
+
+    async def put(
+        self,
+        provider: Provider,
+        path: str,
+        content: Content,
+        *,
+        expect: Digest | None = None,
+        content_type: str = "application/octet-stream",
+        journal: Journal | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Landed:
+        """Make the object, in parts. Raises NameTaken when something else has the name.
+
+        Raises ContentMismatch when the content is not what `expect` says (nothing is made), or arrived wrong twice.
+        With a journal, who calls again after a crash or an error goes on where it broke off.
+        """
+        known: dict[HashKind, str] = {}
+        if expect is None and journal is not None:
+            hashes = await self.measure(content, provider)
+            expect, known = hashes.digest(), hashes.values()
+        elif expect is not None:
+            known = {"sha256": expect.sha256}
+        if expect is not None and expect.size != content.size:
+            raise ContentMismatch(f"{path!r}: has {content.size} bytes; announced were {expect.size}")
+        keeping = (journal or Forgetful()).hold(provider.name, path, expect or Digest(content.size, ""))
+        async with keeping as entry:
+            offer = Offer(content.size, known, content_type)
+            job = _Job(provider, path, content, expect, offer, entry, on_progress)
+            async with self._beating(entry):
+                return await self._put(job)
+
+    async def _put(self, job: _Job) -> Landed:
+        if (standing := await self._standing(job)) is not None:
+            if job.entry.upload is not None:
+                await self._abort(job, job.entry.upload)
+            await job.entry.ended()
+            if isinstance(standing, NameTaken):
+                raise standing
+            return standing
+        lost = wrong = 0
+        while True:
+            try:
+                landed = await self._attempt(job)
+            except SessionGone as error:
+                lost += 1
+                await job.entry.save(None)
+                if lost > _SESSIONS_LOST_MAX:
+                    raise StoreUnavailable(f"{job.path!r}: its upload was forgotten {lost} times: {error}") from error
+            except _WrongContent as error:
+                wrong += 1
+                await job.entry.save(None)
+                await self._put_away(job, error.made, last=wrong >= _MISMATCHES_MAX)
+            else:
+                await job.entry.ended()
+                return landed
+            job.restarts += 1
+            job.brought = 0
+            CLOUD_RESTARTS.labels(job.provider.name).inc()
+            job.tell()
+
+    async def _attempt(self, job: _Job) -> Landed:
+        upload, had = await self._begun(job)
+        capabilities = job.provider.capabilities
+        in_order = capabilities.parts_at_once <= 1
+        part = part_size(capabilities, job.content.size, wanted=self._part_bytes)
+        plan = TransferPlan(job.content.size, part, in_order=in_order, had=had)
+
+        def brought() -> None:
+            job.brought = plan.brought
+            CLOUD_PARTS.labels(job.provider.name, "brought").inc()
+            job.tell()
+
+        job.brought = plan.brought
+        job.tell()
+        hashes = ContentHashes(capabilities.hashes)
+        sender = PartSender(job.provider, upload, plan, self._around, on_brought=brought, on_retry=job.retried)
+        try:
+            async with job.content.open() as reader:
+                await sender.send_all(reader, hashes)
+            if job.expect is not None and hashes.digest() != job.expect:
+                raise ContentMismatch(f"{job.path!r}: the source is not what was announced; it was written to")
+            return await self._finish(job, upload, plan.parts(), hashes)
+        except (ContentMismatch, ContentChanged, NameTaken):
+            # No repetition would go on with it.
+            await self._abort(job, upload)
+            if not job.quarantined:
+                await job.entry.ended()
+            raise
+        except (SessionGone, _WrongContent):
+            await self._abort(job, upload)
+            raise
+
+    async def _standing(self, job: _Job) -> Landed | NameTaken | None:
+        """What stands there, as far as that is known without bringing a byte. The guard is still `finish`."""
+        found = await self._around.persistently(lambda: job.provider.look(job.path), job.retried)
+        if found is None or job.expect is None:
+            return None
+        verdict = found.size == job.expect.size and agree(job.offer.hashes, found.hashes)
+        if verdict is None:
+            return None
+        if not verdict:
+            return NameTaken(f"{job.path!r}: something else has the name")
+        return Landed(found, job.expect, existed=True)
+
+    async def _begun(self, job: _Job) -> tuple[Upload, list[Part]]:
+        """The upload to go on with, or a new one, and what the provider has of it."""
+        if (kept := job.entry.upload) is not None and job.restarts == 0:
+            try:
+                had = await self._around.persistently(lambda: job.provider.parts(kept), job.retried)
+                return kept, list(had)
+            except NotFound:
+                _log.info("an upload that broke off is gone at the store", store=job.provider.name, path=job.path)
+        upload = await self._around.persistently(lambda: job.provider.begin(job.path, job.offer), job.retried)
+        await job.entry.save(upload)
+        return upload, []
+
+    async def _finish(self, job: _Job, upload: Upload, parts: list[Part], hashes: ContentHashes) -> Landed:
+        before = job.retries
+        try:
+            made = await self._around.persistently(lambda: job.provider.finish(upload, parts), job.retried)
+        except ContentMismatch:
+            raise _WrongContent(None) from None
+        except (NameTaken, NotFound) as error:
+            # Perhaps an answer that was lost: ours stands there. Perhaps another's; with the same content it serves.
+            found = await self._around.persistently(lambda: job.provider.look(job.path), job.retried)
+            if found is None:
+                raise SessionGone(str(error)) from error
+            if not await self._is_same(job, found, hashes):
+                detail = f"{job.path!r}: something else has the name by now"
+                if job.retries > before and found.size == job.content.size:
+                    # Not removed: it may as well be somebody else's.
+                    detail += "; it may be this upload, which arrived wrong and whose answer was lost"
+                    await job.quarantine(detail)
+                raise NameTaken(detail) from error
+            await self._abort(job, upload)
+            return Landed(found, hashes.digest(), existed=True)
+        if not await self._is_same(job, made, hashes):
+            raise _WrongContent(made)
+        return Landed(made, hashes.digest(), existed=False)
+
+    async def _is_same(self, job: _Job, found: Object, hashes: ContentHashes) -> bool:
+        return await is_same(job.provider, job.path, found, hashes, around=self._around, on_retry=job.retried)
+
+    async def _put_away(self, job: _Job, made: Object | None, *, last: bool) -> None:
+        """What arrived wrong goes before anybody takes it for right; the second time it is kept aside, for good."""
+        store = job.provider.name
+        _log.error("an upload arrived wrong", store=store, path=job.path, size=job.content.size, last=last)
+        detail = f"{job.path!r}: the store has other bytes than were sent"
+        if made is not None:
+            kept = None
+            if last and job.provider.capabilities.moves:
+                aside = f"{QUARANTINE}/{uuid4()}/{PurePosixPath(job.path).name}"
+                with contextlib.suppress(CloudError):
+                    kept = await job.provider.move(job.path, aside, object_id=made.object_id)
+            if kept is not None:
+                detail += f"; kept as {kept.path}"
+            else:
+                try:
+                    await self._around.persistently(
+                        lambda: job.provider.remove(job.path, object_id=made.object_id), job.retried
+                    )
+                except CloudError as error:
+                    detail, last = f"{detail}; it could not be removed: {error}", True
+        if last:
+            await job.quarantine(detail)
+            raise ContentMismatch(detail)
+
+    async def _abort(self, job: _Job, upload: Upload) -> None:
+        try:
+            await job.provider.abort(upload)
+        except CloudError as error:
+            _log.info("an upload was not given up at the store", store=job.provider.name, error=str(error))
+
+    @contextlib.asynccontextmanager
+    async def _beating(self, entry: Entry) -> AsyncIterator[None]:
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(self._beat_s)
+                await entry.beat()
+
+        task = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
