@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random, SystemRandom
+from typing import Final
 
 import structlog
 from starlette.routing import Router
@@ -80,6 +81,8 @@ from shared.telemetry.health import OpsServer, Readiness
 from shared.telemetry.metrics import API_SHED_PRESSURE
 
 __all__ = ["Keys", "Parts", "main", "route_table", "serve"]
+
+PARTING_MAX_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -331,7 +334,12 @@ def _key_watch(settings: Settings, keys: Keys, rand: Random) -> KeyWatch:
 
 
 def _server(envelope: Envelope, settings: Settings, listener: socket.socket | None) -> AsgiServer:
-    protocol = bounded_http(connections_max=settings.connections_max, head_s=settings.head_s, stall_s=settings.stall_s)
+    protocol = bounded_http(
+        connections_max=settings.connections_max,
+        head_s=settings.head_s,
+        stall_s=settings.stall_s,
+        parting_s=min(settings.drain_s, PARTING_MAX_S),
+    )
     return AsgiServer(
         envelope,
         settings.host,

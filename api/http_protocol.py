@@ -36,12 +36,15 @@ class BoundedHttp(H11Protocol):
     connections_max = 10_000
     head_s = HEAD_S
     stall_s = STALL_S
+    parting_s = 0.0
 
     _head_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
+    _parting_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._used_at = self.loop.time()
         self._peer = Peer()
         self.app_state = {**self.app_state, **self._peer.in_state()}
         if len(self.connections) > self.connections_max:
@@ -54,8 +57,18 @@ class BoundedHttp(H11Protocol):
         self._expect_head()
 
     def on_response_complete(self) -> None:
+        self._used_at = self.loop.time()
         super().on_response_complete()
         self._expect_head()
+
+    def shutdown(self) -> None:
+        """The server closes: an idle connection with it, if it was idle for long enough."""
+        rest_s = self._used_at + self.parting_s - self.loop.time()
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and rest_s > 0 and not self.transport.is_closing():
+            self._parting_timer = self.loop.call_later(rest_s, self._part)
+        else:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timers()
@@ -116,11 +129,16 @@ class BoundedHttp(H11Protocol):
             fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, in_kernel)
         return self.transport.get_write_buffer_size() + in_kernel[0]
 
+    def _part(self) -> None:
+        self._parting_timer = None
+        if not self.transport.is_closing():
+            super().shutdown()
+
     def _cancel_timers(self) -> None:
-        for timer in (self._head_timer, self._stall_timer):
+        for timer in (self._head_timer, self._stall_timer, self._parting_timer):
             if timer is not None:
                 timer.cancel()
-        self._head_timer = self._stall_timer = None
+        self._head_timer = self._stall_timer = self._parting_timer = None
 
     def _refuse(self, status_line: bytes, slug: str, detail: str, extra: bytes = b"") -> None:
         """Answer without the application, and close. Written by hand: h11 may be in a state that allows no answer."""
@@ -136,7 +154,9 @@ class BoundedHttp(H11Protocol):
         self.transport.close()
 
 
-def bounded_http(*, connections_max: int, head_s: float = HEAD_S, stall_s: float = STALL_S) -> Any:
+def bounded_http(
+    *, connections_max: int, head_s: float = HEAD_S, stall_s: float = STALL_S, parting_s: float = 0.0
+) -> Any:
     """The protocol class with these bounds, for uvicorn's `http` option."""
-    members = {"connections_max": connections_max, "head_s": head_s, "stall_s": stall_s}
+    members = {"connections_max": connections_max, "head_s": head_s, "stall_s": stall_s, "parting_s": parting_s}
     return type("BoundedHttp", (BoundedHttp,), members)

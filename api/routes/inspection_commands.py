@@ -132,12 +132,17 @@ class InspectionCommands:
         """The same for any of several versions: which one it is has to be read first."""
         for _ in range(TRIES):
             current = await inspections.get(self._pool, inspection_id)
-            if current is None or current.is_deleted or not may_see(call, current):
+            if current is None or not may_see(call, current):
                 raise Problem("not-found", "there is no such inspection")
-            if seen is not None and current.version not in seen:
+            if seen is not None and not seen:
                 raise precondition_failed(current.version, shown_inspection(current))
-            outcome = await self._apply(call, kind, inspection_id, current.version, data)
-            if outcome.result.status != "conflict" or seen is not None:
+            # Also where the answer seems to be known: this very request may have had its effect before.
+            base_version = current.version if seen is None or current.version in seen else max(seen)
+            outcome = await self._apply(call, kind, inspection_id, base_version, data)
+            now = outcome.entity
+            if outcome.result.status != "conflict" or (
+                seen is not None and now is not None and now.version not in seen
+            ):
                 return outcome
         raise Problem("unavailable", "others change this inspection all the time; try again")
 

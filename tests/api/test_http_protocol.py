@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import json
 import socket
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -107,3 +108,25 @@ async def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_served(start
     async with asyncio.timeout(20):
         received, _ = await asyncio.gather(take_nothing(), take_slowly())
     assert received < 8_000_000
+
+
+async def test_who_was_about_to_ask_when_the_server_closed_is_still_answered(start_api: StartApi) -> None:
+    api = await start_api(FLEETWIRE_API_DRAIN_S=1)
+    port = api.settings.port
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    leaving = asyncio.create_task(api.leave())
+    async with asyncio.timeout(20), AsyncExitStack() as open_ones:
+        came: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        while True:  # until the door is shut
+            try:
+                came.append(await asyncio.open_connection("127.0.0.1", port))
+            except OSError:
+                break
+            open_ones.callback(came[-1][1].close)
+            await asyncio.sleep(0.02)
+        reader, writer = came[-3]
+        writer.write(request)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer
+        assert await leaving == 0

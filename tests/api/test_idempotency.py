@@ -245,6 +245,18 @@ async def test_the_keys_of_a_day_are_bounded(pool: Pool) -> None:
     assert (await once(keys, never, key="b")).status_code == 200
 
 
+async def test_a_key_that_was_given_up_does_not_count(pool: Pool, sql: asyncpg.Connection) -> None:
+    keys = RequestKeys(pool, keys_per_day=2, rand=Random(1))
+    for _ in range(5):
+        assert (await once(keys, answering(503))).status_code == 503
+    assert (await once(keys, answering())).status_code == 200
+    assert (await once(keys, answering(), key="l")).status_code == 200
+    for _ in range(3):
+        with pytest.raises(Problem, match="more than 2"):
+            await once(keys, never, key="m")
+    assert await sql.fetchval("SELECT used FROM operation_days") == 2
+
+
 def test_where_a_key_is_needed_its_absence_is_named() -> None:
     assert key_of({}, "optional") is None
     with pytest.raises(Problem, match="needs an Idempotency-Key"):

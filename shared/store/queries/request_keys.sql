@@ -35,7 +35,12 @@ WHERE principal = $1 AND key = $2 AND locked_until = $3
 RETURNING key
 
 -- name: give_up
-DELETE FROM request_keys WHERE principal = $1 AND key = $2 AND locked_until = $3
+-- The key is free again, and does not count for the day of its claim.
+WITH gone AS (
+    DELETE FROM request_keys WHERE principal = $1 AND key = $2 AND locked_until = $3
+    RETURNING principal, (created_at AT TIME ZONE 'UTC')::date AS day
+)
+UPDATE operation_days d SET used = d.used - 1 FROM gone WHERE d.principal = gone.principal AND d.day = gone.day AND d.used > 0
 
 -- name: prune
 -- One batch of keys whose time is over; how many there were. now() and no other clock: an index is not used for one that moves.

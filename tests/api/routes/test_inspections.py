@@ -169,6 +169,40 @@ async def test_a_repeated_request_has_one_effect(api: RunningApi, sql: asyncpg.C
     assert await sql.fetchval("SELECT version FROM inspections") == 3
 
 
+@pytest.mark.parametrize("tags", ['"1"', '"1", "7"', "*"])
+async def test_a_request_whose_answer_was_lost_finds_its_effect(
+    api: RunningApi, sql: asyncpg.Connection, tags: str
+) -> None:
+    truck = api.device("truck-7")
+    steps: list[tuple[str, Any, int]] = [
+        ("update", {"title": "Lights"}, 200),
+        ("submit", None, 200),
+        ("delete", None, 204),
+    ]
+    for what, body, status in steps:
+        one = (await begin(truck))["inspection_id"]
+        key = {"Idempotency-Key": what}
+        assert (await do(truck, one, what, tags, body, **key)).status_code == status
+        # As if the process had been killed after the effect, some time ago.
+        await sql.execute("UPDATE request_keys SET status = NULL, headers = NULL, body = NULL, locked_until = now()")
+        again = await do(truck, one, what, tags, body, **key)
+        assert again.status_code == status, again.text
+        assert await sql.fetchval("SELECT version FROM inspections WHERE inspection_id = $1", UUID(one)) == 2
+
+
+async def test_upon_one_of_several_versions(api: RunningApi) -> None:
+    truck = api.device("truck-7")
+    one = (await begin(truck))["inspection_id"]
+    assert (await do(truck, one, "update", '"1", "2"', {"title": "a"})).headers["etag"] == '"2"'
+    assert (await do(truck, one, "update", 'W/"9", "1", "2"', {"title": "b"})).headers["etag"] == '"3"'
+    for tags in ('"1", "2"', 'W/"3"', '"none-of-ours"'):
+        body = problem(await do(truck, one, "update", tags, {"title": "c"}), 412, "precondition-failed")
+        assert (body["version"], body["current"]["title"]) == (3, "b")
+    assert (await do(truck, one, "delete", "*")).status_code == 204
+    problem(await do(truck, one, "delete", "*"), 404, "not-found")
+    problem(await do(truck, one, "delete", '"3", "4"'), 404, "not-found")
+
+
 async def test_of_many_at_once_upon_one_version_one_is_made_and_upon_any_all(
     api: RunningApi, start_api: StartApi
 ) -> None:
