@@ -64,7 +64,8 @@ class BoundedHttp(H11Protocol):
     def shutdown(self) -> None:
         """The server closes: an idle connection with it, if it was idle for long enough."""
         rest_s = self._used_at + self.parting_s - self.loop.time()
-        is_idle = self.cycle is None or self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle
+        is_idle = cycle is None or cycle.response_complete
         if is_idle and rest_s > 0 and not self.transport.is_closing():
             self._parting_timer = self.loop.call_later(rest_s, self._part)
         else:

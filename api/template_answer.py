@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
-import orjson
+import msgspec
 from starlette.responses import Response
 
 from api.answers import moment
+from api.descriptions.templates import TemplateSummary
 from api.preconditions import etag_of
 from shared.store.templates import ListedTemplate, TemplateRow
 
@@ -27,20 +28,14 @@ class ReadyAnswer(Response):
         self.raw_headers = list(raw_headers)
 
 
-def listed_template(row: ListedTemplate | TemplateRow) -> dict[str, object]:
+def listed_template(row: ListedTemplate | TemplateRow) -> TemplateSummary:
     """As lists show it."""
-    return {
-        "template_id": str(row.template_id),
-        "name": row.name,
-        "version": row.version,
-        "created_at": moment(row.created_at),
-        "updated_at": moment(row.updated_at),
-    }
+    return TemplateSummary(str(row.template_id), row.name, row.version, moment(row.created_at), moment(row.updated_at))
 
 
 def encoded_template(row: TemplateRow) -> bytes:
     """The whole of it. The body goes out as it is kept, without being read."""
-    return orjson.dumps(listed_template(row))[:-1] + b',"body":' + row.body.encode() + b"}"
+    return msgspec.json.encode(listed_template(row))[:-1] + b',"body":' + row.body.encode() + b"}"
 
 
 def template_headers(version: int, caching: str) -> dict[str, str]:

@@ -8,7 +8,16 @@ from api.description import Answer, Description
 from api.descriptions.common import Moment, Uuid
 from api.descriptions.parameters import PAGE
 
-__all__ = ["CONFIRM", "LIST_PHOTOS", "READ_PHOTO", "UPLOAD_PARAMS", "Photo", "PhotosPage", "UploadPermission"]
+__all__ = [
+    "CONFIRM",
+    "LIST_PHOTOS",
+    "READ_PHOTO",
+    "UPLOAD_PARAMS",
+    "Photo",
+    "PhotoStatus",
+    "PhotosPage",
+    "UploadPermission",
+]
 
 PhotoStatus = Literal["pending", "stored", "expired"]
 

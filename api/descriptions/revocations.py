@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.description import Answer, Description
 from api.descriptions.common import DeviceId, Moment, Printable
@@ -23,16 +23,16 @@ class RevocationBody(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(extra_json_schema={"maxLength": 200})] = "revoked by an operator"
 
 
-class Revocation(Struct, frozen=True, omit_defaults=True):
+class Revocation(Struct, frozen=True):
     """What was revoked: one token of `subject`, or all of `device_id` that were issued before a time."""
 
     token_id: str | None
-    device_id: DeviceId | None = None
-    issued_before: Moment | None = None
-    subject: str | None = None
-    reason: str | None = None
-    revoked_at: Moment | None = None
-    expires_at: Moment | None = None
+    device_id: DeviceId | UnsetType = UNSET
+    issued_before: Moment | UnsetType = UNSET
+    subject: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    revoked_at: Moment | UnsetType = UNSET
+    expires_at: Moment | UnsetType | None = UNSET
 
 
 class RevocationsPage(Struct, frozen=True):

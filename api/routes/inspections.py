@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 from starlette.responses import Response
 
-from api.answers import json_answer, moment
-from api.descriptions.inspections import LIST_INSPECTIONS, READ_INSPECTION
+from api.answers import moment, typed_answer
+from api.descriptions.inspections import LIST_INSPECTIONS, READ_INSPECTION, InspectionsPage, InspectionSummary
 from api.inputs import uuid_of
 from api.inspection_list import SORTS, STATUSES, InspectionKey, InspectionQuestion, key_of, plan
 from api.job_list import NotAllowed
@@ -95,7 +95,7 @@ class Inspections:
         following = None
         if len(rows) > limit:
             following = self._cursors.sign(sort, filters, key_of(question, shown[-1]))
-        return json_answer({"inspections": [_listed(row) for row in shown], "next": following})
+        return typed_answer(InspectionsPage([_listed(row) for row in shown], following))
 
 
 def _only_inspector(call: Call) -> str | None:
@@ -142,19 +142,19 @@ def _identity(question: InspectionQuestion) -> tuple[str, dict[str, str]]:
     }
 
 
-def _listed(row: ListedInspection) -> dict[str, object]:
-    return {
-        "inspection_id": str(row.inspection_id),
-        "inspector_id": row.inspector_id,
-        "template_id": str(row.template_id),
-        "template_version": row.template_version,
-        "status": row.status,
-        "title": row.title,
-        "version": row.version,
-        "is_deleted": row.is_deleted,
-        "created_at": moment(row.created_at),
-        "updated_at": moment(row.updated_at),
-        "submitted_at": moment(row.submitted_at),
-        "decided_at": moment(row.decided_at),
-        "decided_by": row.decided_by,
-    }
+def _listed(row: ListedInspection) -> InspectionSummary:
+    return InspectionSummary(
+        inspection_id=str(row.inspection_id),
+        inspector_id=row.inspector_id,
+        template_id=str(row.template_id),
+        template_version=row.template_version,
+        status=row.status,
+        title=row.title,
+        version=row.version,
+        is_deleted=row.is_deleted,
+        created_at=moment(row.created_at),
+        updated_at=moment(row.updated_at),
+        submitted_at=moment(row.submitted_at),
+        decided_at=moment(row.decided_at),
+        decided_by=row.decided_by,
+    )

@@ -10,15 +10,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from random import Random
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, cast
 from uuid import UUID
 
 import msgspec
 import structlog
 from starlette.responses import Response
 
-from api.answers import json_answer, moment
-from api.descriptions.photos import CONFIRM, LIST_PHOTOS, READ_PHOTO, UPLOAD_PARAMS
+from api.answers import moment, typed_answer
+from api.descriptions.photos import (
+    CONFIRM,
+    LIST_PHOTOS,
+    READ_PHOTO,
+    UPLOAD_PARAMS,
+    Photo,
+    PhotosPage,
+    PhotoStatus,
+    UploadPermission,
+)
 from api.inputs import uuid_of
 from api.pagination import InvalidCursor, SignedCursors
 from api.problems import Problem
@@ -130,7 +139,7 @@ class Photos:
         if row.status == "expired":
             raise _expired()
         API_PHOTOS.labels("reserved" if made else "repeated").inc()
-        return json_answer(self._permission(row, now), 201 if made else 200)
+        return typed_answer(self._permission(row, now), 201 if made else 200)
 
     def _check(self, body: UploadParams) -> None:
         if problem := file_name_problem(body.name):
@@ -170,14 +179,18 @@ class Photos:
         if not _may_see(call, inspector):
             raise Problem("forbidden", "the inspection is another's", field="inspection_id")
 
-    def _permission(self, row: PhotoRow, now: float) -> dict[str, Any]:
-        answer: dict[str, Any] = {"photo_id": str(row.photo_id), "status": row.status, "confirm_url": CONFIRM_URL}
-        answer |= {"method": None, "url": None, "headers": {}, "fields": {}, "expires_at": None}
-        if row.status == "pending":
-            permit = self._store(row).permit(asset_of(row), now=now)
-            answer |= {"method": permit.method, "url": permit.url, "expires_at": iso(permit.expires_at)}
-            answer |= {"headers": dict(permit.headers), "fields": dict(permit.fields)}
-        return answer
+    def _permission(self, row: PhotoRow, now: float) -> UploadPermission:
+        permit = self._store(row).permit(asset_of(row), now=now) if row.status == "pending" else None
+        return UploadPermission(
+            photo_id=str(row.photo_id),
+            status=cast("PhotoStatus", row.status),
+            confirm_url=CONFIRM_URL,
+            method=permit.method if permit else None,
+            url=permit.url if permit else None,
+            headers=dict(permit.headers) if permit else {},
+            fields=dict(permit.fields) if permit else {},
+            expires_at=iso(permit.expires_at) if permit else None,
+        )
 
     async def confirm(self, call: Call) -> Response:
         """Ask the store what it holds; only that counts."""
@@ -196,7 +209,7 @@ class Photos:
             API_PHOTOS.labels("stored").inc()
         if row.status != "stored":
             raise _expired()
-        return json_answer(_shown(row))
+        return typed_answer(_shown(row))
 
     async def _verify(self, row: PhotoRow) -> None:
         asset = asset_of(row)
@@ -241,7 +254,7 @@ class Photos:
         following = None
         if len(rows) > limit:
             following = self._cursors.sign("photos", filters, (shown[-1].created_at, shown[-1].photo_id))
-        return json_answer({"photos": [_shown(row) for row in shown], "next": following})
+        return typed_answer(PhotosPage([_shown(row) for row in shown], following))
 
     def _store(self, row: PhotoRow) -> UploadStore:
         store = self._stores.get(row.store)
@@ -256,19 +269,19 @@ def asset_of(row: PhotoRow) -> Asset:
     return Asset(row.object_key, row.name, row.content_type, row.size, row.sha256, row.md5)
 
 
-def _shown(row: PhotoRow) -> dict[str, Any]:
-    return {
-        "photo_id": str(row.photo_id),
-        "status": row.status,
-        "inspection_id": None if row.inspection_id is None else str(row.inspection_id),
-        "name": row.name,
-        "content_type": row.content_type,
-        "size": row.size,
-        "sha256": row.sha256,
-        "created_at": moment(row.created_at),
-        "confirmed_at": moment(row.confirmed_at),
-        "url": f"/api/v1/photos/{row.photo_id}",
-    }
+def _shown(row: PhotoRow) -> Photo:
+    return Photo(
+        photo_id=str(row.photo_id),
+        status=cast("PhotoStatus", row.status),
+        inspection_id=None if row.inspection_id is None else str(row.inspection_id),
+        name=row.name,
+        content_type=row.content_type,
+        size=row.size,
+        sha256=row.sha256,
+        created_at=moment(row.created_at),
+        confirmed_at=moment(row.confirmed_at),
+        url=f"/api/v1/photos/{row.photo_id}",
+    )
 
 
 def _may_see(call: Call, inspector: str | None) -> bool:

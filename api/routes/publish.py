@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import Response
 
-from api.answers import json_answer
-from api.descriptions.publish import PUBLISH
+from api.answers import typed_answer
+from api.descriptions.publish import PUBLISH, Published, PublishedEvent
 from api.publication import Invalid, read_publication
 from api.resource import Call, Guard, Operation, Resource
 from shared.bus.message import EVENT, Message
@@ -62,22 +62,21 @@ class Publish:
         for event, result in zip(events, appended, strict=True):
             if result.status == "recorded":
                 self._publisher.offer(Message(EVENT, event.device_id, result.epoch, result.seq, event.body))
-        return json_answer({"results": _results(read, appended)})
+        return typed_answer(Published(_results(read, appended)))
 
     def _read(self, body: bytes, now: float) -> Sequence[NewEvent | Invalid]:
         return read_publication(body, now=iso(now), new_id=lambda: str(time_ordered_uuid(now, self._rand)))
 
 
-def _results(read: Sequence[NewEvent | Invalid], appended: Sequence[Appended]) -> list[dict[str, Any]]:
+def _results(read: Sequence[NewEvent | Invalid], appended: Sequence[Appended]) -> list[PublishedEvent]:
     rest = iter(appended)
-    results: list[dict[str, Any]] = []
+    results: list[PublishedEvent] = []
     for item in read:
         if isinstance(item, Invalid):
-            results.append({"status": "invalid", "field": item.field, "detail": item.detail})
+            results.append(PublishedEvent("invalid", field=item.field, detail=item.detail))
+        elif (result := next(rest)).status == "recorded":
+            results.append(PublishedEvent("recorded", id=item.event_id, position=f"{result.epoch}:{result.seq}"))
         else:
-            result = next(rest)
-            results.append({"status": result.status})
-            if result.status == "recorded":
-                results[-1] |= {"id": item.event_id, "position": f"{result.epoch}:{result.seq}"}
-        API_EVENTS_RECORDED.labels(results[-1]["status"]).inc()
+            results.append(PublishedEvent(result.status))
+        API_EVENTS_RECORDED.labels(results[-1].status).inc()
     return results

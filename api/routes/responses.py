@@ -1,10 +1,12 @@
 """The responses a device has: the state to fetch when the log cannot go on from where the device was."""
 
-import orjson
+from typing import Any, cast
+
+import msgspec
 from starlette.responses import Response
 
-from api.answers import json_answer, moment
-from api.descriptions.devices import RESPONSES
+from api.answers import moment, typed_answer
+from api.descriptions.devices import RESPONSES, RequestNamed, ResponsesPage, ResponseSummary
 from api.known_device import of_known_device
 from api.pagination import InvalidCursor, PageCursor, decode_cursor, encode_cursor
 from api.problems import Problem
@@ -42,7 +44,7 @@ class Responses:
         following = None
         if len(rows) > limit:
             following = encode_cursor(PageCursor(shown[-1].completed_at, shown[-1].response_id))
-        return json_answer({"responses": [_shown(row) for row in shown], "next": following})
+        return typed_answer(ResponsesPage([_shown(row) for row in shown], following))
 
 
 def _cursor_of(call: Call) -> PageCursor | None:
@@ -53,14 +55,14 @@ def _cursor_of(call: Call) -> PageCursor | None:
         raise Problem("invalid-parameter", str(error), field="cursor") from None
 
 
-def _shown(row: ResponseRow) -> dict[str, object]:
-    return {
-        "response_id": str(row.response_id),
-        "job_id": str(row.job_id) if row.job_id is not None else None,
-        "request": {"name": row.request_name} if row.request_name is not None else None,
-        "outcome": row.outcome,
-        "reason": row.reason,
-        "event_id": row.event_id,
-        "completed_at": moment(row.completed_at),
-        "files": orjson.Fragment(row.files),
-    }
+def _shown(row: ResponseRow) -> ResponseSummary:
+    return ResponseSummary(
+        response_id=str(row.response_id),
+        job_id=None if row.job_id is None else str(row.job_id),
+        request=None if row.request_name is None else RequestNamed(row.request_name),
+        outcome=row.outcome,  # type: ignore[arg-type]  # the table allows these two
+        reason=row.reason,
+        event_id=row.event_id,
+        completed_at=moment(row.completed_at),
+        files=cast("Any", msgspec.Raw(row.files)),  # as the database says it
+    )

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 from starlette.responses import Response
 
-from api.answers import json_answer, moment
-from api.descriptions.revocations import LIST_REVOCATIONS, REVOKE, RevocationBody
+from api.answers import moment, typed_answer
+from api.descriptions.revocations import LIST_REVOCATIONS, REVOKE, Revocation, RevocationBody, RevocationsPage
 from api.inputs import device_id_of
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
@@ -77,7 +77,7 @@ class Revocations:
         since = await revocations.revoke_device(self._pool, device_id, issued_before=issued_before)
         if since is None:
             raise Problem("not-found", "there is no such device", field="device_id")
-        return json_answer({"device_id": device_id, "token_id": None, "issued_before": moment(since)})
+        return typed_answer(Revocation(None, device_id=device_id, issued_before=moment(since)))
 
     async def _revoke_token(self, token_id: str, subject: str, body: RevocationBody) -> Response:
         try:
@@ -87,7 +87,7 @@ class Revocations:
         except TokenIdTaken as error:
             raise Problem("invalid-body", str(error), field="token_id") from error
         shown = _shown(RevocationRow(row.token_id, row.subject, row.reason, row.revoked_at, row.expires_at, ""))
-        return json_answer(shown, 201 if row.made else 200)
+        return typed_answer(shown, 201 if row.made else 200)
 
     async def read(self, call: Call) -> Response:
         """A page, newest first. One row more than asked for tells whether there is a next page."""
@@ -99,7 +99,7 @@ class Revocations:
         rows = await revocations.page(self._pool, before=before, subject=device_id, limit=limit + 1)
         shown = rows[:limit]
         following = _cursor(shown[-1]) if len(rows) > limit else None
-        return json_answer({"revocations": [_shown(row) for row in shown], "next": following})
+        return typed_answer(RevocationsPage([_shown(row) for row in shown], following))
 
 
 def _checked(body: RevocationBody) -> str:
@@ -132,16 +132,16 @@ def _wrong(field: str, detail: str) -> Problem:
     return Problem("invalid-body", detail, field=field)
 
 
-def _shown(row: RevocationRow) -> dict[str, object]:
+def _shown(row: RevocationRow) -> Revocation:
     if row.token_id is None:
-        return {"device_id": row.subject, "token_id": None, "issued_before": moment(row.revoked_at)}
-    return {
-        "subject": row.subject,
-        "token_id": row.token_id,
-        "reason": row.reason,
-        "revoked_at": moment(row.revoked_at),
-        "expires_at": moment(row.expires_at),
-    }
+        return Revocation(None, device_id=row.subject, issued_before=moment(row.revoked_at))
+    return Revocation(
+        row.token_id,
+        subject=row.subject,
+        reason=row.reason or "",
+        revoked_at=moment(row.revoked_at),
+        expires_at=moment(row.expires_at),
+    )
 
 
 def _cursor(row: RevocationRow) -> str:

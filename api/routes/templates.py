@@ -11,13 +11,14 @@ from uuid import UUID
 import orjson
 from starlette.responses import Response
 
-from api.answers import json_answer
+from api.answers import typed_answer
 from api.descriptions.templates import (
     CHANGE_TEMPLATE,
     CREATE_TEMPLATE,
     LIST_TEMPLATES,
     READ_TEMPLATE,
     TemplateContent,
+    TemplatesPage,
 )
 from api.inputs import uuid_of
 from api.pagination import InvalidCursor, SignedCursors
@@ -91,7 +92,7 @@ class Templates:
         rows = await templates.page(self._replicas.after(call.read_after), after=after, limit=limit + 1)
         shown = rows[:limit]
         following = self._cursors.sign(_SORT, {}, ("", shown[-1].template_id)) if len(rows) > limit else None
-        return json_answer({"templates": [listed_template(row) for row in shown], "next": following})
+        return typed_answer(TemplatesPage([listed_template(row) for row in shown], following))
 
     async def read(self, call: Call) -> Response:
         """The newest version, or the one asked for. 304 when the client has it."""
@@ -154,8 +155,7 @@ class Templates:
             current = await templates.read(self._pool, template_id)
             if not isinstance(current, TemplateRow):
                 raise _unknown()
-            shown = {**listed_template(current), "body": orjson.loads(current.body)}
-            raise precondition_failed(current.version, shown)
+            raise precondition_failed(current.version, orjson.loads(encoded_template(current)))
         row, response = changed
         self._cache.replaced(row, began_at=began_at)
         return response
