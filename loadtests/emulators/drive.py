@@ -66,6 +66,7 @@ class DriveEmulator:
         self.channels = Channels(self.clock, seed=seed)
         self.script = FaultScript(seed)
         self.page_max = 1000
+        self.ignore_order = False
         self.quota: int | None = None
         self.calls: dict[str, int] = {}
         self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
@@ -187,6 +188,10 @@ class DriveEmulator:
         position = self.corpus.position(asked["pageToken"], drive_id)[1] if "pageToken" in asked else 0
         everything = self.corpus.candidates(query.parents, drive_id, all_drives=all_drives)
         found = [one for one in everything if query.matches(self.corpus, one)]
+        if (order := asked.get("orderBy")) not in (None, "createdTime"):
+            raise DriveError(400, "invalid", "Invalid Value", location="orderBy")
+        if order is not None and not self.ignore_order:
+            found.sort(key=lambda one: one.created)
         answer: dict[str, Any] = {"kind": "drive#fileList", "incompleteSearch": False}
         answer["files"] = [self._file(one) for one in found[position : position + size]]
         if position + size < len(found):

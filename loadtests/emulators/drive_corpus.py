@@ -72,6 +72,7 @@ class Corpus:
         self._premade: set[str] = set()
         self._generation = 1
         self._newest: dict[str, int] = {}
+        self._created_last = 0.0
         self._repeat_entries = repeat_entries
         self._put(File(self.root, "My Drive", FOLDER, None, None, clock.now(), clock.now()))
 
@@ -194,7 +195,7 @@ class Corpus:
             raise DriveError(403, "parentNotAFolder", "The specified parent is not a folder.")
         if file_id is not None:
             self.check_new_id(file_id)
-        now = self.clock.now()
+        now = self._created_last = max(self.clock.now(), self._created_last + 0.001)
         made = File(
             file_id or self._new_id(),
             name,
@@ -206,7 +207,7 @@ class Corpus:
             blob=blob,
             revision=self._revision() if blob is not None else None,
             app_properties=dict(app_properties or {}),
-            searchable_from=now + self.search_lag_s,
+            searchable_from=self.clock.now() + self.search_lag_s,
         )
         self._put(made)
         self._note(made)

@@ -118,6 +118,8 @@ class _Reader:
                 return lambda corpus, file: corpus.trashed(file) == (value == "true")
             case "modifiedTime", ">":
                 return lambda corpus, file: corpus.clock.iso(file.modified) > value
+            case "createdTime", ">=":
+                return lambda corpus, file: corpus.clock.iso(file.created) >= value
             case _:
                 raise _bad_query()
 

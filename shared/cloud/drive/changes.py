@@ -1,7 +1,9 @@
 """Google Drive's log of changes as pages of the port.
 
 A run over everything notes the end of the log, lists all files, then reads the log from there; only at its end is what
-was not told gone: a list that is made page by page misses what is moved meanwhile, the log does not.
+was not told gone: a list that is made page by page misses what is moved meanwhile, the log does not. What stays must
+not be missed either: each page is asked for by the age of the last file, since pages that are counted off shift when
+something before them is removed.
 A folder that is renamed, moved or taken out of the trash is one entry, its children are not told again. So for each
 folder that an entry names, what lies below it is listed; which folders are left stands in the cursor. Too many of them,
 and the cursor counts as lost: a run over everything is the same work then.
@@ -28,6 +30,7 @@ class Cursor(msgspec.Struct, frozen=True, omit_defaults=True):
     token: str
     full: bool = False
     listing: bool = False
+    since: str | None = None
     page: str | None = None
     below: tuple[str, ...] = ()
     """Folders that are being listed, a few at once."""
@@ -66,10 +69,17 @@ async def next_page(client: DriveClient, root_id: str, cursor: str | None, *, si
 
 
 async def _listed(client: DriveClient, root_id: str, at: Cursor, size: int, *, is_first: bool) -> ChangePage:
-    found = await client.files("trashed = false", page=at.page, size=size)
+    found = await client.files(wire.created_since(at.since), page=at.page, size=size, oldest_first=True)
     told: list[Change] = [Changed(root_id, "root")] if is_first else []
     told += [one for file in found.files for one in _told(file, root_id)]
-    on = msgspec.structs.replace(at, page=found.next_page_token, listing=found.next_page_token is not None)
+    ages = [file.created_time or "" for file in found.files]
+    if found.next_page_token is None:
+        on = msgspec.structs.replace(at, listing=False, since=None, page=None)
+    elif ages == sorted(ages) and ages and ages[-1] > (at.since or ""):
+        on = msgspec.structs.replace(at, since=ages[-1], page=None)
+    else:
+        # Told without order, or very many of one moment.
+        on = msgspec.structs.replace(at, page=found.next_page_token)
     return _page(told, on, ended=False)
 
 

@@ -58,8 +58,10 @@ class DriveClient:
             return None
         return self._read(answer, wire.File)
 
-    async def files(self, query: str, *, page: str | None = None, size: int = PAGE) -> wire.FileList:
-        """One page of the files that a query means."""
+    async def files(
+        self, query: str, *, page: str | None = None, size: int = PAGE, oldest_first: bool = False
+    ) -> wire.FileList:
+        """One page of the files that a query means. Drive may not heed the order where files are very many."""
         address = self._at(
             "files",
             q=query,
@@ -67,6 +69,7 @@ class DriveClient:
             pageSize=size,
             pageToken=page,
             spaces="drive",
+            orderBy="createdTime" if oldest_first else None,
             corpora="drive" if self.drive_id else "user",
             driveId=self.drive_id,
             includeItemsFromAllDrives=True,

@@ -119,7 +119,7 @@ async def found_by_name(client: DriveClient, folder_id: str, name: str) -> list[
     query = f"{wire.quoted(folder_id)} in parents and name = {wire.quoted(name)} and trashed = false"
     page = await client.files(query, size=_SEARCH_PAGE)
     found = [one for one in page.files if one.lies_in(folder_id, name)]
-    return sorted(found, key=lambda one: (one.name != name, wire.seconds(one.created_time) or 0.0, one.id))
+    return sorted(found, key=lambda one: (one.name != name, one.created_time or "", one.id))
 
 
 def one_of(found: list[wire.File], suits: Callable[[wire.File], bool]) -> wire.File | None:

@@ -213,9 +213,13 @@ class DriveProvider:
             return await self._client.create(described, content, "application/octet-stream")
 
         for attempt in (0, 1):
-            file, is_ours = await self._tree.occupy(folder_id, parts[-1], make)
-            if not is_ours:
-                return Existed(await self._digest(_as_file(file, path), path), offered)
+            there = await self._tree.occupy(folder_id, parts[-1], make)
+            file = there.file
+            if not there.made:
+                # Never to be removed, whatever it holds: a rival was told that it is stored.
+                content_there = await self._digest(_as_file(file, path), path)
+                is_stored = there.is_ours and content_there == offered
+                return Stored(offered) if is_stored else Existed(content_there, offered)
             if (found := mismatch(file, offered.size, {"sha256": offered.sha256})) is None:
                 return Stored(offered)
             await self._uploads.remove(file.id)

@@ -28,6 +28,18 @@ class _Known:
     seen_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """What has a name now. `made`: this call made it; `is_ours`: if not, it lies under the id that this call brought.
+
+    Then it was made by this call, whose answer was lost, or for it by a rival, with the rival's content.
+    """
+
+    file: wire.File
+    made: bool
+    is_ours: bool
+
+
 class Tree:
     """What lies below the folder `root_id`."""
 
@@ -75,10 +87,8 @@ class Tree:
                 return file
         return one_of(await found_by_name(self._client, folder_id, name), suits)
 
-    async def occupy(
-        self, folder_id: str, name: str, make: Callable[[str], Awaitable[wire.File]]
-    ) -> tuple[wire.File, bool]:
-        """What lies there after `make(object_id)` was given the chance to make it; whether that was ours.
+    async def occupy(self, folder_id: str, name: str, make: Callable[[str], Awaitable[wire.File]]) -> Occupied:
+        """What lies there after `make(object_id)` was given the chance to make it.
 
         `make` raises NameTaken when that id was used before.
         """
@@ -93,10 +103,10 @@ class Tree:
                 if stranger := await self._stranger(folder_id, name):
                     await self._claims.replace(folder_id, name, old=held, new=stranger.id)
                     await self._claims.settle(folder_id, name, stranger.id)
-                    return stranger, False
+                    return Occupied(stranger, made=False, is_ours=stranger.id == wanted)
             elif (file := await self._client.file(held)) is not None:
                 if file.lies_in(folder_id, name):
-                    return file, False
+                    return Occupied(file, made=False, is_ours=False)
                 if not (holder.stored or holder.lapsed):
                     raise NameTaken(f"{self._store}: an object is on its way to the name {name!r}")
                 await self._claims.replace(folder_id, name, old=held, new=wanted)
@@ -108,12 +118,12 @@ class Tree:
                 file = await self._client.file(held)
                 if file is not None and file.lies_in(folder_id, name):
                     await self._claims.settle(folder_id, name, held)
-                    return file, held == wanted
+                    return Occupied(file, made=False, is_ours=held == wanted)
                 wanted = await self._ids.next()
                 await self._claims.replace(folder_id, name, old=held, new=wanted)
                 continue
             await self._claims.settle(folder_id, name, held)
-            return file, True
+            return Occupied(file, made=True, is_ours=True)
         raise StoreUnavailable(f"{self._store}: the name {name!r} goes from object to object; try again")
 
     async def give_name(self, file: wire.File, folder_id: str, name: str) -> wire.File:
@@ -182,7 +192,7 @@ class Tree:
             self._known.pop(key, None)
         found = await self.find(parent, name, lambda one: one.is_folder)
         if found is None and make:
-            found, _ = await self.occupy(parent, name, lambda object_id: self._make_folder(object_id, parent, name))
+            found = (await self.occupy(parent, name, lambda made_id: self._make_folder(made_id, parent, name))).file
         if found is None:
             return None
         if not found.is_folder:

@@ -30,6 +30,7 @@ __all__ = [
     "Ids",
     "StartToken",
     "Token",
+    "created_since",
     "in_folders",
     "object_of",
     "query",
@@ -64,7 +65,7 @@ class File(msgspec.Struct, frozen=True, rename="camel"):
     md5_checksum: str | None = None
     sha256_checksum: str | None = None
     head_revision_id: str | None = None
-    created_time: datetime | None = None
+    created_time: str | None = None
     modified_time: datetime | None = None
     trashed: bool = False
 
@@ -173,6 +174,11 @@ def in_folders(folder_ids: list[str]) -> str:
     """The query for all that lies in one of these folders, the trash left out."""
     places = " or ".join(f"{quoted(one)} in parents" for one in folder_ids)
     return f"({places}) and trashed = false"
+
+
+def created_since(at: str | None) -> str:
+    """The query for all files made then or later; None: for all."""
+    return "trashed = false" + (f" and createdTime >= {quoted(at)}" if at is not None else "")
 
 
 def query(**parameters: str | int | bool | None) -> str:
