@@ -7,7 +7,7 @@ not what was sent, was removed, sent again and wrong again. Memory is bounded by
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from random import Random
@@ -17,6 +17,7 @@ from uuid import uuid4
 import structlog
 
 from shared import clock
+from shared.cloud.beside import every
 from shared.cloud.byte_budget import ByteBudget
 from shared.cloud.errors import CloudError, ContentChanged, ContentMismatch, NameTaken, NotFound, StoreUnavailable
 from shared.cloud.hash_kinds import ContentHashes, agree
@@ -172,7 +173,7 @@ class Transfer:
         async with keeping as entry:
             offer = Offer(content.size, known, content_type)
             job = _Job(provider, path, content, expect, offer, entry, on_progress)
-            async with self._beating(entry):
+            async with every(self._beat_s, entry.beat):
                 return await self._put(job)
 
     async def _put(self, job: _Job) -> Landed:
@@ -316,18 +317,3 @@ class Transfer:
             await job.provider.abort(upload)
         except CloudError as error:
             _log.info("an upload was not given up at the store", store=job.provider.name, error=str(error))
-
-    @contextlib.asynccontextmanager
-    async def _beating(self, entry: Entry) -> AsyncIterator[None]:
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(self._beat_s)
-                await entry.beat()
-
-        task = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task

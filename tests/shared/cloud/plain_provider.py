@@ -296,7 +296,7 @@ class PlainProvider:
         elif trouble is not Trouble.HALF:
             session.content[start:end] = content
             session.had[start] = end
-        if trouble is Trouble.DAMAGED:
+        if trouble is Trouble.DAMAGED and content:
             session.content[start] ^= 1
         self._answered("put_part", trouble)
         return Part(start, end, f"r{start}")
@@ -314,7 +314,7 @@ class PlainProvider:
             raise StoreUnavailable("not all parts came")
         if session.path in self.objects:
             raise NameTaken(session.path)
-        if trouble is Trouble.DAMAGED:
+        if trouble is Trouble.DAMAGED and session.content:
             session.content[-1] ^= 1
         del self.sessions[upload.state]
         self.outside(session.path, bytes(session.content))
