@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import httpx
 
 from infra.migrations.runner import migrate
 from infra.onebox.home import Home
@@ -100,7 +101,7 @@ class Stand:
     @contextmanager
     def hub(self, *, capacity: int, **settings: str) -> Iterator["Hub"]:
         """A hub for the length of a block, with room for `capacity` devices that may all come at once."""
-        port = free_port()
+        port, ops_port = free_port(), free_port()
         environment = {
             "FLEETWIRE_DATABASE_URL": self.postgres.url,
             "FLEETWIRE_REDIS_URL": self.valkey.url,
@@ -108,7 +109,7 @@ class Stand:
             "FLEETWIRE_TICKET_KEYS": self._ticket_keys,
             "FLEETWIRE_HUB_NAME": "load",
             "FLEETWIRE_HUB_PORT": str(port),
-            "FLEETWIRE_OPS_PORT": str(free_port()),
+            "FLEETWIRE_OPS_PORT": str(ops_port),
             "FLEETWIRE_HUB_CAPACITY": str(capacity),
             "FLEETWIRE_HUB_HANDSHAKES_MAX": str(max(2000, capacity)),
             "FLEETWIRE_HUB_HANDSHAKES_BURST": str(max(1000, 2 * capacity)),
@@ -119,7 +120,7 @@ class Stand:
             process = start_python("hub", environ=environment, log=log)
         try:
             wait_listening(port)
-            yield Hub(process.pid, port)
+            yield Hub(process.pid, port, ops_port)
         finally:
             _end(process)
             for pipe in (process.stdin, process.stdout):
@@ -135,14 +136,29 @@ def _keys(key_id: str) -> str:
 class Hub:
     """A hub that takes devices."""
 
-    def __init__(self, pid: int, port: int) -> None:
+    def __init__(self, pid: int, port: int, ops_port: int) -> None:
         self.pid = pid
         self.port = port
+        self._ops_port = ops_port
 
     @property
     def url(self) -> str:
         """Where devices connect."""
         return f"ws://127.0.0.1:{self.port}/v1/socket"
+
+    def wait_settled(self, *, within_s: float = 30.0, still_s: float = 0.5) -> None:
+        """Until it is ready and sweeps no more: it does so when it comes to trust its bus. Raises TimeoutError."""
+        began = time.monotonic()
+        sweeps, since = "", began
+        with httpx.Client(base_url=f"http://127.0.0.1:{self._ops_port}", timeout=5.0, trust_env=False) as client:
+            while time.monotonic() - since < still_s:
+                if time.monotonic() - began > within_s:
+                    raise TimeoutError("the hub is not ready, or sweeps all the time")
+                metrics = client.get("/metrics").text.splitlines()
+                now = next(line for line in metrics if line.startswith("fleetwire_hub_sweep_seconds_count"))
+                if now != sweeps or not client.get("/ready").is_success:
+                    sweeps, since = now, time.monotonic()
+                time.sleep(0.05)
 
 
 @contextmanager

@@ -72,6 +72,8 @@ class Side:
         self._devices = devices
         self._names = names
         self._next_seq = 1
+        # A sweep after this would find that all logs have lost their events.
+        server.wait_settled()
         uvloop.run(stand.pretend_heads(_HEAD))
 
     def take(self, point: Point, seconds: float, turns: Turns | None) -> None:

@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -30,12 +30,13 @@ _PROGRAMS: Final = Path(__file__).parent / "servers"
 
 
 class Running:
-    """A server that listens."""
+    """A server that listens. `wait_settled` waits until it has nothing of its own to do any more."""
 
-    def __init__(self, name: str, pid: int, port: int) -> None:
+    def __init__(self, name: str, pid: int, port: int, wait_settled: Callable[[], None] = lambda: None) -> None:
         self.name = name
         self.pid = pid
         self.port = port
+        self.wait_settled = wait_settled
 
     @property
     def dialect(self) -> str:
@@ -79,7 +80,7 @@ def start(name: str, stand: Stand, environments: Environments, devices: int) -> 
         if name == "hub-no-waves":
             settings["FLEETWIRE_HUB_WAVE_S"] = "0"
         with stand.hub(capacity=devices + 10, **settings) as hub:
-            yield Running(name, hub.pid, hub.port)
+            yield Running(name, hub.pid, hub.port, hub.wait_settled)
         return
     port = free_port()
     command = launch_arguments(_command(name, stand, environments, port))
