@@ -17,15 +17,15 @@ from uuid import UUID
 import asyncpg
 
 from shared import clock
-from shared.bus.message import EVENT, Message
-from shared.protocol.event import RESPONSE_READY
+from shared.bus.message import Message
 from shared.protocol.ids import time_ordered_uuid
-from shared.store import feeds, items, jobs, leases, log
+from shared.store import feeds, items, leases, log
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
+from watcher.announce import Announcement, Announcer, Appending
 from watcher.pacing import FileStat
 from watcher.places import Place, locate
-from watcher.translate import Seen, Verdict, content_type_of, judge, kind_of, response_ready
+from watcher.translate import Seen, Verdict, judge
 
 FOLDER_VERSION: Final = "folder"
 """Stands as the content version of a job's folder."""
@@ -116,15 +116,15 @@ class Recorder:
     ) -> None:
         self._pool = pool
         self._store = store
-        self._queue = queue
         self._after_commit = after_commit
         self._at_once = asyncio.Semaphore(at_once)
         self._rand = rand or SystemRandom()
+        self._announcer = Announcer(store=store, queue=queue, new_id=self._new_id)
 
     async def page(self, feed_id: str, term: int, page: Page) -> Recorded:
         """Record it. Raises TermOver, StoreUnavailable, PageRefused, and then nothing of it was."""
 
-        async def work(connection: Connection) -> tuple[Recorded, _Appending]:
+        async def work(connection: Connection) -> tuple[Recorded, Appending]:
             await leases.fence(connection, feed_id, term)
             return await self._record(connection, feed_id, page)
 
@@ -133,7 +133,7 @@ class Recorder:
     async def arrivals(self, feed_id: str, term: int, limit: int) -> Recorded:
         """Take up files whose device has come into being, at most `limit`."""
 
-        async def work(connection: Connection) -> tuple[Recorded, _Appending]:
+        async def work(connection: Connection) -> tuple[Recorded, Appending]:
             await leases.fence(connection, feed_id, term)
             waiting = await items.arrivals(connection, feed_id, limit)
             page = Page(seen=[_seen_again(arrival) for arrival in waiting])
@@ -141,7 +141,7 @@ class Recorder:
 
         return await self._commit(work)
 
-    async def _commit(self, work: "Callable[[Connection], Awaitable[tuple[Recorded, _Appending]]]") -> Recorded:
+    async def _commit(self, work: "Callable[[Connection], Awaitable[tuple[Recorded, Appending]]]") -> Recorded:
         async with self._at_once:
             try:
                 recorded, appending = await self._pool.run(work)
@@ -151,8 +151,8 @@ class Recorder:
         self._after_commit(recorded)
         return recorded
 
-    async def _record(self, connection: Connection, feed_id: str, page: Page) -> "tuple[Recorded, _Appending]":
-        recorded, appending = Recorded(), _Appending()
+    async def _record(self, connection: Connection, feed_id: str, page: Page) -> "tuple[Recorded, Appending]":
+        recorded, appending = Recorded(), Appending()
         # Given once for all tries: when only the answer to a commit was lost, the page is recorded again, and a file
         # that was removed and put again would be announced again.
         page.seen = [one if one.identity else replace(one, identity=self._new_id()) for one in page.seen]
@@ -174,12 +174,9 @@ class Recorder:
             await items.upsert(connection, feed_id, rows)
         if announced or page.gone:
             await feeds.changed(connection, feed_id)
-        requests = [one for one in announced if one.place.area == "request"]
-        if requests:
-            recorded.jobs = await self._insert_jobs(connection, requests)
-        responses = [one for one in announced if one.place.area == "response"]
-        if responses:
-            recorded.events = await self._append_responses(connection, responses, appending)
+        recorded.jobs, recorded.events = await self._announcer.announce(
+            connection, [_announcement(one) for one in announced], appending
+        )
         return recorded, appending
 
     async def _facts(self, connection: Connection, feed_id: str, seen: Sequence[Seen]) -> list[items.Facts]:
@@ -188,77 +185,14 @@ class Recorder:
         asked = [(one.place.path, one.place.device_id, one.place.top_folder) for one in seen]
         return await items.facts(connection, feed_id, self._store, asked)
 
-    async def _insert_jobs(self, connection: Connection, requests: Sequence[Seen]) -> list[UUID]:
-        now = clock.monotonic()
-        new = [
-            jobs.NewJob(
-                job_id=one.identity or self._new_id(),
-                queue=self._queue,
-                kind=kind_of(one.place.name),
-                device_id=one.place.device_id,
-                store=self._store,
-                path=one.place.path,
-                name=one.place.name,
-                size=one.stat.size,
-                content_version=one.sha256,
-                detected_age_s=max(0.0, now - one.noticed_at) if one.noticed_at else 0.0,
-            )
-            for one in requests
-        ]
-        await jobs.insert_jobs(connection, new)
-        return [job.job_id for job in new]
-
-    async def _append_responses(
-        self, connection: Connection, responses: Sequence[Seen], appending: "_Appending"
-    ) -> list[Message]:
-        rows = []
-        for one in responses:
-            response_id, file_id = one.identity or self._new_id(), self._new_id()
-            event = response_ready(
-                event_id=self._new_id(),
-                file_id=file_id,
-                time=clock.iso(clock.wall()),
-                name=one.place.name,
-                size=one.stat.size,
-                sha256=one.sha256,
-            )
-            folder = one.place.path.rsplit("/", 1)[0]
-            rows.append(
-                items.ExternalResponse(
-                    response_id=response_id,
-                    file_id=file_id,
-                    device_id=one.place.device_id,
-                    folder=folder,
-                    path=one.place.path,
-                    name=one.place.name,
-                    size=one.stat.size,
-                    sha256=one.sha256,
-                    content_type=content_type_of(one.place.name),
-                    event_id=event.event_id,
-                )
-            )
-            # The ledger makes this happen once. A key made of path and content would also refuse the same file put
-            # again.
-            key = f"item:{response_id}"
-            appending.events.append(
-                log.NewEvent(one.place.device_id, event.event_id, RESPONSE_READY, event.body, event.body_hash, key)
-            )
-        await items.record_responses(connection, self._store, rows)
-        appending.results = await log.append(connection, appending.events)
-        return [
-            Message(EVENT, new.device_id, result.epoch, result.seq, new.body)
-            for new, result in zip(appending.events, appending.results, strict=True)
-            if result.status == "recorded"
-        ]
-
     def _new_id(self) -> UUID:
         return time_ordered_uuid(clock.wall(), self._rand)
 
 
-@dataclass(slots=True)
-class _Appending:
-    events: list[log.NewEvent] = field(default_factory=list)
-    results: list[log.Appended] = field(default_factory=list)
+def _announcement(seen: Seen) -> Announcement:
+    if seen.identity is None:
+        raise AssertionError("what is recorded was given its id before")
+    return Announcement(seen.place, seen.stat.size, seen.sha256, seen.sha256, seen.identity, noticed_at=seen.noticed_at)
 
 
 def _row(seen: Seen, known: items.Facts, verdict: Verdict) -> items.Item | None:

@@ -98,6 +98,7 @@ class ExternalResponse(NamedTuple):
     sha256: str
     content_type: str
     event_id: str
+    object_id: str | None = None
 
 
 async def ledger(pool: Pool, feed_id: str, *, above: str, upto: str, limit: int) -> list[LedgerRow]:

@@ -51,7 +51,8 @@ JobStatus = Literal["queued", "running", "done", "retry", "dead", "cancelled"]
 class NewJob(NamedTuple):
     """A file to be handled. `content_version` is its content as it was seen: only that is this job's business.
 
-    `detected_age_s` is how long ago it was seen; `path` is the one inside the store, `name` its last component.
+    `detected_age_s` is how long ago it was seen; `path` is the one inside the store, `name` its last component, and
+    `object_id` the provider's own id of it, where it has one.
     """
 
     job_id: UUID
@@ -65,6 +66,7 @@ class NewJob(NamedTuple):
     content_version: str
     detected_age_s: float = 0.0
     traceparent: str | None = None
+    object_id: str | None = None
 
 
 class Claimed(NamedTuple):

@@ -64,14 +64,14 @@ SELECT count(*) FROM items WHERE state = 'waiting' AND feed_id = ANY ($1::text[]
 -- Responses that others wrote, one file each, complete from the start: the event is appended in the same transaction.
 WITH input AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
-                         $9::text[], $10::text[])
-        AS i (response_id, file_id, device_id, folder, path, name, size, sha256, content_type, event_id)
+                         $9::text[], $10::text[], $11::text[])
+        AS i (response_id, file_id, device_id, folder, path, name, size, sha256, content_type, event_id, object_id)
 ), recorded AS (
     INSERT INTO responses (response_id, device_id, store, folder, outcome, event_id, completed_at)
-    SELECT i.response_id, i.device_id, $11, i.folder, 'ready', i.event_id, clock_timestamp() FROM input i
+    SELECT i.response_id, i.device_id, $12, i.folder, 'ready', i.event_id, clock_timestamp() FROM input i
     ON CONFLICT (response_id) DO NOTHING
     RETURNING response_id
 )
-INSERT INTO response_files (file_id, response_id, device_id, store, path, name, size, sha256, content_type)
-SELECT i.file_id, i.response_id, i.device_id, $11, i.path, i.name, i.size, i.sha256, i.content_type
+INSERT INTO response_files (file_id, response_id, device_id, store, path, name, size, sha256, content_type, object_id)
+SELECT i.file_id, i.response_id, i.device_id, $12, i.path, i.name, i.size, i.sha256, i.content_type, i.object_id
 FROM input i JOIN recorded USING (response_id)

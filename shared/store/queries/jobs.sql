@@ -3,12 +3,13 @@
 -- queued by an earlier try, of which only the answer was lost.
 WITH input AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-                         $9::text[], $10::double precision[], $11::text[])
-        AS i (job_id, queue, kind, device_id, store, path, name, size, content_version, detected_age, traceparent)
+                         $9::text[], $10::double precision[], $11::text[], $12::text[])
+        AS i (job_id, queue, kind, device_id, store, path, name, size, content_version, detected_age, traceparent, object_id)
 ), made AS (
-    INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, detected_at, traceparent)
+    INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, detected_at, traceparent,
+                      object_id)
     SELECT i.job_id, i.queue, i.kind, i.device_id, i.store, i.path, i.name, i.size, i.content_version,
-           clock_timestamp() - make_interval(secs => i.detected_age), i.traceparent
+           clock_timestamp() - make_interval(secs => i.detected_age), i.traceparent, i.object_id
     FROM input i
     ON CONFLICT (job_id) DO NOTHING
     RETURNING job_id

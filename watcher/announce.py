@@ -1,0 +1,124 @@
+"""Making jobs of request files and events of response files, inside the transaction of the page that found them.
+
+What is announced and what not was decided before (translate.py, remote/judge.py); here it only gets its rows. Ids are
+given by the caller, once for all tries of a page.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from shared import clock
+from shared.bus.message import EVENT, Message
+from shared.protocol.event import RESPONSE_READY
+from shared.store import items, jobs, log
+from shared.store.pool import Connection
+from watcher.places import Place
+from watcher.translate import content_type_of, kind_of, response_ready
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A file that its device is to hear of. A response needs its sha256; a request is known by `version` alone."""
+
+    place: Place
+    size: int
+    version: str
+    sha256: str | None
+    identity: UUID
+    object_id: str | None = None
+    noticed_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Appending:
+    """What went into the log, to be remembered after the commit."""
+
+    events: list[log.NewEvent] = field(default_factory=list)
+    results: list[log.Appended] = field(default_factory=list)
+
+
+class Announcer:
+    """Writes the rows for one store; jobs go into `queue`."""
+
+    def __init__(self, *, store: str, queue: str, new_id: Callable[[], UUID]) -> None:
+        self._store = store
+        self._queue = queue
+        self._new_id = new_id
+
+    async def announce(
+        self, connection: Connection, announced: Sequence[Announcement], appending: Appending
+    ) -> tuple[list[UUID], list[Message]]:
+        """(jobs made, events for the bus). The append to the log comes last in the transaction."""
+        requests = [one for one in announced if one.place.area == "request"]
+        responses = [one for one in announced if one.place.area == "response"]
+        made = await self._insert_jobs(connection, requests) if requests else []
+        messages = await self._append(connection, responses, appending) if responses else []
+        return made, messages
+
+    async def _insert_jobs(self, connection: Connection, requests: Sequence[Announcement]) -> list[UUID]:
+        now = clock.monotonic()
+        new = [
+            jobs.NewJob(
+                job_id=one.identity,
+                queue=self._queue,
+                kind=kind_of(one.place.name),
+                device_id=one.place.device_id,
+                store=self._store,
+                path=one.place.path,
+                name=one.place.name,
+                size=one.size,
+                content_version=one.version,
+                detected_age_s=max(0.0, now - one.noticed_at) if one.noticed_at else 0.0,
+                object_id=one.object_id,
+            )
+            for one in requests
+        ]
+        await jobs.insert_jobs(connection, new)
+        return [job.job_id for job in new]
+
+    async def _append(
+        self, connection: Connection, responses: Sequence[Announcement], appending: Appending
+    ) -> list[Message]:
+        rows = []
+        for one in responses:
+            if one.sha256 is None:
+                raise AssertionError("a response is announced with its hash, or not yet")
+            response_id, file_id = one.identity, self._new_id()
+            event = response_ready(
+                event_id=self._new_id(),
+                file_id=file_id,
+                time=clock.iso(clock.wall()),
+                name=one.place.name,
+                size=one.size,
+                sha256=one.sha256,
+            )
+            folder = one.place.path.rsplit("/", 1)[0]
+            rows.append(
+                items.ExternalResponse(
+                    response_id=response_id,
+                    file_id=file_id,
+                    device_id=one.place.device_id,
+                    folder=folder,
+                    path=one.place.path,
+                    name=one.place.name,
+                    size=one.size,
+                    sha256=one.sha256,
+                    content_type=content_type_of(one.place.name),
+                    event_id=event.event_id,
+                    object_id=one.object_id,
+                )
+            )
+            # The ledger makes this happen once. A key made of path and content would also refuse the same file put
+            # again.
+            key = f"item:{response_id}"
+            appending.events.append(
+                log.NewEvent(one.place.device_id, event.event_id, RESPONSE_READY, event.body, event.body_hash, key)
+            )
+        await items.record_responses(connection, self._store, rows)
+        appending.results = await log.append(connection, appending.events)
+        return [
+            Message(EVENT, new.device_id, result.epoch, result.seq, new.body)
+            for new, result in zip(appending.events, appending.results, strict=True)
+            if result.status == "recorded"
+        ]
