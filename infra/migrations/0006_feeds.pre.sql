@@ -4,9 +4,10 @@
 -- `hook_secret` comes with every call of the provider that belongs to this feed. `subscriptions` (JSON) holds the promise that
 -- stands and the ids that were retired and are still to be ended at the provider.
 -- phase: 'changes' follows the log; 'full' is in a run over everything, whose rows are marked with `generation`; 'sweep' forgets
--- what that run did not see.
+-- what that run did not see. `more`: the provider had more to tell when the last page was recorded.
 ALTER TABLE feeds
     ADD COLUMN phase text NOT NULL DEFAULT 'changes' CHECK (phase IN ('changes', 'full', 'sweep')),
+    ADD COLUMN more boolean NOT NULL DEFAULT false,
     ADD COLUMN full_reason text,
     ADD COLUMN full_began_at timestamptz,
     ADD COLUMN full_asked_at timestamptz,

@@ -1,0 +1,200 @@
+-- name: put_folders
+-- Folders as the provider tells them. One that is new or moved is left to be settled: $7 is what a new one needs, a moved one
+-- needs at least 1. One that was gone and is told again is as good as new.
+INSERT INTO cloud_folders AS f (feed_id, item_id, parent_id, name, is_root, unsettled, generation)
+SELECT $1, i.item_id, i.parent_id, i.name, i.is_root, CASE WHEN i.is_root THEN 0 ELSE $7 END, $6
+FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[]) AS i (item_id, parent_id, name, is_root)
+ORDER BY i.item_id
+ON CONFLICT (feed_id, item_id) DO UPDATE
+SET parent_id = EXCLUDED.parent_id, name = EXCLUDED.name, is_root = EXCLUDED.is_root,
+    generation = GREATEST(f.generation, EXCLUDED.generation),
+    unsettled = CASE
+        WHEN f.unsettled = 3 OR (f.parent_id, f.name, f.is_root) IS DISTINCT FROM
+                                (EXCLUDED.parent_id, EXCLUDED.name, EXCLUDED.is_root)
+        THEN GREATEST(EXCLUDED.unsettled, f.unsettled % 3, 1) ELSE f.unsettled END
+WHERE f.unsettled = 3 OR f.generation < EXCLUDED.generation OR
+      (f.parent_id, f.name, f.is_root) IS DISTINCT FROM (EXCLUDED.parent_id, EXCLUDED.name, EXCLUDED.is_root)
+RETURNING f.unsettled > 0 AS unsettled
+
+-- name: drop_folders
+-- Gone with all below them, which is seen to when the provider has told everything: what was moved out may be told later.
+UPDATE cloud_folders SET unsettled = 3 WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND NOT is_root
+RETURNING item_id
+
+-- name: placed
+-- Where folders are: the path below the root; or outside, when the way up ends elsewhere; or not known yet.
+WITH RECURSIVE up AS (
+    SELECT a.item_id AS asked, f.item_id IS NOT NULL AS found, f.parent_id, COALESCE(f.is_root, false) AS is_root,
+           CASE WHEN f.is_root THEN '' ELSE f.name END AS path, 1 AS depth
+    FROM unnest($2::text[]) AS a (item_id)
+    LEFT JOIN cloud_folders f ON f.feed_id = $1 AND f.item_id = a.item_id
+    UNION ALL
+    SELECT u.asked, f.item_id IS NOT NULL, f.parent_id, COALESCE(f.is_root, false),
+           CASE WHEN f.is_root THEN u.path ELSE f.name || '/' || u.path END, u.depth + 1
+    FROM up u LEFT JOIN cloud_folders f ON f.feed_id = $1 AND f.item_id = u.parent_id
+    WHERE u.found AND NOT u.is_root AND u.parent_id IS NOT NULL AND u.depth < 64
+)
+SELECT DISTINCT ON (asked) asked, CASE WHEN is_root THEN path END AS path, found AND parent_id IS NULL AND NOT is_root AS outside
+FROM up ORDER BY asked, depth DESC
+
+-- name: facts
+-- All that decides what becomes of what was told. A job's folder is reserved before anything lies in it, so a reservation that
+-- matters is always visible here.
+SELECT i.content_version, i.state, i.path, i.area, i.device_id, i.size, i.sha256, i.parent_id,
+       EXISTS (SELECT FROM devices d WHERE d.device_id = a.device_id) AS device_known,
+       a.folder IS NOT NULL
+           AND EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL) AS reserved
+FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (item_id, device_id, folder, n)
+LEFT JOIN items i ON i.feed_id = $1 AND i.item_id = a.item_id
+ORDER BY a.n
+
+-- name: reserved
+SELECT EXISTS (SELECT FROM responses r WHERE r.store = $1 AND r.folder = $2 AND r.job_id IS NOT NULL) AS reserved
+
+-- name: put
+INSERT INTO items (feed_id, item_id, path, device_id, area, state, content_version, size, parent_id, sha256, retry_at, generation)
+SELECT $1, i.item_id, i.path, i.device_id, i.area, i.state, i.content_version, i.size, i.parent_id, i.sha256,
+       clock_timestamp() + make_interval(secs => i.retry_s), $12
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[], $10::text[],
+            $11::double precision[])
+    AS i (item_id, path, device_id, area, state, content_version, size, parent_id, sha256, retry_s)
+ORDER BY i.item_id
+ON CONFLICT (feed_id, item_id) DO UPDATE
+SET path = EXCLUDED.path, device_id = EXCLUDED.device_id, area = EXCLUDED.area, state = EXCLUDED.state,
+    content_version = EXCLUDED.content_version, size = EXCLUDED.size, parent_id = EXCLUDED.parent_id, sha256 = EXCLUDED.sha256,
+    retry_at = EXCLUDED.retry_at, generation = GREATEST(items.generation, EXCLUDED.generation), seen_at = clock_timestamp()
+
+-- name: mark
+-- Seen by the run over everything, and as it was.
+UPDATE items SET generation = $3 WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND generation < $3
+
+-- name: remove
+-- Gone, or not ours any more.
+WITH placed AS (
+    DELETE FROM items WHERE feed_id = $1 AND item_id = ANY ($2::text[]) RETURNING item_id
+), unplaced AS (
+    DELETE FROM cloud_unplaced WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+)
+SELECT item_id FROM placed
+
+-- name: put_unplaced
+INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, generation)
+SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, $8
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
+    AS i (item_id, parent_id, name, version, size, sha256)
+ORDER BY i.item_id
+ON CONFLICT (feed_id, item_id) DO UPDATE
+SET parent_id = EXCLUDED.parent_id, name = EXCLUDED.name, version = EXCLUDED.version, size = EXCLUDED.size,
+    sha256 = EXCLUDED.sha256, generation = EXCLUDED.generation
+
+-- name: unplaced
+SELECT item_id, parent_id, name, version, size, sha256 FROM cloud_unplaced
+WHERE feed_id = $1 AND item_id > $2 ORDER BY item_id LIMIT $3
+
+-- name: drop_unplaced
+DELETE FROM cloud_unplaced WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+
+-- name: unsettled
+-- One folder that is left to be settled, gone ones first.
+SELECT item_id, unsettled FROM cloud_folders WHERE feed_id = $1 AND unsettled > 0
+ORDER BY unsettled DESC, item_id LIMIT 1
+
+-- name: below
+-- The folders in and below one, itself included.
+WITH RECURSIVE down AS (
+    SELECT item_id, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
+    UNION ALL
+    SELECT c.item_id, d.depth + 1 FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
+    WHERE d.depth < 64 AND NOT c.is_root
+)
+SELECT DISTINCT item_id FROM down
+
+-- name: remove_below
+WITH RECURSIVE down AS (
+    SELECT item_id, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
+    UNION ALL
+    SELECT c.item_id, d.depth + 1 FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
+    WHERE d.depth < 64 AND NOT c.is_root
+), doomed AS (
+    SELECT i.item_id FROM items i WHERE i.feed_id = $1 AND i.parent_id IN (SELECT item_id FROM down) LIMIT $3
+), unplaced AS (
+    DELETE FROM cloud_unplaced WHERE feed_id = $1 AND parent_id IN (SELECT item_id FROM down)
+)
+DELETE FROM items i USING doomed d WHERE i.feed_id = $1 AND i.item_id = d.item_id
+RETURNING i.item_id
+
+-- name: forget_folders
+-- A folder that is gone and all folders below it, when nothing else is left there.
+WITH RECURSIVE down AS (
+    SELECT item_id, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
+    UNION ALL
+    SELECT c.item_id, d.depth + 1 FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
+    WHERE d.depth < 64 AND NOT c.is_root
+)
+DELETE FROM cloud_folders c USING down d WHERE c.feed_id = $1 AND c.item_id = d.item_id
+
+-- name: misplaced
+-- Files below a folder whose recorded path is not where they are now. $3 is the folder's path, null when it is not below the root.
+WITH RECURSIVE down AS (
+    SELECT item_id, $3::text AS path, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
+    UNION ALL
+    SELECT c.item_id, d.path || '/' || c.name, d.depth + 1
+    FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
+    WHERE d.depth < 64 AND NOT c.is_root
+), now AS (
+    SELECT i.item_id, i.path, d.path || '/' || regexp_replace(i.path, '^.*/', '') AS new_path
+    FROM down d JOIN items i ON i.feed_id = $1 AND i.parent_id = d.item_id
+)
+SELECT n.item_id, n.new_path, i.parent_id, i.content_version, i.size, i.sha256
+FROM now n JOIN items i ON i.feed_id = $1 AND i.item_id = n.item_id
+WHERE n.new_path IS DISTINCT FROM n.path
+ORDER BY n.item_id LIMIT $4
+
+-- name: folder_paths
+-- The folders in and below one by their path, $3 being its own.
+WITH RECURSIVE down AS (
+    SELECT item_id, $3::text AS path, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
+    UNION ALL
+    SELECT c.item_id, d.path || '/' || c.name, d.depth + 1
+    FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
+    WHERE d.depth < 64 AND NOT c.is_root
+)
+SELECT path, item_id FROM down
+
+-- name: settled
+UPDATE cloud_folders SET unsettled = 0 WHERE feed_id = $1 AND item_id = $2 AND unsettled < 3
+
+-- name: sweep
+-- Forget what the run over everything did not see, some thousands of rows at a time: those above $2. Returns how far it came and how
+-- many went; null when there was nothing more.
+WITH looked AS (
+    SELECT item_id, generation FROM items WHERE feed_id = $1 AND item_id > $2 ORDER BY item_id LIMIT $4
+), gone AS (
+    DELETE FROM items i USING looked l WHERE i.feed_id = $1 AND i.item_id = l.item_id AND l.generation < $3
+    RETURNING i.item_id
+)
+SELECT (SELECT max(item_id) FROM looked) AS reach, (SELECT count(*) FROM gone) AS removed
+
+-- name: sweep_folders
+-- Folders that the run did not see; and files whose folder nobody told of even then, so it is not below the root.
+WITH unplaced AS (
+    DELETE FROM cloud_unplaced WHERE feed_id = $1
+)
+DELETE FROM cloud_folders WHERE feed_id = $1 AND generation < $2
+
+-- name: known_ids
+SELECT item_id FROM items WHERE feed_id = $1 AND item_id > $2 ORDER BY item_id LIMIT $3
+
+-- name: arrivals
+-- Files that wait: for their device, which exists now, or for their content to be read, and the time for that has come.
+SELECT i.item_id, i.path, i.parent_id, i.content_version, i.size, i.sha256
+FROM items i JOIN devices d ON d.device_id = i.device_id
+WHERE i.state = 'waiting' AND i.feed_id = $1 AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
+ORDER BY i.item_id LIMIT $2
+
+-- name: feeds_with_arrivals
+SELECT DISTINCT i.feed_id FROM items i JOIN devices d ON d.device_id = i.device_id
+WHERE i.state = 'waiting' AND i.feed_id = ANY ($1::text[]) AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
+
+-- name: versions
+SELECT item_id, content_version, state FROM items WHERE feed_id = $1 AND item_id = ANY ($2::text[])

@@ -1,0 +1,262 @@
+"""The ledger of a feed whose provider knows items by ids: files with the folders they lie in.
+
+A provider tells of a folder that moved, and not of what lies in it. So folders are kept by id with their parents, all
+of them and not only those that are watched; a path is where the way up leads. Files are kept only below the watched
+areas; one that was told before its folder waits, unplaced. All rows are written by the feed's owner alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.store.items import Area, ItemState
+from shared.store.pool import Connection, Pool
+from shared.store.queries import statements
+
+__all__ = [
+    "TRANSACTION_STATEMENTS",
+    "Folder",
+    "Found",
+    "Known",
+    "RemoteItem",
+    "Unplaced",
+    "Where",
+    "arrivals",
+    "drop_folders",
+    "drop_unplaced",
+    "facts",
+    "feeds_with_arrivals",
+    "folder_paths",
+    "forget_folders",
+    "is_reserved",
+    "known_ids",
+    "mark",
+    "misplaced",
+    "placed",
+    "put",
+    "put_folders",
+    "put_unplaced",
+    "remove",
+    "remove_below",
+    "settled",
+    "sweep",
+    "sweep_folders",
+    "unplaced",
+    "unsettled",
+    "versions",
+]
+
+_SQL = statements("remote_items")
+
+TRANSACTION_STATEMENTS = tuple(
+    _SQL[name]
+    for name in (
+        "put_folders",
+        "drop_folders",
+        "placed",
+        "facts",
+        "put",
+        "mark",
+        "remove",
+        "put_unplaced",
+        "drop_unplaced",
+    )
+)
+"""What a page may run, for every connection to know beforehand."""
+
+
+class Folder(NamedTuple):
+    """A folder as its provider tells it."""
+
+    item_id: str
+    parent_id: str | None
+    name: str
+    is_root: bool
+
+
+class Where(NamedTuple):
+    """Where a folder is: `path` below the root; or `outside`; or, when neither, not known yet."""
+
+    path: str | None
+    outside: bool
+
+
+class Known(NamedTuple):
+    """What is known of a file; all but the last two are None for one that is not in the ledger."""
+
+    version: str | None
+    state: ItemState | None
+    path: str | None
+    area: Area | None
+    device_id: str | None
+    size: int | None
+    sha256: str | None
+    parent_id: str | None
+    device_known: bool
+    reserved: bool
+
+
+class RemoteItem(NamedTuple):
+    """A row to write. `retry_s`: the content could not be read and is to be tried again then."""
+
+    item_id: str
+    path: str
+    device_id: str
+    area: Area
+    state: ItemState
+    version: str
+    size: int
+    parent_id: str | None
+    sha256: str | None
+    retry_s: float | None = None
+
+
+class Unplaced(NamedTuple):
+    """A file that was told before its folder."""
+
+    item_id: str
+    parent_id: str
+    name: str
+    version: str
+    size: int
+    sha256: str | None
+
+
+class Found(NamedTuple):
+    """A file of the ledger that is to be judged anew, at `path`, which is None when it is not below the root."""
+
+    item_id: str
+    path: str | None
+    parent_id: str | None
+    version: str
+    size: int
+    sha256: str | None
+
+
+async def put_folders(
+    connection: Connection, feed_id: str, folders: Sequence[Folder], generation: int, *, unsettled: int
+) -> bool:
+    """Write folders, each once; whether any of them is left to be settled. A new one gets `unsettled`."""
+    ids, parents, names, roots = (list(column) for column in zip(*folders, strict=True))
+    rows = await connection.fetch(_SQL["put_folders"], feed_id, ids, parents, names, roots, generation, unsettled)
+    return any(row["unsettled"] for row in rows)
+
+
+async def drop_folders(connection: Connection, feed_id: str, item_ids: Sequence[str]) -> bool:
+    """Say that those of these that are folders are gone; whether any was."""
+    return bool(await connection.fetch(_SQL["drop_folders"], feed_id, list(item_ids)))
+
+
+async def placed(connection: Connection, feed_id: str, folder_ids: Sequence[str]) -> dict[str, Where]:
+    """Where folders are."""
+    rows = await connection.fetch(_SQL["placed"], feed_id, list(folder_ids))
+    return {row["asked"]: Where(row["path"], row["outside"]) for row in rows}
+
+
+async def facts(
+    connection: Connection, feed_id: str, store: str, asked: Sequence[tuple[str, str | None, str | None]]
+) -> list[Known]:
+    """For each (item id, device id, outermost folder below the device's) what the page must know, in this order."""
+    ids, devices, folders = (list(column) for column in zip(*asked, strict=True))
+    return [Known(*row) for row in await connection.fetch(_SQL["facts"], feed_id, ids, devices, folders, store)]
+
+
+async def is_reserved(connection: Connection, store: str, folder: str) -> bool:
+    """Whether a folder holds the response of a job."""
+    return bool((await connection.fetch(_SQL["reserved"], store, folder))[0]["reserved"])
+
+
+async def put(connection: Connection, feed_id: str, rows: Sequence[RemoteItem], generation: int) -> None:
+    """Write rows, at most one per item."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    await connection.execute(_SQL["put"], feed_id, *columns, generation)
+
+
+async def mark(connection: Connection, feed_id: str, item_ids: Sequence[str], generation: int) -> None:
+    """Say that the run saw them."""
+    await connection.execute(_SQL["mark"], feed_id, list(item_ids), generation)
+
+
+async def remove(connection: Connection, feed_id: str, item_ids: Sequence[str]) -> int:
+    """Forget files; returns how many were in the ledger."""
+    return len(await connection.fetch(_SQL["remove"], feed_id, list(item_ids)))
+
+
+async def put_unplaced(connection: Connection, feed_id: str, rows: Sequence[Unplaced], generation: int) -> None:
+    """Keep files until their folder is told."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    await connection.execute(_SQL["put_unplaced"], feed_id, *columns, generation)
+
+
+async def unplaced(connection: Connection, feed_id: str, above: str, limit: int) -> list[Unplaced]:
+    """Files whose folder was not known when they were told, in order of id."""
+    return [Unplaced(*row) for row in await connection.fetch(_SQL["unplaced"], feed_id, above, limit)]
+
+
+async def drop_unplaced(connection: Connection, feed_id: str, item_ids: Sequence[str]) -> None:
+    """They are placed now, or not ours."""
+    await connection.execute(_SQL["drop_unplaced"], feed_id, list(item_ids))
+
+
+async def unsettled(connection: Connection, feed_id: str) -> tuple[str, int] | None:
+    """One folder that is left to be settled, and what it needs: 1, 2 or 3, as the migration says."""
+    rows = await connection.fetch(_SQL["unsettled"], feed_id)
+    return (rows[0]["item_id"], rows[0]["unsettled"]) if rows else None
+
+
+async def remove_below(connection: Connection, feed_id: str, folder_id: str, limit: int) -> int:
+    """Forget at most `limit` files below a folder; returns how many."""
+    return len(await connection.fetch(_SQL["remove_below"], feed_id, folder_id, limit))
+
+
+async def forget_folders(connection: Connection, feed_id: str, folder_id: str) -> None:
+    """Forget a folder and all folders below it."""
+    await connection.execute(_SQL["forget_folders"], feed_id, folder_id)
+
+
+async def misplaced(connection: Connection, feed_id: str, folder_id: str, path: str | None, limit: int) -> list[Found]:
+    """Files below a folder, which is at `path` now, that are recorded elsewhere than they are."""
+    return [Found(*row) for row in await connection.fetch(_SQL["misplaced"], feed_id, folder_id, path, limit)]
+
+
+async def folder_paths(pool: Pool, feed_id: str, folder_id: str, path: str) -> dict[str, str]:
+    """Ids of the folders in and below one that is at `path`, by their paths."""
+    return {row["path"]: row["item_id"] for row in await pool.fetch(_SQL["folder_paths"], feed_id, folder_id, path)}
+
+
+async def settled(connection: Connection, feed_id: str, folder_id: str) -> None:
+    """Nothing is left to be done about a folder."""
+    await connection.execute(_SQL["settled"], feed_id, folder_id)
+
+
+async def sweep(
+    connection: Connection, feed_id: str, above: str, generation: int, limit: int
+) -> tuple[str | None, int]:
+    """Forget what a run did not see among the next `limit` items: (how far that was, how many went)."""
+    (row,) = await connection.fetch(_SQL["sweep"], feed_id, above, generation, limit)
+    return row["reach"], row["removed"]
+
+
+async def sweep_folders(connection: Connection, feed_id: str, generation: int) -> None:
+    """Forget folders that a run did not see, and files that even it could not place."""
+    await connection.execute(_SQL["sweep_folders"], feed_id, generation)
+
+
+async def known_ids(pool: Pool, feed_id: str, above: str, limit: int) -> list[str]:
+    """What is in the ledger, in order of id."""
+    return [row["item_id"] for row in await pool.fetch(_SQL["known_ids"], feed_id, above, limit)]
+
+
+async def arrivals(connection: Connection, feed_id: str, limit: int) -> list[Found]:
+    """Files that wait and need not wait any longer."""
+    return [Found(*row) for row in await connection.fetch(_SQL["arrivals"], feed_id, limit)]
+
+
+async def feeds_with_arrivals(pool: Pool, feed_ids: Sequence[str]) -> list[str]:
+    """Feeds that have something for `arrivals`."""
+    return [row["feed_id"] for row in await pool.fetch(_SQL["feeds_with_arrivals"], list(feed_ids))]
+
+
+async def versions(pool: Pool, feed_id: str, item_ids: Sequence[str]) -> dict[str, tuple[str, ItemState]]:
+    """(content version, state) of those of these items that are in the ledger."""
+    rows = await pool.fetch(_SQL["versions"], feed_id, list(item_ids))
+    return {row["item_id"]: (row["content_version"], row["state"]) for row in rows}

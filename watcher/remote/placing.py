@@ -1,0 +1,177 @@
+"""Where files are: by the path their provider says, or by the folders they lie in, which may be told after them.
+
+Everything here runs inside a step's transaction. Files that are outside the watched areas, or have left them, are
+forgotten on the way; what is returned is to be judged.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from shared.cloud.provider import Changed, Removed
+from shared.store import remote_items
+from shared.store.pool import Connection
+from shared.store.remote_items import Found
+from watcher.places import AREAS, Place, Refused, locate
+from watcher.remote.effects import Record
+from watcher.remote.judge import RemoteSeen, last_of_each
+from watcher.remote.outcome import Settled, Told
+
+BATCH: Final = 500
+_NEW_FOLDER_IN_RUN: Final = 0
+_NEW_FOLDER: Final = 2
+_GONE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """For one step of a feed. `baseline`: what is found was there before us."""
+
+    connection: Connection
+    feed_id: str
+    store: str
+    told: Told
+    baseline: bool = False
+
+    async def page(self, record: Record) -> list[RemoteSeen]:
+        """Folders and what is gone go into the ledger; files come back with their places."""
+        changes = last_of_each(record.page.changes)
+        generation = record.generation or 0
+        changed = [one for one in changes if isinstance(one, Changed)]
+        await self._folders(changed, [one.item_id for one in changes if isinstance(one, Removed)], record)
+        files = [one for one in changed if one.kind == "file" and one.version is not None]
+        parents = sorted({one.parent_id for one in files if one.path is None and one.parent_id is not None})
+        where = await remote_items.placed(self.connection, self.feed_id, parents) if parents else {}
+        found, unplaced = [], []
+        for one in files:
+            path = one.path
+            if path is None and one.parent_id is not None:
+                folder = where[one.parent_id]
+                if folder.path is None and not folder.outside:
+                    unplaced.append(_unplaced(one))
+                    continue
+                path = _join(folder.path, one.name or "")
+            version = one.version or ""
+            found.append(Found(one.item_id, path, one.parent_id, version, one.size, one.hashes.get("sha256")))
+        seen = await self._inside(found)
+        if parents:
+            await remote_items.drop_unplaced(self.connection, self.feed_id, [one.item_id for one in seen])
+        if unplaced:
+            await remote_items.put_unplaced(self.connection, self.feed_id, unplaced, generation)
+            self.told.unsettled = True
+        return seen
+
+    async def _folders(self, changed: list[Changed], removed: list[str], record: Record) -> None:
+        folders = [
+            remote_items.Folder(one.item_id, one.parent_id, _kept(one.name), one.kind == "root")
+            for one in changed
+            if one.kind != "file" and one.path is None
+        ]
+        if folders:
+            self.told.unsettled |= await remote_items.put_folders(
+                self.connection,
+                self.feed_id,
+                folders,
+                record.generation or 0,
+                unsettled=_NEW_FOLDER_IN_RUN if record.full else _NEW_FOLDER,
+            )
+        if removed:
+            self.told.unsettled |= await remote_items.drop_folders(self.connection, self.feed_id, removed)
+            self.told.gone += await remote_items.remove(self.connection, self.feed_id, removed)
+
+    async def settle(self, result: Settled) -> list[RemoteSeen]:
+        """A bounded part of what folders left."""
+        left = await remote_items.unsettled(self.connection, self.feed_id)
+        result.more, result.to_list = True, None
+        if left is None:
+            seen = await self._now_placed()
+            result.more = seen is not None
+            return seen or []
+        folder_id, level = left
+        if level != _GONE:
+            return await self._follow(folder_id, level, result)
+        gone = await remote_items.remove_below(self.connection, self.feed_id, folder_id, BATCH)
+        if gone < BATCH:
+            await remote_items.forget_folders(self.connection, self.feed_id, folder_id)
+        self.told.gone += gone
+        return []
+
+    async def _now_placed(self) -> list[RemoteSeen] | None:
+        """Files whose folder was told after them; None when there are none."""
+        above = ""
+        while rows := await remote_items.unplaced(self.connection, self.feed_id, above, BATCH):
+            above = rows[-1].item_id
+            folders = sorted({row.parent_id for row in rows})
+            where = await remote_items.placed(self.connection, self.feed_id, folders)
+            ready = [row for row in rows if where[row.parent_id].path is not None or where[row.parent_id].outside]
+            if ready:
+                await remote_items.drop_unplaced(self.connection, self.feed_id, [row.item_id for row in ready])
+                return await self._inside(
+                    [
+                        Found(
+                            row.item_id,
+                            _join(where[row.parent_id].path, row.name),
+                            row.parent_id,
+                            row.version,
+                            row.size,
+                            row.sha256,
+                        )
+                        for row in ready
+                    ]
+                )
+        return None
+
+    async def _follow(self, folder_id: str, level: int, result: Settled) -> list[RemoteSeen]:
+        """Files follow a folder that moved; one that came into the watched areas is then to be listed."""
+        path = (await remote_items.placed(self.connection, self.feed_id, [folder_id]))[folder_id].path
+        found = await remote_items.misplaced(self.connection, self.feed_id, folder_id, path, BATCH)
+        seen = await self._inside(found)
+        if len(found) < BATCH:
+            if level == _NEW_FOLDER and path and await self._is_watched(path):
+                result.to_list = (folder_id, path)
+            else:
+                await remote_items.settled(self.connection, self.feed_id, folder_id)
+        return seen
+
+    async def _is_watched(self, path: str) -> bool:
+        """Whether files below a folder could be announced."""
+        if path in AREAS:
+            return True
+        if not isinstance(locate(path), Place):
+            return False
+        parts = path.split("/")
+        return len(parts) < 3 or not await remote_items.is_reserved(self.connection, self.store, "/".join(parts[:3]))
+
+    async def _inside(self, found: list[Found]) -> list[RemoteSeen]:
+        seen, outside = [], []
+        for one in found:
+            place = locate(one.path) if one.path else None
+            if isinstance(place, Place) and place.name:
+                seen.append(
+                    RemoteSeen(
+                        one.item_id, place, one.parent_id, one.version, one.size, one.sha256, baseline=self.baseline
+                    )
+                )
+                continue
+            outside.append(one.item_id)
+            if isinstance(place, Refused):
+                self.told.refused.append(place)
+        if outside:
+            self.told.gone += await remote_items.remove(self.connection, self.feed_id, outside)
+        return seen
+
+
+def _kept(name: str | None) -> str:
+    """A name as the database can keep it; one that had to be mended is no watched path anyway."""
+    return (name or "").replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _unplaced(one: Changed) -> remote_items.Unplaced:
+    return remote_items.Unplaced(
+        one.item_id, one.parent_id or "", _kept(one.name), one.version or "", one.size, one.hashes.get("sha256")
+    )
+
+
+def _join(folder: str | None, name: str) -> str | None:
+    if folder is None or not name:
+        return None
+    return f"{folder}/{name}" if folder else name
