@@ -126,6 +126,11 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "HUB_SYNC_WAITING",
     ),
     "Are files seen?": (
+        "FEED_LAG_SECONDS",
+        "FEED_POLLS",
+        "FEED_RESYNCS",
+        "FEED_RUN_ITEMS",
+        "FEED_SUBSCRIPTIONS",
         "WATCHER_FILES",
         "WATCHER_REFUSED",
         "WATCHER_WAITING",

@@ -19,6 +19,7 @@ from shared.bus.lease_lock import LeaseLocks
 from shared.bus.publisher import Publisher
 from shared.bus.redis_client import LazyRedis
 from shared.cloud.errors import CloudError
+from shared.cloud.stores import Stores, open_stores
 from shared.cloud.threads import FileThreads
 from shared.hash_slots import PARTITIONS
 from shared.settings import SettingsError, load
@@ -30,11 +31,14 @@ from shared.telemetry.health import OpsServer, Readiness
 from watcher.disk import Disk
 from watcher.feed_loop import FeedTimes, FeedTools
 from watcher.feed_set import FeedSet, Refusals
+from watcher.holders import Routed
 from watcher.inotify import Inotify
 from watcher.leases import LeaseKeeper, LeaseTimes, Replaced
 from watcher.look import Looker
 from watcher.ownership import Ownership
 from watcher.record import PAGE_STATEMENTS, Recorded, Recorder
+from watcher.remote.feed_set import RemoteFeedSet
+from watcher.remote.parts import REMOTE_STATEMENTS, build_remote, transactions_of_remote
 from watcher.settings import Settings
 from watcher.tasks import end
 from watcher.tree import WatchedTree
@@ -70,6 +74,8 @@ class _Parts:
     keeper: LeaseKeeper
     feed_set: FeedSet
     refusals: Refusals
+    stores: Stores
+    remote: RemoteFeedSet
 
     def readiness(self) -> Readiness:
         """Ready while Postgres answers and the cloud folder can be used."""
@@ -80,6 +86,7 @@ class _Parts:
             reasons.append(f"cloud folder: {self.disk.problem}")
         detail = {
             "feeds": len(self.ownership.held),
+            "cloud_feeds": self.remote.status(),
             "watchers": sorted(self.ownership.members),
             "folders_watched": len(self.tree),
             "notices": self.tree.complete,
@@ -105,7 +112,22 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
         for message in recorded.events:
             publisher.offer(message)
 
-    ownership = Ownership(settings.name, partitions, trust_s=settings.trust_s)
+    async def give_up(feed: str, term: int) -> None:
+        await keeper.give_up(feed, term)
+
+    stores = open_stores(settings, pool=pool, redis=redis)
+    remote = build_remote(
+        settings,
+        stores,
+        pool,
+        hints=hints,
+        publisher=publisher,
+        refusals=refusals,
+        trusted=lambda feed, term: ownership.trusted(feed, term, clock.monotonic()),
+        give_up=give_up,
+        rand=rand,
+    )
+    ownership = Ownership(settings.name, [*partitions, *remote.feed_ids], trust_s=settings.trust_s)
     keeper = LeaseKeeper(
         pool,
         # The same name in every run: a watcher that comes back need not wait for its own locks to expire.
@@ -121,7 +143,7 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
         rand=rand,
     )
     # One connection is left to the leases.
-    at_once = max(1, settings.db_pool_max - 2)
+    at_once = max(1, settings.db_pool_max - 2 - transactions_of_remote(stores))
     tools = FeedTools(
         pool=pool,
         recorder=Recorder(pool, store=STORE, queue=settings.queue, after_commit=after_commit, at_once=at_once),
@@ -158,6 +180,8 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
         keeper,
         feed_set,
         refusals,
+        stores,
+        remote,
     )
 
 
@@ -171,11 +195,15 @@ def _inotify(settings: Settings) -> Inotify | None:
         return None
 
 
+def _statements(settings: Settings) -> tuple[str, ...]:
+    return (*PAGE_STATEMENTS, *REMOTE_STATEMENTS) if settings.cloud_stores else PAGE_STATEMENTS
+
+
 async def serve(settings: Settings, stop: lifecycle.Stop) -> int:
     """Run until `stop`: finish the pages, give the leases back, flush the hints, go."""
     rand = SystemRandom()
     pool = await _until_it_works(
-        lambda: settings.open_pool("watcher", prepared=PAGE_STATEMENTS), "Postgres cannot be used", stop, rand
+        lambda: settings.open_pool("watcher", prepared=_statements(settings)), "Postgres cannot be used", stop, rand
     )
     if pool is None:
         return 0
@@ -190,10 +218,10 @@ async def serve(settings: Settings, stop: lifecycle.Stop) -> int:
     ]
 
     async def join() -> bool:
-        await feeds.ensure(pool, root_feeds)
+        await feeds.ensure(pool, [*root_feeds, *(feed for feed, _ in parts.remote.rows)])
         if not await feeds.ever_scanned(pool, [feed.feed_id for feed in root_feeds]):
             await parts.disk.make_areas()
-        await parts.keeper.join(parts.feed_set)
+        await parts.keeper.join(Routed(parts.feed_set, parts.remote))
         return True
 
     status = 0
@@ -208,12 +236,13 @@ async def serve(settings: Settings, stop: lifecycle.Stop) -> int:
     except TimeoutError:
         _log.warning("leases not given back in time, they end by themselves")
     finally:
-        await parts.feed_set.close()
+        await asyncio.gather(parts.feed_set.close(), parts.remote.close())
         parts.tree.close()
         await asyncio.gather(parts.publisher.close(), parts.hints.close())
         await end(senders)
         await ops.close()
         await asyncio.gather(parts.threads.close(grace_s=2.0), parts.large_threads.close(grace_s=2.0))
+        await parts.stores.close()
         await parts.redis.aclose()
         await pool.close(timeout_s=2.0)
         parts.disk.close()
@@ -244,6 +273,7 @@ async def _look_for_arrivals(parts: _Parts) -> None:
     while True:
         await asyncio.sleep(parts.settings.arrivals_s)
         await parts.feed_set.look_for_arrivals()
+        await parts.remote.look()
 
 
 async def _until_it_works(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.bus.client import RedisSettings
+from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
 from shared.settings import boolean, bounded_float, bounded_int, choice, setting
 from shared.store.settings import DatabaseSettings
@@ -27,7 +28,7 @@ def _host_name() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DatabaseSettings, RedisSettings, CloudSettings, OpsSettings, LogSettings):
+class Settings(DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings, OpsSettings, LogSettings):
     """All settings of the process."""
 
     name: str = setting(
@@ -121,9 +122,42 @@ class Settings(DatabaseSettings, RedisSettings, CloudSettings, OpsSettings, LogS
         parse=bounded_float(0.05, 3600),
     )
 
+    remote_active_s: float = setting(
+        "FLEETWIRE_WATCHER_REMOTE_ACTIVE_S",
+        1.0,
+        help="Seconds between two questions for changes to a cloud provider while there are some.",
+        parse=bounded_float(0.01, 3600),
+    )
+    remote_idle_s: float = setting(
+        "FLEETWIRE_WATCHER_REMOTE_IDLE_S",
+        10.0,
+        help="Seconds between them at most, which is when a change is found of which no call told.",
+        parse=bounded_float(0.01, 3600),
+    )
+    listing_s: float = setting(
+        "FLEETWIRE_WATCHER_LISTING_S",
+        30.0,
+        help="The same where every question is a listing of all files (S3).",
+        parse=bounded_float(0.01, 86400),
+    )
+    resync_s: float = setting(
+        "FLEETWIRE_WATCHER_RESYNC_S",
+        86400.0,
+        help="Seconds between readings of everything at a provider that keeps a log of changes.",
+        parse=bounded_float(1, 30 * 86400),
+    )
+    subscription_s: float = setting(
+        "FLEETWIRE_WATCHER_SUBSCRIPTION_S",
+        172800.0,
+        help="Seconds for which a provider is asked to call us; renewed at half of them.",
+        parse=bounded_float(60, 600000),
+    )
+
     def check(self) -> list[str]:
         """What the settings contradict among themselves."""
-        problems = []
+        problems = self.provider_problems(has_local=False)
+        if not self.remote_active_s <= self.remote_idle_s:
+            problems.append("FLEETWIRE_WATCHER_REMOTE_ACTIVE_S must be at most FLEETWIRE_WATCHER_REMOTE_IDLE_S")
         if not self.heartbeat_s < self.trust_s < self.lease_s:
             problems.append(
                 "FLEETWIRE_WATCHER_HEARTBEAT_S < FLEETWIRE_WATCHER_TRUST_S < FLEETWIRE_WATCHER_LEASE_S must hold, "

@@ -20,15 +20,18 @@ ALTER TABLE feeds
 
 -- Where a provider knows items by ids, `item_id` is its id and `path` follows the folders; there `sha256` is the content's hash,
 -- once it is known, beside the provider's own word in `content_version`. `retry_at`: content that cannot be read now is tried
--- again then.
+-- again then. `leaving`: its folder has gone or moved away and probably took it along; if it did not, the provider says so before
+-- it has told everything once more.
 ALTER TABLE items
     ADD COLUMN parent_id text COLLATE "C",
     ADD COLUMN sha256 text CHECK (length(sha256) = 64),
-    ADD COLUMN retry_at timestamptz;
+    ADD COLUMN retry_at timestamptz,
+    ADD COLUMN leaving boolean NOT NULL DEFAULT false;
+CREATE INDEX items_leaving ON items (feed_id) WHERE leaving;
 CREATE INDEX items_parent ON items (feed_id, parent_id) WHERE parent_id IS NOT NULL;
 
 -- Folders by id, since a provider tells of a folder that is renamed and not of what lies in it. Written by the feed's owner alone.
--- unsettled: 1 what is known below it has to follow it; 2 also what is not known below it; 3 it is gone with all below it.
+-- unsettled: 2 it is new or moved, what lies below it has to follow; 3 it is gone with all below it.
 CREATE TABLE cloud_folders (
     feed_id    text COLLATE "C" NOT NULL REFERENCES feeds,
     item_id    text COLLATE "C" NOT NULL,

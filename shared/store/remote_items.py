@@ -29,6 +29,9 @@ __all__ = [
     "forget_folders",
     "is_reserved",
     "known_ids",
+    "leave",
+    "leave_below",
+    "left",
     "mark",
     "misplaced",
     "placed",
@@ -36,7 +39,6 @@ __all__ = [
     "put_folders",
     "put_unplaced",
     "remove",
-    "remove_below",
     "settled",
     "sweep",
     "sweep_folders",
@@ -81,7 +83,7 @@ class Where(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of a file; all but the last two are None for one that is not in the ledger."""
+    """What is known of a file; the first eight are None for one that is not in the ledger."""
 
     version: str | None
     state: ItemState | None
@@ -91,6 +93,7 @@ class Known(NamedTuple):
     size: int | None
     sha256: str | None
     parent_id: str | None
+    leaving: bool
     device_known: bool
     reserved: bool
 
@@ -122,7 +125,8 @@ class Unplaced(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A file of the ledger that is to be judged anew, at `path`, which is None when it is not below the root."""
+    """A file that is to be judged anew, at `path`, which is None when it is not below the root. `area` and `device_id`
+    are what the ledger has, if it is there."""
 
     item_id: str
     path: str | None
@@ -130,6 +134,8 @@ class Found(NamedTuple):
     version: str
     size: int
     sha256: str | None
+    area: Area | None = None
+    device_id: str | None = None
 
 
 async def put_folders(
@@ -198,14 +204,24 @@ async def drop_unplaced(connection: Connection, feed_id: str, item_ids: Sequence
 
 
 async def unsettled(connection: Connection, feed_id: str) -> tuple[str, int] | None:
-    """One folder that is left to be settled, and what it needs: 1, 2 or 3, as the migration says."""
+    """One folder that is left to be settled, and whether it moved (2) or is gone (3)."""
     rows = await connection.fetch(_SQL["unsettled"], feed_id)
     return (rows[0]["item_id"], rows[0]["unsettled"]) if rows else None
 
 
-async def remove_below(connection: Connection, feed_id: str, folder_id: str, limit: int) -> int:
-    """Forget at most `limit` files below a folder; returns how many."""
-    return len(await connection.fetch(_SQL["remove_below"], feed_id, folder_id, limit))
+async def leave_below(connection: Connection, feed_id: str, folder_id: str, limit: int) -> int:
+    """Say of at most `limit` files below a folder that they are leaving; returns of how many."""
+    return len(await connection.fetch(_SQL["leave_below"], feed_id, folder_id, limit))
+
+
+async def leave(connection: Connection, feed_id: str, item_ids: Sequence[str]) -> None:
+    """Say of these files that they are leaving, unless the provider tells of them again."""
+    await connection.execute(_SQL["leave"], feed_id, list(item_ids))
+
+
+async def left(connection: Connection, feed_id: str) -> int:
+    """Forget the files that were leaving; returns how many."""
+    return len(await connection.fetch(_SQL["left"], feed_id))
 
 
 async def forget_folders(connection: Connection, feed_id: str, folder_id: str) -> None:

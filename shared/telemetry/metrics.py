@@ -186,6 +186,14 @@ CLOUD_BUDGET_WAIT_SECONDS = _histogram(
     buckets=_SLOW,
 )
 
+FEED_LAG_SECONDS = _gauge(
+    "feed_lag_seconds", "Since the provider was last asked and had no more to tell, of the feed that is worst.", "store"
+)
+FEED_POLLS = _counter("feed_polls_total", "Pages of changes asked for, by whether there was news.", "store", "result")
+FEED_RESYNCS = _counter("feed_resyncs_total", "Runs over everything that began, by why.", "store", "reason")
+FEED_RUN_ITEMS = _gauge("feed_run_items", "Items told so far by runs over everything that go on.", "store")
+FEED_SUBSCRIPTIONS = _counter("feed_subscriptions_total", "What became of providers' calls to us.", "store", "change")
+
 # watcher
 WATCHER_FEEDS_OWNED = _gauge("watcher_feeds_owned", "Feeds this watcher holds the lease of.")
 WATCHER_FILES = _counter("watcher_files_total", "Files seen, by what became of them.", "result")

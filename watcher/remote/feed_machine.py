@@ -107,6 +107,8 @@ class FeedMachine:
         self._store_errors = 0
         self._expired = 0
         self._kept_at = now
+        # Whether files may be leaving, which the end of what the provider tells next is to decide.
+        self._doubts = True
         known_age = start.scanned_age_s if start.scanned_age_s < _NEVER else 0.0
         self._full_at = now + max(0.0, times.resync_s - known_age) * rand.uniform(0.9, 1.1)
         if not listing and start.cursor is None:
@@ -191,7 +193,7 @@ class FeedMachine:
             self._not_before = now + min(page.hint_s, _LIMIT_MAX_S)
         if not page.more:
             self.caught_up_at = self._fetched_at
-        idle = not page.changes and phase == "changes" and not page.more and not self.more
+        idle = not page.changes and phase == "changes" and not page.more and not self.more and not self._doubts
         if idle and now < self._kept_at + self._times.keep_s:
             self.cursor = page.cursor
             self._rest(now)
@@ -217,6 +219,7 @@ class FeedMachine:
         self.cursor = record.page.cursor
         self.phase = record.phase
         self.more = record.page.more
+        self._doubts = self._doubts and record.page.more
         self.unsettled = self.unsettled or unsettled
         if record.page.changes and not record.full:
             self._interval = self._times.active_s
@@ -227,6 +230,7 @@ class FeedMachine:
     def on_settled(self, *, more: bool, to_list: tuple[str, str] | None = None) -> None:
         """A part of what folders left is done. `to_list` is (folder id, path)."""
         self._store_errors = 0
+        self._doubts = True
         self.unsettled = more
         if to_list is not None:
             self._list = List(*to_list, self.generation, self._in_baseline())

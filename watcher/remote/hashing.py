@@ -49,7 +49,7 @@ class Hasher:
         self._failures: OrderedDict[_Key, int] = OrderedDict()
 
     async def hashes(self, contents: Sequence[Content]) -> Hashes:
-        """One outcome for each. Raises RateLimited, StoreUnavailable: nothing is said then, and all is to be asked anew."""
+        """One outcome for each. Raises RateLimited, StoreUnavailable: then all of them are to be asked for again."""
         tasks = [asyncio.create_task(self._one(content), name=f"hash {shown(content.path)}") for content in contents]
         try:
             outcomes = await asyncio.gather(*tasks)

@@ -35,7 +35,8 @@ def judge(seen: RemoteSeen, known: "Known") -> Verdict:
     place = seen.place
     at_home = known.state is not None and (known.area, known.device_id) == (place.area, place.device_id)
     same = at_home and known.version == seen.version
-    as_it_was = Verdict.UNCHANGED if (known.path, known.parent_id) == (place.path, seen.parent_id) else Verdict.TOUCHED
+    stands = (known.path, known.parent_id) == (place.path, seen.parent_id) and not known.leaving
+    as_it_was = Verdict.UNCHANGED if stands else Verdict.TOUCHED
     if place.area == "response" and (known.reserved or (at_home and known.state == "reserved")):
         return as_it_was if same and known.state == "reserved" else Verdict.RESERVED
     if same and known.state == "waiting" and known.device_known:

@@ -104,6 +104,11 @@ class RemoteFeed:
         """For how long the provider may have had news that nobody asked for."""
         return None if self._machine is None else max(0.0, clock.monotonic() - self._machine.caught_up_at)
 
+    @property
+    def run_items(self) -> int:
+        """What a run over everything that goes on was told so far."""
+        return self._run_items if self._machine is not None and self._machine.phase != "changes" else 0
+
     # What others tell.
 
     def on_hint(self, *, doubted: bool = False) -> None:
@@ -191,9 +196,7 @@ class RemoteFeed:
             self._run_items = state.full_items
             self._run_began_at = clock.monotonic()
             if listing:
-                self._listing = Listing(
-                    tools.pool, tools.recorder, self.feed_id, self.term, baselined=state.baselined
-                )
+                self._listing = Listing(tools.pool, tools.recorder, self.feed_id, self.term, baselined=state.baselined)
             self._machine = FeedMachine(
                 start, tools.times, tools.rand, clock.monotonic(), listing=listing, baseline=tools.take_baseline
             )

@@ -88,11 +88,9 @@ class Placing:
             return seen or []
         folder_id, level = left
         if level != _GONE:
-            return await self._follow(folder_id, level, result)
-        gone = await remote_items.remove_below(self.connection, self.feed_id, folder_id, BATCH)
-        if gone < BATCH:
+            return await self._follow(folder_id, result)
+        if await remote_items.leave_below(self.connection, self.feed_id, folder_id, BATCH) < BATCH:
             await remote_items.forget_folders(self.connection, self.feed_id, folder_id)
-        self.told.gone += gone
         return []
 
     async def _now_placed(self) -> list[RemoteSeen] | None:
@@ -120,17 +118,29 @@ class Placing:
                 )
         return None
 
-    async def _follow(self, folder_id: str, level: int, result: Settled) -> list[RemoteSeen]:
-        """Files follow a folder that moved; one that came into the watched areas is then to be listed."""
+    async def _follow(self, folder_id: str, result: Settled) -> list[RemoteSeen]:
+        """Files follow a folder that moved, within what is their device's; where they may be new is then listed.
+
+        A file that was taken out before its folder moved may be told after it, so nothing is announced by inference.
+        """
         path = (await remote_items.placed(self.connection, self.feed_id, [folder_id]))[folder_id].path
         found = await remote_items.misplaced(self.connection, self.feed_id, folder_id, path, BATCH)
-        seen = await self._inside(found)
+        at_home: list[Found] = []
+        leaving: list[str] = []
+        for one in found:
+            place = locate(one.path) if one.path else None
+            if isinstance(place, Place) and (place.area, place.device_id) == (one.area, one.device_id):
+                at_home.append(one)
+            else:
+                leaving.append(one.item_id)
+        if leaving:
+            await remote_items.leave(self.connection, self.feed_id, leaving)
         if len(found) < BATCH:
-            if level == _NEW_FOLDER and path and await self._is_watched(path):
+            if path and await self._is_watched(path):
                 result.to_list = (folder_id, path)
             else:
                 await remote_items.settled(self.connection, self.feed_id, folder_id)
-        return seen
+        return await self._inside(at_home)
 
     async def _is_watched(self, path: str) -> bool:
         """Whether files below a folder could be announced."""

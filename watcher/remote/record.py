@@ -92,6 +92,9 @@ class RemoteRecorder:
                 )
             seen = await self._placing(step, baseline=record.baseline).page(record)
             await self._judge(step, seen, hashes)
+            if not page.more and record.generation is not None:
+                # All was told once more since they were said to leave.
+                step.told.gone += await remote_items.left(step.connection, feed_id)
 
         run = record.full and record.generation is not None
         return await self._commit(feed_id, term, work, generation=record.generation or 0, run=run)
@@ -238,7 +241,7 @@ class RemoteRecorder:
 def _decide(
     seen: RemoteSeen, facts: Known, hashes: Hashes, needed: list[Content]
 ) -> tuple[RemoteSeen, Verdict, float | None]:
-    """The file, with its hash when it has to have one; the verdict; for how long to let it be when it cannot be read."""
+    """The file, with its hash if it needs one; the verdict; for how long to let it be when it cannot be read."""
     if seen.sha256 is None and facts.version == seen.version:
         seen = replace(seen, sha256=facts.sha256)
     verdict = judge(seen, facts)

@@ -91,9 +91,7 @@ class Subscriber:
 
     async def _step(self, standing: Standing) -> tuple[Standing, float]:
         now = clock.wall()
-        task = plan(
-            standing, now, address=self._address, lifetime_s=self._lifetime_s, doubted=self._doubted
-        )
+        task = plan(standing, now, address=self._address, lifetime_s=self._lifetime_s, doubted=self._doubted)
         if isinstance(task, Rest):
             return standing, min(_REST_MAX_S, max(0.05, task.until - now))
         if isinstance(task, Retire):

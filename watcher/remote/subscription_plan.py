@@ -65,9 +65,17 @@ Task: TypeAlias = Reserve | Renew | Retire | End | Rest
 
 
 def plan(standing: Standing, now: float, *, address: str | None, lifetime_s: float, doubted: bool) -> Task:
-    """The next thing to do. Without an `address` the provider is not to call us."""
-    if standing.retired:
+    """The next thing to do. Without an `address` the provider is not to call us.
+
+    What is retired is ended when nothing else is due: it must not keep the active one from being renewed.
+    """
+    task = _plan_active(standing, now, address, lifetime_s, doubted=doubted)
+    if isinstance(task, Rest) and standing.retired:
         return End(standing.retired[0])
+    return task
+
+
+def _plan_active(standing: Standing, now: float, address: str | None, lifetime_s: float, *, doubted: bool) -> Task:
     active = standing.active
     if address is None:
         return Retire(_retired(standing)) if active is not None else Rest(now + 3600.0)

@@ -1,6 +1,6 @@
 -- name: put_folders
--- Folders as the provider tells them. One that is new or moved is left to be settled: $7 is what a new one needs, a moved one
--- needs at least 1. One that was gone and is told again is as good as new.
+-- Folders as the provider tells them. One that moved is left to be settled, a new one when $7 is not 0. One that was gone and is
+-- told again is as good as new.
 INSERT INTO cloud_folders AS f (feed_id, item_id, parent_id, name, is_root, unsettled, generation)
 SELECT $1, i.item_id, i.parent_id, i.name, i.is_root, CASE WHEN i.is_root THEN 0 ELSE $7 END, $6
 FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[]) AS i (item_id, parent_id, name, is_root)
@@ -11,7 +11,7 @@ SET parent_id = EXCLUDED.parent_id, name = EXCLUDED.name, is_root = EXCLUDED.is_
     unsettled = CASE
         WHEN f.unsettled = 3 OR (f.parent_id, f.name, f.is_root) IS DISTINCT FROM
                                 (EXCLUDED.parent_id, EXCLUDED.name, EXCLUDED.is_root)
-        THEN GREATEST(EXCLUDED.unsettled, f.unsettled % 3, 1) ELSE f.unsettled END
+        THEN 2 ELSE f.unsettled END
 WHERE f.unsettled = 3 OR f.generation < EXCLUDED.generation OR
       (f.parent_id, f.name, f.is_root) IS DISTINCT FROM (EXCLUDED.parent_id, EXCLUDED.name, EXCLUDED.is_root)
 RETURNING f.unsettled > 0 AS unsettled
@@ -40,7 +40,7 @@ FROM up ORDER BY asked, depth DESC
 -- name: facts
 -- All that decides what becomes of what was told. A job's folder is reserved before anything lies in it, so a reservation that
 -- matters is always visible here.
-SELECT i.content_version, i.state, i.path, i.area, i.device_id, i.size, i.sha256, i.parent_id,
+SELECT i.content_version, i.state, i.path, i.area, i.device_id, i.size, i.sha256, i.parent_id, COALESCE(i.leaving, false) AS leaving,
        EXISTS (SELECT FROM devices d WHERE d.device_id = a.device_id) AS device_known,
        a.folder IS NOT NULL
            AND EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL) AS reserved
@@ -62,7 +62,8 @@ ORDER BY i.item_id
 ON CONFLICT (feed_id, item_id) DO UPDATE
 SET path = EXCLUDED.path, device_id = EXCLUDED.device_id, area = EXCLUDED.area, state = EXCLUDED.state,
     content_version = EXCLUDED.content_version, size = EXCLUDED.size, parent_id = EXCLUDED.parent_id, sha256 = EXCLUDED.sha256,
-    retry_at = EXCLUDED.retry_at, generation = GREATEST(items.generation, EXCLUDED.generation), seen_at = clock_timestamp()
+    retry_at = EXCLUDED.retry_at, leaving = false,
+    generation = GREATEST(items.generation, EXCLUDED.generation), seen_at = clock_timestamp()
 
 -- name: mark
 -- Seen by the run over everything, and as it was.
@@ -78,6 +79,9 @@ WITH placed AS (
 SELECT item_id FROM placed
 
 -- name: put_unplaced
+WITH stays AS (
+    UPDATE items SET leaving = false WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND leaving
+)
 INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, generation)
 SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, $8
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
@@ -99,29 +103,26 @@ DELETE FROM cloud_unplaced WHERE feed_id = $1 AND item_id = ANY ($2::text[])
 SELECT item_id, unsettled FROM cloud_folders WHERE feed_id = $1 AND unsettled > 0
 ORDER BY unsettled DESC, item_id LIMIT 1
 
--- name: below
--- The folders in and below one, itself included.
+-- name: leave_below
 WITH RECURSIVE down AS (
     SELECT item_id, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
     UNION ALL
     SELECT c.item_id, d.depth + 1 FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
     WHERE d.depth < 64 AND NOT c.is_root
-)
-SELECT DISTINCT item_id FROM down
-
--- name: remove_below
-WITH RECURSIVE down AS (
-    SELECT item_id, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
-    UNION ALL
-    SELECT c.item_id, d.depth + 1 FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
-    WHERE d.depth < 64 AND NOT c.is_root
-), doomed AS (
-    SELECT i.item_id FROM items i WHERE i.feed_id = $1 AND i.parent_id IN (SELECT item_id FROM down) LIMIT $3
+), leaving AS (
+    SELECT i.item_id FROM items i WHERE i.feed_id = $1 AND NOT i.leaving AND i.parent_id IN (SELECT item_id FROM down) LIMIT $3
 ), unplaced AS (
     DELETE FROM cloud_unplaced WHERE feed_id = $1 AND parent_id IN (SELECT item_id FROM down)
 )
-DELETE FROM items i USING doomed d WHERE i.feed_id = $1 AND i.item_id = d.item_id
+UPDATE items i SET leaving = true FROM leaving l WHERE i.feed_id = $1 AND i.item_id = l.item_id
 RETURNING i.item_id
+
+-- name: leave
+UPDATE items SET leaving = true WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+
+-- name: left
+-- The provider told everything since they were said to leave, and not a word of them: they have left.
+DELETE FROM items WHERE feed_id = $1 AND leaving RETURNING item_id
 
 -- name: forget_folders
 -- A folder that is gone and all folders below it, when nothing else is left there.
@@ -145,9 +146,9 @@ WITH RECURSIVE down AS (
     SELECT i.item_id, i.path, d.path || '/' || regexp_replace(i.path, '^.*/', '') AS new_path
     FROM down d JOIN items i ON i.feed_id = $1 AND i.parent_id = d.item_id
 )
-SELECT n.item_id, n.new_path, i.parent_id, i.content_version, i.size, i.sha256
+SELECT n.item_id, n.new_path, i.parent_id, i.content_version, i.size, i.sha256, i.area, i.device_id
 FROM now n JOIN items i ON i.feed_id = $1 AND i.item_id = n.item_id
-WHERE n.new_path IS DISTINCT FROM n.path
+WHERE n.new_path IS DISTINCT FROM n.path AND NOT i.leaving
 ORDER BY n.item_id LIMIT $4
 
 -- name: folder_paths
@@ -187,14 +188,14 @@ SELECT item_id FROM items WHERE feed_id = $1 AND item_id > $2 ORDER BY item_id L
 
 -- name: arrivals
 -- Files that wait: for their device, which exists now, or for their content to be read, and the time for that has come.
-SELECT i.item_id, i.path, i.parent_id, i.content_version, i.size, i.sha256
+SELECT i.item_id, i.path, i.parent_id, i.content_version, i.size, i.sha256, i.area, i.device_id
 FROM items i JOIN devices d ON d.device_id = i.device_id
-WHERE i.state = 'waiting' AND i.feed_id = $1 AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
+WHERE i.state = 'waiting' AND NOT i.leaving AND i.feed_id = $1 AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
 ORDER BY i.item_id LIMIT $2
 
 -- name: feeds_with_arrivals
 SELECT DISTINCT i.feed_id FROM items i JOIN devices d ON d.device_id = i.device_id
-WHERE i.state = 'waiting' AND i.feed_id = ANY ($1::text[]) AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
+WHERE i.state = 'waiting' AND NOT i.leaving AND i.feed_id = ANY ($1::text[]) AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
 
 -- name: versions
 SELECT item_id, content_version, state FROM items WHERE feed_id = $1 AND item_id = ANY ($2::text[])
