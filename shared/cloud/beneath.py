@@ -24,6 +24,8 @@ FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | _NOFOLLOW
 _OPENAT2: Final = 437  # the same on every architecture that Python runs on, but alpha
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+_RENAME_NOREPLACE: Final = 1
+_renameat2: Final = getattr(_libc, "renameat2", None)
 
 
 class _OpenHow(ctypes.Structure):
@@ -93,6 +95,25 @@ class Root:
         finally:
             os.close(folder)
 
+    def move(self, parts: Parts, to: Parts) -> None:
+        """Give the regular file another name, folders on the way made; durable on return.
+
+        FileExistsError when the name is taken. ENXIO for what is no regular file.
+        """
+        source = self.open_folder(parts[:-1])
+        try:
+            if not stat.S_ISREG(os.stat(parts[-1], dir_fd=source, follow_symlinks=False).st_mode):
+                raise OSError(errno.ENXIO, "not a regular file")
+            target = self.make_folders(to[:-1])
+            try:
+                _rename_new(source, parts[-1], target, to[-1])
+                os.fsync(target)
+                os.fsync(source)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
     def close(self) -> None:
         """Give the root up."""
         if self.fd >= 0:
@@ -141,6 +162,29 @@ def _openat2(folder: int, path: str, flags: int) -> int:
         if code not in (errno.EAGAIN, errno.EINTR):
             break
     raise OSError(code, os.strerror(code))
+
+
+def _rename_new(source: int, name: str, target: int, new: str) -> None:
+    """Rename without replacing. In one step where the system can; else link first, so that nothing is ever lost."""
+    if _renameat2 is not None:
+        if _renameat2(source, os.fsencode(name), target, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        # EINVAL: this file system cannot.
+        if code not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(code, os.strerror(code))
+    try:
+        os.link(name, new, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except FileExistsError:
+        mine, there = (
+            os.stat(name, dir_fd=source, follow_symlinks=False),
+            os.stat(new, dir_fd=target, follow_symlinks=False),
+        )
+        # The same file under both names was left by a move that was cut off here, unless it is the very same name.
+        is_same_name = name == new and os.path.sameopenfile(source, target)
+        if is_same_name or (mine.st_ino, mine.st_dev) != (there.st_ino, there.st_dev):
+            raise
+    os.unlink(name, dir_fd=source)
 
 
 def _openat2_works(folder: int) -> bool:

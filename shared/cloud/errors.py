@@ -97,6 +97,7 @@ _BY_ERRNO: Final[dict[int, type[CloudError]]] = {
     errno.ENOSPC: StoreFull,
     errno.EDQUOT: StoreFull,
     errno.EXDEV: Misconfigured,
+    errno.EEXIST: NameTaken,
 }
 
 

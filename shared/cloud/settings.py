@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.cloud.local import LocalStore
+from shared.cloud.local_provider import LocalProvider
 from shared.settings import bounded_float, bounded_int, path, setting
 
 
@@ -35,8 +35,8 @@ class CloudSettings:
         """The folder for drafts."""
         return self.cloud_tmp or self.cloud_root.parent / "cloud-tmp"
 
-    def open_local_store(self) -> LocalStore:
+    def open_local_store(self) -> LocalProvider:
         """The store. Raises Misconfigured."""
-        return LocalStore(
+        return LocalProvider(
             self.cloud_root, self.cloud_drafts, threads=self.cloud_threads, deadline_s=self.cloud_deadline_s
         )
