@@ -15,7 +15,7 @@ from hub.apart import apart
 from hub.compression import NEVER, Deflater
 from hub.counts import Counts
 from hub.device_socket import NEVER_LOOK, DeviceSocket
-from hub.greeting import Credential
+from hub.greeting import Credential, UnknownKey
 from hub.keepalive import Pulse, Signs, Verdict
 from hub.link_watch import LinkWatch
 from hub.notices import NOTICE_ROOM_BYTES, NoticeFrames
@@ -62,6 +62,7 @@ class Services(Protocol):
     def deflater(self) -> Deflater: ...
     def read_log(self, connection: "Connection", read: ReadLog) -> None: ...
     def check_renewal(self, connection: "Connection", credential: Credential) -> None: ...
+    def look_for_key(self, connection: "Connection", token: str) -> bool: ...
     def apply_operations(self, connection: "Connection", frame: Sync) -> ErrorFrame | None: ...
     def hold(self, connection: "Connection") -> None: ...
     def visit_at(self, connection: "Connection", due: float) -> None: ...
@@ -270,6 +271,12 @@ class Connection:
         )
         if self._sampled_seq <= self.session.acked:
             self._sampled_seq = NEVER_SAMPLED  # acked by REST, which is timed nowhere
+
+    @apart
+    def on_keys_fetched(self, token: str) -> None:
+        """The keys may be newer than when the device sent this token, which named one that was not known."""
+        if not self.is_over:
+            self._renew(token, is_last=True)
 
     @apart
     def on_renewal_checked(self, credential: Credential, revoked: bool | None) -> None:
@@ -521,9 +528,11 @@ class Connection:
     def _refuse(self, code: str, detail: str, ref: str | None = None) -> None:
         self._say(ErrorFrame(code, detail, ref))
 
-    def _renew(self, token: str) -> None:
+    def _renew(self, token: str, *, is_last: bool = False) -> None:
         renewed = self._validity.begin_renewal(token, wall())
+        if isinstance(renewed, UnknownKey) and not is_last and self._hub.look_for_key(self, token):
+            return
         if isinstance(renewed, str):
-            self._refuse("token_refused", renewed)
+            self._refuse("token_refused", str(renewed))
         else:
             self._hub.check_renewal(self, renewed)

@@ -25,6 +25,7 @@ __all__ = [
     "Asked",
     "Begin",
     "Credential",
+    "UnknownKey",
     "admit",
     "begin",
     "is_signed",
@@ -266,6 +267,12 @@ def is_signed(credential: Credential, *, tokens: KeyRing, tickets: KeyRing) -> b
     return credential.token_key_id is None or credential.token_key_id in tokens.key_ids
 
 
+class UnknownKey(str):
+    """A refusal because nobody here knows the key that the token names; it may have been published since."""
+
+    __slots__ = ()
+
+
 def renew(current: Credential, token: str, *, tokens: KeyRing, tickets: KeyRing, now: float) -> Credential | str:
     """The credential that a `token` frame brings, or why it is refused: another subject, a wider scope, not valid.
 
@@ -275,7 +282,7 @@ def renew(current: Credential, token: str, *, tokens: KeyRing, tickets: KeyRing,
     try:
         renewed = _verified(token, tokens, tickets, now)
     except InvalidToken as error:
-        return str(error)
+        return UnknownKey(error) if error.reason == "unknown_key" else str(error)
     if renewed.subject != current.subject:
         return "the token is another device's"
     if "device" not in renewed.scopes:

@@ -19,6 +19,7 @@ from hub.counts import Counts
 from hub.flusher import Flusher
 from hub.greeting import Credential
 from hub.hold_queue import HoldQueue
+from hub.key_search import KeySearch
 from hub.registry import Registry
 from hub.renewals import Renewals
 from hub.replay import LogReader
@@ -64,6 +65,7 @@ class Hub:
         flusher: Flusher,
         reader: SlotReader,
         strangers: Strangers,
+        key_search: KeySearch,
         on_change: Callable[[], None],
     ) -> None:
         """`on_change()` is called when a connection comes or goes."""
@@ -94,6 +96,7 @@ class Hub:
         self._tick_s = min(TICK_S, settings.pong_s / 4)
         self._reader = reader
         self._strangers = strangers
+        self._key_search = key_search
         self._on_change = on_change
         self._sockets = 0
         HUB_CONNECTION_CAPACITY.set(registry.capacity)
@@ -137,6 +140,10 @@ class Hub:
     def check_renewal(self, connection: Connection, credential: Credential) -> None:
         """Answer by `on_renewal_checked`."""
         self.renewals.ask(connection, credential)
+
+    def look_for_key(self, connection: Connection, token: str) -> bool:
+        """Answer by `on_keys_fetched`, if it is taken."""
+        return self._key_search.ask(connection, token)
 
     def apply_operations(self, connection: Connection, frame: Sync) -> ErrorFrame | None:
         """Answer by `on_sync_answer`, unless it is refused at once."""

@@ -21,6 +21,7 @@ from hub.flusher import Flusher
 from hub.gate import Gate
 from hub.handshakes import Greeter
 from hub.hub import Hub
+from hub.key_search import KeySearch
 from hub.leavers import Leaving
 from hub.membership import Membership
 from hub.mover import Mover, MoverTimes
@@ -116,6 +117,7 @@ class Parts:
             probe_deadline_s=settings.canary_s,
             rand=rand,
         )
+        self._key_search = KeySearch(self._look_for_keys)
         self.hub = Hub(
             settings,
             pool=pool,
@@ -124,6 +126,7 @@ class Parts:
             flusher=flusher,
             reader=self._reader,
             strangers=self.strangers,
+            key_search=self._key_search,
             on_change=self._on_change,
         )
         self._notices = Notices(receivers=lambda: registry.connections, flusher=flusher, deflater=self.hub.deflater)
@@ -193,6 +196,9 @@ class Parts:
             rand=rand,
         )
 
+    async def _look_for_keys(self) -> bool:
+        return await self.key_url.look()
+
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Everything that runs until the end. None of them may end by itself."""
         readers = {f"log reader {number}": self.hub.log_reader.run() for number in range(LOG_READERS)}
@@ -211,6 +217,7 @@ class Parts:
             "key watch": self._key_watch.run(),
             "key set": self.key_url.run(),
             "renewals": self.hub.renewals.run(),
+            "key search": self._key_search.run(),
             "mover": self.mover.run(),
             **readers,
             **syncs,

@@ -1,5 +1,6 @@
 """A hub and an issuer elsewhere: a key counts once a token names it, and ends what it signed when it is retired."""
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -49,4 +50,31 @@ async def test_an_issuers_keys_rotate_without_a_restart(fleet: Fleet, start_hub:
     assert await going.close_code() == 4201
     await fleet.record(stays)
     assert await staying.seqs(1) == [1]
+    await issuer.stop()
+
+
+async def test_a_renewal_by_a_key_that_was_just_published_is_taken(fleet: Fleet, start_hub: StartHub) -> None:
+    issuer = Issuer({"keys": [key("a")]})
+    await issuer.start()
+    hub = await start_hub(
+        FLEETWIRE_TOKEN_KEYS="", FLEETWIRE_TOKEN_KEYS_URL=issuer.url, FLEETWIRE_TOKEN_KEYS_UNKNOWN_S="0.05"
+    )
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck, bearer=issued("a", truck))
+    await device.welcome()
+
+    async def renewed(kid: str) -> str:
+        await device.socket.send(json.dumps({"type": "token", "token": issued(kid, truck)}))
+        return str((await device.frame())["type"])
+
+    issuer.keys = {"keys": [key("a"), key("b")]}
+    async with asyncio.timeout(20):
+        while await renewed("b") == "error":  # as long as the set was fetched too lately to be fetched again
+            pass
+    seen = issuer.requests
+    assert await renewed("a") == "token_ok"
+    assert issuer.requests == seen
+    async with asyncio.timeout(20):
+        while issuer.requests == seen:
+            assert await renewed("invented") == "error"
     await issuer.stop()
