@@ -3,7 +3,7 @@ instance's own share.
 
 Requests that come at the same time ask in one round trip. The first answer that does not come in time makes Redis
 count as away: from then on nobody waits for it, and one probe at a time finds out when it is back. What Redis had
-counted before is its own affair; the shares begin full.
+counted before is its own affair; a share begins full, unless the principal had spent more than half lately.
 """
 
 import asyncio
@@ -151,10 +151,19 @@ class RateLimiter:
     async def _verdicts(self, asked: list[Asked]) -> list[Verdict]:
         if not self.is_local:
             try:
-                return await self._buckets.take(asked, self._shared)
+                verdicts = await self._buckets.take(asked, self._shared)
             except REDIS_ERRORS as error:
                 self._lose(error)
+            else:
+                self._learn(asked, verdicts)
+                return verdicts
         return [self._alone(one) for one in asked]
+
+    def _learn(self, asked: list[Asked], verdicts: list[Verdict]) -> None:
+        if not self.is_local:  # others may have found meanwhile that Redis is away: then the shares count already
+            now = self._clock()
+            for one, verdict in zip(asked, verdicts, strict=True):
+                self.local.learn(one, verdict.left, now)
 
     def _lose(self, error: Exception) -> None:
         if not self.is_local:

@@ -88,20 +88,41 @@ class Verdict(NamedTuple):
     wait_s: float
 
 
+class _Left(NamedTuple):
+    tokens: float
+    at: float
+
+
 class LocalBuckets:
     """This process's share of every limit. Bounded: of too many principals, those not heard for longest are forgotten,
-    which gives them a full bucket when they come back."""
+    which gives them a full bucket when they come back.
+
+    While the buckets are in Redis, `learn()` what it says of principals that have spent more than half: their shares
+    begin with their part of what was left, so that losing Redis does not give them everything anew.
+    """
 
     def __init__(self, *, principals_max: int = _PRINCIPALS_MAX) -> None:
         self._principals_max = principals_max
         self._buckets: OrderedDict[str, tuple[Limit, TokenBucket]] = OrderedDict()
+        self._learnt: OrderedDict[str, _Left] = OrderedDict()
         self._shared: tuple[Limit, TokenBucket] | None = None
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def __repr__(self) -> str:
-        return f"LocalBuckets({len(self)} of {self._principals_max})"
+        return f"LocalBuckets({len(self)} of {self._principals_max}, {len(self._learnt)} spent half)"
+
+    def learn(self, asked: Asked, left: float, now: float) -> None:
+        """So many tokens are left in the principal's own bucket, which is elsewhere."""
+        if asked.limit is None:
+            return
+        self._buckets.pop(asked.principal, None)
+        self._learnt.pop(asked.principal, None)
+        if left < asked.limit.capacity / 2:
+            self._learnt[asked.principal] = _Left(left, now)
+            if len(self._learnt) > self._principals_max:
+                self._learnt.popitem(last=False)
 
     def take(self, asked: Asked, shared: Limit | None, now: float, *, instances: int) -> Verdict:
         """Take the cost from the principal's bucket and from the shared one, or from neither."""
@@ -125,6 +146,10 @@ class LocalBuckets:
         limit = asked.limit.share(instances)
         known = self._buckets.pop(asked.principal, None)
         bucket = _bucket(known, limit, now)
+        if known is None and (learnt := self._learnt.pop(asked.principal, None)) is not None:
+            whole = asked.limit
+            left = learnt.tokens + max(0.0, now - learnt.at) * whole.per_s
+            bucket.take(now, limit.capacity * max(0.0, 1.0 - left / whole.capacity))
         self._buckets[asked.principal] = (limit, bucket)
         while len(self._buckets) > self._principals_max:
             self._buckets.popitem(last=False)

@@ -105,6 +105,21 @@ async def test_while_redis_is_away_each_instance_enforces_its_share_and_goes_bac
         assert await passed(one, device("c"), 4) + await passed(two, device("c"), 4) == 6
 
 
+async def test_losing_redis_gives_nobody_a_bucket_anew(valkey_server: ServerFactory) -> None:
+    server = valkey_server()
+    async with limiter(server.url) as one:
+        assert await passed(one, device("a"), 10) == 6
+        assert await passed(one, device("b"), 1) == 1
+        server.kill()
+        assert await passed(one, device("a"), 10) == 0
+        assert await passed(one, device("b"), 10) == 6
+        server.launch()
+        await until(lambda: not one.is_local)
+        assert await passed(one, device("b"), 6) == 6
+        server.kill()
+        assert await passed(one, device("b"), 10) == 0
+
+
 async def test_a_redis_that_hangs_costs_one_wait_and_then_none(valkey_server: ServerFactory) -> None:
     server = valkey_server()
     async with limiter(server.url, deadline_s=0.3) as one:

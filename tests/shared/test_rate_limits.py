@@ -78,6 +78,27 @@ def test_a_share_that_changes_gives_nobody_new_tokens() -> None:
     assert buckets.take(Asked("device:a", TRUCK, 1), None, 0.0, instances=1).refused_by == "truck"
 
 
+def test_a_share_begins_with_its_part_of_what_was_left_elsewhere() -> None:
+    local = LocalBuckets(principals_max=2)
+    asked = Asked("device:a", TRUCK, 1)
+
+    def passed(now: float, instances: int = 2) -> int:
+        return sum(local.take(asked, None, now, instances=instances).refused_by is None for _ in range(60))
+
+    local.learn(asked, 10.0, 0.0)
+    assert passed(0.0) == 5
+    local.learn(asked, 10.0, 0.0)
+    assert passed(24.0) == 15, "tokens come meanwhile, too"
+    local.learn(asked, 25.0, 24.0)
+    assert passed(24.0) == 25, "who had half left has a whole share"
+    local.learn(asked, 0.0, 24.0)
+    assert passed(24.0) == 0, "what was taken from an earlier share says nothing any more"
+    local.learn(asked, 0.0, 24.0)
+    for other in "bc":
+        local.learn(asked._replace(principal=f"device:{other}"), 0.0, 24.0)
+    assert passed(24.0) == 25, "of too many the first is forgotten"
+
+
 def test_of_too_many_principals_those_not_heard_for_longest_are_forgotten() -> None:
     buckets = LocalBuckets(principals_max=3)
     for name in "abcad":
