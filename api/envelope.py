@@ -25,6 +25,7 @@ from api.problems import Problem, problem_response
 from api.resource import Trace, headers_of
 from api.security_headers import SECURITY_HEADERS
 from shared.clock import monotonic
+from shared.request_target import in_origin_form
 from shared.store.errors import NotMigrated, StoreError
 from shared.telemetry.metrics import API_REQUEST_SECONDS, API_REQUESTS
 
@@ -132,12 +133,13 @@ def _routed(scope: Scope, router: Router, trace: Trace) -> Scope:
 
     No path of ours needs encoding, and an id that is written in two ways would be hashed, logged and compared as two.
     """
-    path: str = scope["path"]
-    if b"%" in scope["raw_path"]:
+    raw_path, _ = in_origin_form(scope["raw_path"])
+    path: str = scope["path"] if raw_path == scope["raw_path"] else raw_path.decode("ascii")
+    if b"%" in raw_path:
         raise Problem("invalid-request", "percent-encoding in the path is refused: no path here needs it")
     if len(path) > 1 and path.endswith("/"):
         path = path[:-1]
-    return {**scope, "path": path, "app": router, "fleetwire.trace": trace}
+    return {**scope, "path": path, "raw_path": raw_path, "app": router, "fleetwire.trace": trace}
 
 
 class _Exchange:

@@ -39,6 +39,7 @@ from shared.cloud.errors import (
 from shared.cloud.hashes import Digest
 from shared.cloud.store import Existed, Stat, Store, Stored
 from shared.disposition import attachment
+from shared.request_target import in_origin_form
 from shared.signed_urls import Grant, InvalidSignedUrl, verify
 from shared.telemetry.metrics import FILES_BYTES, FILES_REFUSED, FILES_REQUESTS
 
@@ -97,8 +98,9 @@ class Gateway:
             return
         exchange = _Exchange(scope, receive, send)
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-            if scope["path"] in ("/health", "/ready"):
-                await exchange.answer(self._status(scope["path"]))
+            path, _ = in_origin_form(scope["raw_path"])
+            if path in (b"/health", b"/ready"):
+                await exchange.answer(self._status(path))
                 return
             began = clock.monotonic()
             try:
@@ -106,10 +108,10 @@ class Gateway:
             finally:
                 exchange.account(clock.monotonic() - began)
 
-    def _status(self, path: str) -> Response:
-        if path == "/ready" and self._transfers.leaving:
+    def _status(self, path: bytes) -> Response:
+        if path == b"/ready" and self._transfers.leaving:
             return JSONResponse({"status": "not ready"}, 503)
-        return JSONResponse({"status": "ready" if path == "/ready" else "alive"})
+        return JSONResponse({"status": "ready" if path == b"/ready" else "alive"})
 
     async def _handle(self, exchange: "_Exchange") -> None:
         try:
@@ -136,10 +138,10 @@ class Gateway:
         scope = exchange.scope
         if scope["method"] not in _METHODS:
             raise Problem("method-not-allowed", "use the method that the address was signed for")
-        raw_path: bytes = scope["raw_path"]
+        raw_path, authority = in_origin_form(scope["raw_path"])
         if not raw_path.startswith(b"/v1/files/"):
             raise Problem("not-found", "no such path")
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        hosts = [value for name, value in scope["headers"] if name == b"host"] if authority is None else [authority]
         if not self.host or hosts != [self.host]:
             raise Problem("forbidden", "the address is not of this gateway", reason="wrong_host")
         try:

@@ -36,6 +36,24 @@ async def test_what_is_not_http_gets_a_problem_and_the_server_lives(api: Running
     assert (await api.client().get("/health")).status_code == 200
 
 
+async def test_a_target_that_names_the_host_is_the_path_after_it(api: RunningApi) -> None:
+    head = f" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token('truck-7')}\r\n\r\n".encode()
+    path = b"/api/v1/devices/truck-7/responses"
+    for target, status in (
+        (b"http://fleet.example/health", b"200"),
+        (b"HTTPS://fleet.example:8443/health/", b"200"),
+        (b"http://fleet.example", b"200"),
+        (b"http://fleet.example?a=b", b"200"),
+        (b"http://fleet.example" + path + b"?limit=0", b"400"),
+        (b"http://fleet%2eexample/nothing", b"404"),
+        (b"http://fleet.example/%61pi", b"400"),
+        (b"ftp://fleet.example/health", b"404"),
+        (b"http://fleet.example//health", b"404"),
+    ):
+        answer = await exchange(api.settings.port, b"GET " + target + head)
+        assert answer.startswith(b"HTTP/1.1 " + status), (target, answer)
+
+
 async def test_a_head_that_does_not_come_is_not_waited_for(start_api: StartApi) -> None:
     api = await start_api(FLEETWIRE_API_HEAD_S=0.2)
     port = api.settings.port

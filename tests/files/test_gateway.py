@@ -216,6 +216,24 @@ async def test_an_address_for_another_host_admits_nothing_here(running: Running)
     assert (await running.client.get(ours)).status_code == 200
 
 
+async def test_the_host_in_a_whole_address_goes_before_the_header(running: Running) -> None:
+    running.put_file("f", b"12345")
+    url = running.url("GET", "f", b"12345")
+
+    async def status(target: str, host: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer.split(b" ")[1]
+
+    ours = f"127.0.0.1:{running.port}"
+    assert await status(url, ours) == b"200"
+    assert await status(url, "other.example") == b"200"
+    assert await status(url.replace(ours, "other.example"), ours) == b"403"
+    assert await status(f"http://{ours}/health", "x") == b"200"
+
+
 async def test_an_expired_address_is_gone(running: Running) -> None:
     running.put_file("f", b"12345")
     url = running.url("GET", "f", b"12345", now=clock.wall() - 61, lifetime_s=60)
