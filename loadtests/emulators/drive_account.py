@@ -68,7 +68,8 @@ class ServiceAccount:
                 form.get("assertion", ""),
                 self._key.public_key(),
                 algorithms=["RS256"],
-                audience=token_url,
+                # Google's own library names the place it knows, wherever the key file sends it.
+                audience=[token_url, "https://oauth2.googleapis.com/token"],
                 issuer=self.email,
                 options={"verify_exp": False, "verify_iat": False, "require": ["iat", "exp", "aud", "iss"]},
             )

@@ -103,6 +103,8 @@ class FaultyWire:
                 await self._app(scope, receive, send)
             case "status":
                 assert fault is not None
+                # Who answers before it has read may never be heard: the client is still busy sending.
+                await _drain(receive)
                 await self._answer(fault)(scope, receive, send)
             case "delay":
                 assert fault is not None
@@ -129,6 +131,11 @@ def _cut(send: Send) -> None:
     # uvicorn's `send` is a method of the cycle that has the connection; there is no other way to it.
     transport: Any = send.__self__.transport  # type: ignore[attr-defined]
     transport.abort()
+
+
+async def _drain(receive: Receive) -> None:
+    while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+        pass
 
 
 async def _swallow(_: Message) -> None:

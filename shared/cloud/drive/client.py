@@ -159,7 +159,7 @@ class DriveClient:
     async def put_bytes(self, session: str, start: int, content: bytes, size: int | None) -> "wire.File | int":
         """Send a piece: the file once all is there, else how many bytes the session has. Sent once: see `held`."""
         total = "*" if size is None else size
-        said = f"bytes {start}-{start + len(content) - 1}/{total}" if content else f"bytes */{total}"
+        said = f"bytes {start}-{start + len(content) - 1}/{total}" if content else ""
         return await self._session_call("upload.put", session, content, said, once=True)
 
     async def held(self, session: str, size: int | None) -> "wire.File | int":
@@ -177,7 +177,8 @@ class DriveClient:
             call=call,
             method="PUT",
             url=self.checked_session(session),
-            headers={"Content-Range": said},
+            # A content without bytes has no range: it comes whole.
+            headers={"Content-Range": said} if said else {},
             body=content,
             gate=self._gate,
             is_limit=is_limit,
