@@ -33,7 +33,7 @@ from loadtests.emulators.drive_corpus import FOLDER, Corpus, DriveError, File
 from loadtests.emulators.drive_query import Mask, masked, parse_mask, parse_query
 from loadtests.emulators.drive_uploads import Session, Sessions, split_related
 from loadtests.emulators.faults import Fault, FaultScript, FaultyWire
-from shared.asgi_server import AsgiServer
+from loadtests.emulators.server import EmulatorServer
 
 __all__ = ["DriveEmulator", "running_drive"]
 
@@ -81,6 +81,7 @@ class DriveEmulator:
             "files.delete": self._delete,
             "upload.begin": self._upload_begin,
             "upload.put": self._upload_put,
+            "upload.end": self._upload_end,
             "changes.start": self._start_token,
             "changes.list": self._changes,
             "changes.watch": self._watch,
@@ -147,7 +148,7 @@ class DriveEmulator:
             if handler is None:
                 raise DriveError(404, "notFound", "Not Found")
             # A session's address is a permission by itself.
-            is_open = call in ("token", "control", "upload.put")
+            is_open = call in ("token", "control", "upload.put", "upload.end")
             if not is_open and not self.account.admits(request.headers.get("authorization", "")):
                 raise DriveError(401, "authError", "Invalid Credentials", location="Authorization")
             return await handler(request)
@@ -309,6 +310,10 @@ class DriveEmulator:
             return Response(status_code=308, headers={"Range": f"bytes=0-{held - 1}"} if held else {})
         file = self._told(self._seal(session))
         return self._fields(request, self._file(file), default=_BASIC)
+
+    async def _upload_end(self, request: Request) -> Response:
+        self.sessions.drop(self.sessions.find(request.query_params.get("upload_id", "")).key)
+        return Response(status_code=204)
 
     def _seal(self, session: Session) -> File:
         described = session.metadata
@@ -492,7 +497,7 @@ def call_of(scope: Scope) -> str:
     if (known := _CALLS.get((method, path))) is not None:
         return known
     if path.startswith("/upload/drive/v3/files"):
-        return "upload.begin" if method in ("POST", "PATCH") else "upload.put"
+        return {"POST": "upload.begin", "PATCH": "upload.begin", "DELETE": "upload.end"}.get(method, "upload.put")
     if path.startswith("/drive/v3/files/"):
         if method == "GET":
             return "files.download" if b"alt=media" in scope["query_string"] else "files.get"
@@ -539,9 +544,9 @@ def _fault_answer(fault: Fault) -> ASGIApp:
 async def running_drive(folder: Path, *, seed: int = 0, port: int = 0) -> AsyncIterator[DriveEmulator]:
     """On a port of its own, in this loop; its bytes are below `folder`."""
     emulator = DriveEmulator(folder, seed=seed)
-    server = AsgiServer(emulator.wire, "127.0.0.1", port, setting="--port", close_s=0.2, ws="none")
+    server = EmulatorServer(emulator.wire, port=port)
+    emulator.url = server.url
     await server.start()
-    emulator.url = f"http://127.0.0.1:{server.port}"
     try:
         yield emulator
     finally:

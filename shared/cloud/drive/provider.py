@@ -17,7 +17,7 @@ from shared.cloud.drive.client import DriveClient
 from shared.cloud.drive.names import Claims, NoClaims, PremadeIds
 from shared.cloud.drive.reader import DriveReader
 from shared.cloud.drive.tree import Tree
-from shared.cloud.drive.uploads import BLOCK, Uploads, mismatch
+from shared.cloud.drive.uploads import ASIDE, BLOCK, Uploads, mismatch
 from shared.cloud.errors import CloudError, ContentMismatch, Misconfigured, NameTaken, NotAFile, NotFound
 from shared.cloud.hashes import Digest, StreamHash
 from shared.cloud.paths import split_folder, split_path
@@ -128,6 +128,8 @@ class DriveProvider:
                     if above is None:
                         continue
                     if file.is_folder:
+                        if above + file.name == ASIDE:
+                            continue
                         left[file.id] = f"{above}{file.name}/"
                     elif file.is_file:
                         yield wire.object_of(file, above + file.name)
@@ -139,12 +141,17 @@ class DriveProvider:
     async def look(self, path: str, *, object_id: str | None = None) -> Object | None:
         """See Provider."""
         file = await self._find(path, object_id)
-        return None if file is None else wire.object_of(file, path)
+        if file is None:
+            return None
+        if object_id == file.id:
+            # It may lie elsewhere by now.
+            path = await self._tree.path_of(file) or path
+        return wire.object_of(file, path)
 
     async def stat(self, path: str, *, object_id: str | None = None) -> Stat | None:
         """See Provider."""
-        found = await self.look(path, object_id=object_id)
-        return None if found is None else stat_of_object(found)
+        file = await self._find(path, object_id)
+        return None if file is None else stat_of_object(wire.object_of(file, path))
 
     async def content(self, path: str, *, object_id: str | None = None) -> tuple[Stat, Digest]:
         """See Provider. What Drive says of the content is believed; where it says nothing, the bytes are read."""

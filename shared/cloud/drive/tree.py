@@ -4,16 +4,19 @@ Folders that were found are remembered, a bounded number of them, and looked at 
 people rename and move folders, and a path must not lead to where it led yesterday. `occupy` is the only way to a name.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakValueDictionary
 
 from shared import clock
 from shared.cloud.drive import wire
 from shared.cloud.drive.client import DriveClient
 from shared.cloud.drive.names import Claims, PremadeIds, found_by_name, one_of
 from shared.cloud.errors import NameTaken, NotAFile, NotFound, StoreUnavailable
+from shared.cloud.paths import MAX_COMPONENTS
 
 __all__ = ["Tree"]
 
@@ -63,6 +66,7 @@ class Tree:
         self._trusted_s = trusted_s
         self._time = time
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._asking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self.root_id = root_id
 
     def __repr__(self) -> str:
@@ -126,6 +130,22 @@ class Tree:
             return Occupied(file, made=True, is_ours=True)
         raise StoreUnavailable(f"{self._store}: the name {name!r} goes from object to object; try again")
 
+    async def path_of(self, file: wire.File) -> str | None:
+        """Where an object lies below the root; None when it does not, or too deep for a path of ours."""
+        parts: list[str] = []
+        at = file
+        while at.id != self.root_id:
+            parts.append(at.name)
+            if not at.parents or len(parts) > MAX_COMPONENTS:
+                return None
+            if at.parents[0] == self.root_id:
+                break
+            above = await self._client.file(at.parents[0])
+            if above is None:
+                return None
+            at = above
+        return "/".join(reversed(parts))
+
     async def give_name(self, file: wire.File, folder_id: str, name: str) -> wire.File:
         """Move an object that exists to a name. Raises NameTaken."""
         for _ in range(_ROUNDS):
@@ -180,27 +200,38 @@ class Tree:
 
     async def _child(self, parent: str, name: str, *, make: bool) -> str | None:
         key = (parent, name)
+        # One asks for all who want to know: a hundred files for a new folder are no hundred questions.
+        lock = self._asking.setdefault(key, asyncio.Lock())
+        async with lock:
+            if (known := await self._still(key)) is not None:
+                return known
+            found = await self.find(parent, name, lambda one: one.is_folder)
+            if found is None and make:
+                there = await self.occupy(parent, name, lambda made_id: self._make_folder(made_id, parent, name))
+                found = there.file
+            if found is None:
+                return None
+            if not found.is_folder:
+                raise NotAFile(f"{self._store}: {name!r} is no folder")
+            self._known[key] = _Known(found.id, self._time())
+            while len(self._known) > self._folders_max:
+                self._known.popitem(last=False)
+            return found.id
+
+    async def _still(self, key: tuple[str, str]) -> str | None:
+        """The folder that was found there, if it was looked at lately or is there still."""
         known = self._known.get(key)
-        if known is not None:
-            self._known.move_to_end(key)
-            if self._time() - known.seen_at < self._trusted_s:
-                return known.folder_id
-            now = await self._client.file(known.folder_id)
-            if now is not None and now.is_folder and now.lies_in(parent, name):
-                known.seen_at = self._time()
-                return known.folder_id
-            self._known.pop(key, None)
-        found = await self.find(parent, name, lambda one: one.is_folder)
-        if found is None and make:
-            found = (await self.occupy(parent, name, lambda made_id: self._make_folder(made_id, parent, name))).file
-        if found is None:
+        if known is None:
             return None
-        if not found.is_folder:
-            raise NotAFile(f"{self._store}: {name!r} is no folder")
-        self._known[key] = _Known(found.id, self._time())
-        while len(self._known) > self._folders_max:
-            self._known.popitem(last=False)
-        return found.id
+        if self._time() - known.seen_at >= self._trusted_s:
+            now = await self._client.file(known.folder_id)
+            if now is None or not now.is_folder or not now.lies_in(*key):
+                self._known.pop(key, None)
+                return None
+            known.seen_at = self._time()
+        if key in self._known:
+            self._known.move_to_end(key)
+        return known.folder_id
 
     async def _make_folder(self, object_id: str, parent: str, name: str) -> wire.File:
         described = {"id": object_id, "name": name, "parents": [parent], "mimeType": wire.FOLDER}

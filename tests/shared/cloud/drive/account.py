@@ -21,10 +21,11 @@ class Account:
     tokens: Tokens
     url: str
     pool: Pool
+    store: str
 
     def client(self, *, drive_id: str | None = None) -> DriveClient:
-        return DriveClient(self.http, self.tokens, url=self.url, store="drive", drive_id=drive_id)
+        return DriveClient(self.http, self.tokens, url=self.url, store=self.store, drive_id=drive_id)
 
     def provider(self, root_id: str, *, drive_id: str | None = None) -> DriveProvider:
-        claims = PostgresClaims(self.pool, "drive")
-        return DriveProvider(self.client(drive_id=drive_id), root_id, name="drive", claims=claims)
+        claims = PostgresClaims(self.pool, self.store)
+        return DriveProvider(self.client(drive_id=drive_id), root_id, name=self.store, claims=claims)

@@ -58,11 +58,9 @@ async def test_what_is_there_is_left_alone_and_told(provider: DriveProvider) -> 
     assert await read(provider, "a.txt") == b"first"
 
 
-async def test_two_hundred_writers_of_one_name_make_one_file(account: Account, root: str, drive: DriveEmulator) -> None:
+async def test_many_writers_of_one_name_make_one_file(account: Account, root: str, drive: DriveEmulator) -> None:
     providers = [account.provider(root) for _ in range(4)]
-    results = await asyncio.gather(
-        *(providers[n % 4].put_new("Responses/truck-7/a.txt", b"%d" % n) for n in range(200))
-    )
+    results = await asyncio.gather(*(providers[n % 4].put_new("Responses/truck-7/a.txt", b"%d" % n) for n in range(60)))
     assert sum(isinstance(one, Stored) for one in results) == 1
     winner = next(one for one in results if isinstance(one, Stored))
     assert all(one.content == winner.content for one in results)
