@@ -7,11 +7,11 @@ The key must be allowed to list the bucket, else S3 says 403 instead of 404 for 
 
 import base64
 import binascii
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from shared.clock import wall
+from shared.cloud.s3.bucket import Bucket
 from shared.cloud.sigv4 import Credentials, encoded_path, presigned, signed_headers
 from shared.cloud.store_client import Answer, StoreClient
 from shared.cloud.uploads import Asset, Held, UploadPermit
@@ -20,22 +20,6 @@ from shared.disposition import attachment
 __all__ = ["Bucket", "S3Uploads"]
 
 _ONE_PUT_MAX: Final = 5 * 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A bucket: at AWS by its own host name, at any other endpoint as the first part of the path."""
-
-    name: str
-    region: str
-    endpoint: str | None = None
-
-    @property
-    def url(self) -> str:
-        """What keys are appended to."""
-        if self.endpoint is None:
-            return f"https://{self.name}.s3.{self.region}.amazonaws.com/"
-        return f"{self.endpoint}/{self.name}/"
 
 
 class S3Uploads:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-__all__ = ["EMPTY_SHA256", "Credentials", "encoded_path", "presigned", "signed_headers"]
+__all__ = ["EMPTY_SHA256", "Credentials", "addressed", "encoded_path", "presigned", "signed_headers"]
 
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 
@@ -34,6 +34,11 @@ class Credentials:
 def encoded_path(key: str) -> str:
     """An object's key as a path, without the first slash."""
     return quote(key, safe="/-_.~")
+
+
+def addressed(url: str, query: Mapping[str, str]) -> str:
+    """The address with a query, written as it is signed."""
+    return f"{url}?{_canonical_query(query)}" if query else url
 
 
 def presigned(
@@ -82,7 +87,7 @@ def signed_headers(
     headers: Mapping[str, str] | None = None,
     payload_sha256: str = EMPTY_SHA256,
 ) -> dict[str, str]:
-    """The headers to send, `headers` among them, for a request without query; all of them are signed."""
+    """The headers to send, `headers` among them; all of them are signed. `url` is as `addressed` writes it."""
     parts = urlsplit(url)
     stamp = at.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{region}/{_SERVICE}/aws4_request"
@@ -91,7 +96,7 @@ def signed_headers(
         sent["x-amz-security-token"] = credentials.session_token
     signed = _canonical_headers({"host": parts.netloc, **sent})
     signature = _signature(
-        credentials.secret, (method, parts.path, ""), signed, payload_sha256, stamp=stamp, scope=scope
+        credentials.secret, (method, parts.path, parts.query), signed, payload_sha256, stamp=stamp, scope=scope
     )
     sent["Authorization"] = (
         f"{_ALGORITHM} Credential={credentials.key_id}/{scope},SignedHeaders={';'.join(signed)},Signature={signature}"
