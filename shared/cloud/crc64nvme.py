@@ -60,7 +60,7 @@ class Crc64Nvme:
             self._waiting += view[at : at + _SLICE]
             self._fold()
 
-    def digest(self) -> int:
+    def value(self) -> int:
         """Of all bytes so far."""
         rest = self._waiting
         # The carry reaches no further than what waits: until the first fold it is eight bytes, which `_last` takes.
@@ -69,9 +69,13 @@ class Crc64Nvme:
             return _last(0, number.to_bytes(len(rest), "little")) ^ _ONES
         return _last(self._carry, rest) ^ _ONES
 
+    def digest(self) -> bytes:
+        """The same, as eight bytes."""
+        return self.value().to_bytes(8, "big")
+
     def base64(self) -> str:
-        """The digest as S3 writes it."""
-        return written(self.digest())
+        """The same, as S3 writes it."""
+        return written(self.value())
 
     def _fold(self) -> None:
         waiting, carry, at = self._waiting, self._carry, 0
@@ -93,7 +97,7 @@ def crc64_nvme(content: bytes | memoryview) -> int:
     """Of content that is in memory anyway."""
     whole = Crc64Nvme()
     whole.update(content)
-    return whole.digest()
+    return whole.value()
 
 
 def combined(first: int, second: int, second_size: int) -> int:
@@ -101,9 +105,9 @@ def combined(first: int, second: int, second_size: int) -> int:
     return _times(first, _power(8 * second_size)) ^ second
 
 
-def written(digest: int) -> str:
+def written(value: int) -> str:
     """As S3 writes it."""
-    return base64.b64encode(digest.to_bytes(8, "big")).decode("ascii")
+    return base64.b64encode(value.to_bytes(8, "big")).decode("ascii")
 
 
 def read(text: str) -> int | None:

@@ -75,8 +75,16 @@ def _drives(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
     return open_drives(settings, means)
 
 
+def _s3(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
+    if settings.cloud_s3_bucket is None:
+        return []
+    from shared.cloud.s3.opening import open_s3
+
+    return open_s3(settings, means)
+
+
 # Each imports its provider only when that is set up. Nothing when it is not.
-_OPENERS: Final[tuple[Opener, ...]] = (_drives,)
+_OPENERS: Final[tuple[Opener, ...]] = (_s3, _drives)
 
 
 def open_stores(

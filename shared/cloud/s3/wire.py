@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 from shared.cloud.s3.xml import BadXml, Element, escaped, parsed
 
 __all__ = [
+    "BadXml",
     "Fault",
     "Head",
     "ListPage",
@@ -22,12 +23,14 @@ __all__ = [
     "ListedPart",
     "PartsPage",
     "complete_body",
+    "copied_etag_of",
     "etag_of",
     "fault_of",
     "head_of",
     "list_page",
     "parts_page",
     "upload_id_of",
+    "version_of",
 ]
 
 _NUMBER_DIGITS_MAX: Final = 20
@@ -81,6 +84,13 @@ class Head:
     crc64nvme: str | None
     content_type: str | None
 
+    def is_same(self, other: "Head") -> bool:
+        """Whether both say of themselves what only the same content says. A copy may have another ETag."""
+        for ours, theirs in ((self.sha256, other.sha256), (self.crc64nvme, other.crc64nvme)):
+            if ours is not None and theirs is not None:
+                return ours == theirs and self.size == other.size
+        return self.etag == other.etag and self.size == other.size
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -130,9 +140,19 @@ def upload_id_of(raw: bytes) -> str:
     return _need(_root(raw, "InitiateMultipartUploadResult"), "UploadId")
 
 
+def copied_etag_of(raw: bytes) -> str:
+    """Of CopyObject and UploadPartCopy. Raises BadXml."""
+    return etag_of(_need(parsed(raw), "ETag"))
+
+
 def etag_of(text: str) -> str:
     """An ETag without its quotes."""
     return text.strip().strip('"')
+
+
+def version_of(etag: str) -> str:
+    """The version of an object, as rows keep it."""
+    return f"etag:{etag}"
 
 
 def fault_of(raw: bytes) -> Fault | None:
@@ -176,8 +196,9 @@ def complete_body(parts: Iterable[tuple[int, str, str | None]]) -> bytes:
 
 
 def _root(raw: bytes, name: str) -> Element:
+    """Some stores that speak like S3 call it a Response."""
     root = parsed(raw)
-    if root.name != name:
+    if root.name not in (name, f"{name.removesuffix('Result')}Response"):
         raise BadXml(f"<{root.name[:100]}> where <{name}> was expected")
     return root
 
