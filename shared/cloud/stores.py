@@ -83,8 +83,16 @@ def _s3(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
     return open_s3(settings, means)
 
 
+def _graph(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
+    if not settings.cloud_graph_drives:
+        return ()
+    from shared.cloud.graph.opening import open_graph
+
+    return open_graph(settings, means)
+
+
 # Each imports its provider only when that is set up. Nothing when it is not.
-_OPENERS: Final[tuple[Opener, ...]] = (_s3, _drives)
+_OPENERS: Final[tuple[Opener, ...]] = (_s3, _drives, _graph)
 
 
 def open_stores(
