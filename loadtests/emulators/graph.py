@@ -37,7 +37,7 @@ from loadtests.emulators.graph_hooks import Subscriptions
 from loadtests.emulators.graph_login import CLIENT_ID, CLIENT_SECRET, TENANT, Login
 from loadtests.emulators.graph_uploads import Uploads
 from loadtests.emulators.meter import Meter
-from shared.asgi_server import AsgiServer
+from loadtests.emulators.serving import serving
 
 __all__ = ["DRIVE", "GraphEmulator", "running_graph"]
 
@@ -491,14 +491,11 @@ def _refusal(error: GraphFault, *, inside: bool = False) -> Response:
 async def running_graph(folder: Path, *, seed: int = 0, port: int = 0) -> AsyncIterator[GraphEmulator]:
     """On a port of its own, in this loop; its bytes are below `folder`."""
     emulator = GraphEmulator(folder, seed=seed)
-    server = AsgiServer(emulator.wire, "127.0.0.1", port, setting="--port", close_s=0.2, ws="none")
-    await server.start()
-    emulator.url = f"http://127.0.0.1:{server.port}"
     try:
-        yield emulator
+        async with serving(emulator.wire, port=port) as emulator.url:
+            yield emulator
     finally:
         emulator.wire.released.set()
-        await server.close()
         await emulator.subscriptions.close()
 
 

@@ -94,7 +94,7 @@ class Subscriptions:
         self._on_its_way_max = on_its_way_max
         self._waiting: dict[str, set[str]] = {}
         self._receivers: dict[str, _Receiver] = {}
-        self._http = httpx.AsyncClient(trust_env=False, timeout=_HANDSHAKE_S)
+        self._client: httpx.AsyncClient | None = None
 
     async def create(self, body: dict[str, Any], known: set[str]) -> Subscription:
         """After the handshake with the address. `known`: resources that may be watched."""
@@ -167,7 +167,14 @@ class Subscriptions:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._http.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+    @property
+    def _http(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(trust_env=False, timeout=_HANDSHAKE_S)
+        return self._client
 
     def _expiry(self, text: object) -> float:
         try:

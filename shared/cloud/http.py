@@ -7,9 +7,11 @@ address: it may be signed. Bodies go out in slices, so that a part on its way is
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -151,6 +153,12 @@ class _Lost(Exception):
         self.error = error
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """Reading the certificates of all authorities takes longer than many a request."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class HttpClient:
     """One for all providers of a process. `deadline_s` is for one try of one request, connecting included."""
 
@@ -174,7 +182,9 @@ class HttpClient:
         limits = httpx.Limits(max_connections=connections_max, max_keepalive_connections=16, keepalive_expiry=20)
         # Answers are read as they come, so none may come compressed.
         headers = {"Accept-Encoding": "identity", "User-Agent": "fleetwire"}
-        self._http = httpx.AsyncClient(limits=limits, headers=headers, trust_env=False, follow_redirects=False)
+        self._http = httpx.AsyncClient(
+            verify=_tls(), limits=limits, headers=headers, trust_env=False, follow_redirects=False
+        )
 
     async def ask(self, request: Request, *, answer_max: int = ANSWER_MAX_BYTES) -> Answer:
         """The last answer, whole. Raises StoreUnavailable when none came, and what the gate raises."""
