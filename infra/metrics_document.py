@@ -145,6 +145,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "WORKER_CLAIMED",
         "WORKER_FINISHED",
         "WORKER_RETRIES",
+        "WORKER_REPLACED",
         "WORKER_LEASES_LOST",
         "RETENTION_EVENTS",
         "RETENTION_KEYS",

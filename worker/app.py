@@ -18,7 +18,11 @@ import structlog
 from shared import lifecycle
 from shared.bus.job_hints import JobHintReader
 from shared.bus.publisher import Publisher
+from shared.bus.redis_client import LazyRedis
 from shared.cloud.local import LocalStore
+from shared.cloud.placement import Placement
+from shared.cloud.store import Store
+from shared.cloud.stores import open_stores
 from shared.cloud.threads import FileThreads
 from shared.lifecycle import Stop
 from shared.settings import SettingsError, load
@@ -28,6 +32,7 @@ from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
 from worker.endings import Endings
 from worker.held_jobs import HeldJobs
+from worker.homes import Homes
 from worker.job_loop import JobLoop, LoopLimits
 from worker.job_runner import JobRunner, RunnerLimits
 from worker.pool import HandlerPool, PoolLimits
@@ -60,7 +65,6 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
     rand = SystemRandom()
     async with AsyncExitStack() as closing:
         store = settings.open_local_store()
-        closing.push_async_callback(store.close)
         threads = FileThreads(4, deadline_s=settings.cloud_deadline_s)
         closing.push_async_callback(threads.close)
         scratch = await threads.run(str(settings.scratch), Scratch, settings.scratch)
@@ -86,13 +90,21 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             rand=rand,
         )
         closing.push_async_callback(handlers.close)
+        redis = LazyRedis(settings.redis_url, deadline_s=1.0, connections=4, name="worker-budgets")
+        closing.push_async_callback(redis.aclose)
+        opened = open_stores(settings, local=store, pool=pool, redis=redis)
+        closing.push_async_callback(opened.close)
+        stores = {one.name: one for one in opened}
+        placement = Placement(settings.cloud_placement, spread=rand.random())
+        homes = Homes(placement, first=settings.cloud_placement[0][0], rand=rand)
         held = HeldJobs(pool, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, rand=rand)
         # As long as the lease is ours: a response that stands should not wait for the next attempt to find it.
         endings = Endings(pool, publisher, rand=rand, tries=max(4, int(settings.lease_s / 2)))
         loop = _build_loop(
             settings=settings,
             pool=pool,
-            store=store,
+            stores=stores,
+            homes=homes,
             handlers=handlers,
             held=held,
             endings=endings,
@@ -126,7 +138,8 @@ def _build_loop(
     *,
     settings: Settings,
     pool: Pool,
-    store: LocalStore,
+    stores: Mapping[str, Store],
+    homes: Homes,
     handlers: HandlerPool,
     held: HeldJobs,
     endings: Endings,
@@ -136,9 +149,10 @@ def _build_loop(
 ) -> JobLoop:
     runner = JobRunner(
         pool=pool,
-        stores={store.name: store},
+        stores=stores,
         handlers=handlers,
         held=held,
+        homes=homes,
         endings=endings,
         scratch=scratch,
         threads=threads,
@@ -155,6 +169,7 @@ def _build_loop(
         held=held,
         handlers=handlers,
         limits=LoopLimits(settings.concurrency, settings.lease_s, settings.ttl_s, settings.poll_s),
+        homes=homes,
         rand=rand,
     )
 

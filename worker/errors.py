@@ -5,7 +5,8 @@ WorkerError
 │   ├── HandlerFailed      the handler raised something that is no refusal
 │   ├── HandlerCrashed     its process died: a signal, the memory bound, an exit
 │   ├── HandlerTimedOut    it did not end in time and was killed
-│   └── PoolUnavailable    no process could be started
+│   ├── PoolUnavailable    no process could be started
+│   └── HomeUnavailable    the store of the response does not answer; another may take it
 ├── PermanentFailure       no attempt can succeed
 └── LeaseLost              the job is another's now, or was ended: stop, write nothing more
 """
@@ -15,6 +16,7 @@ __all__ = [
     "HandlerCrashed",
     "HandlerFailed",
     "HandlerTimedOut",
+    "HomeUnavailable",
     "LeaseLost",
     "PermanentFailure",
     "PoolUnavailable",
@@ -47,6 +49,10 @@ class HandlerTimedOut(AttemptFailed):
 
 class PoolUnavailable(AttemptFailed):
     """No handler process could be started."""
+
+
+class HomeUnavailable(AttemptFailed):
+    """The store of the response does not answer."""
 
 
 class PermanentFailure(WorkerError):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
-from uuid import UUID
 
 import structlog
 
@@ -20,9 +19,10 @@ from shared.store import jobs
 from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
-from shared.store.responses import Request, folder_of
+from shared.store.responses import Home, Request, folder_of
 from shared.telemetry.metrics import WORKER_CLAIMED, WORKER_QUEUE_SECONDS, WORKER_QUEUED
 from worker.held_jobs import HeldJobs
+from worker.homes import Homes
 from worker.job_runner import JobRunner
 from worker.pool import HandlerPool
 
@@ -65,6 +65,7 @@ class JobLoop:
         held: HeldJobs,
         handlers: HandlerPool,
         limits: LoopLimits,
+        homes: Homes,
         rand: Random,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -75,6 +76,7 @@ class JobLoop:
         self._held = held
         self._handlers = handlers
         self._limits = limits
+        self._homes = homes
         self._rand = rand
         self._clock = clock
         self._wake = asyncio.Event()
@@ -198,8 +200,8 @@ class JobLoop:
             task.add_done_callback(self._tasks.discard)
         return claimed
 
-    def _reserve(self, request: Request) -> tuple[UUID, str]:
-        return time_ordered_uuid(wall(), self._rand), folder_of(request)
+    def _reserve(self, request: Request) -> Home:
+        return Home(time_ordered_uuid(wall(), self._rand), self._homes.choose(), folder_of(request))
 
     async def _run(self, job: Claimed, queue: str) -> None:
         with structlog.contextvars.bound_contextvars(job_id=str(job.job_id), device_id=job.device_id, queue=queue):

@@ -1,8 +1,9 @@
 """One attempt of one job, from the claim to its end: stage, handle, write, end.
 
 What can happen is sorted here and nowhere else. An answer, also one that says "unreadable", ends the job with a
-response. A failure of this attempt queues it again, later, until attempts or time run out; then the device is told
-that no response will come. A lost lease ends the work silently: the job is another's.
+response. A store that does not take it loses it to the next one; the handler's work is not done again for that. A
+failure of this attempt queues it again, later, until attempts or time run out; then the device is told that no
+response will come. A lost lease ends the work silently: the job is another's.
 """
 
 from collections.abc import Mapping
@@ -15,15 +16,16 @@ import structlog
 from shared.clock import iso, wall
 from shared.cloud.store import Store
 from shared.cloud.threads import FileThreads
-from shared.store import jobs
+from shared.store import jobs, responses
 from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
-from shared.store.pool import Pool
-from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WORKER_RETRIES
+from shared.store.pool import Connection, Pool
+from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WORKER_REPLACED, WORKER_RETRIES
 from worker.endings import Endings
-from worker.errors import AttemptFailed, LeaseLost, PermanentFailure, WorkerError
+from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, PermanentFailure, WorkerError
 from worker.handlers.contract import Answer
 from worker.held_jobs import HeldJobs
+from worker.homes import Homes
 from worker.pool import Done, HandlerPool
 from worker.pool_wire import Order
 from worker.response_document import DocumentFile, RequestPart, ResponseDocument, document_of
@@ -57,6 +59,7 @@ class JobRunner:
         stores: Mapping[str, Store],
         handlers: HandlerPool,
         held: HeldJobs,
+        homes: Homes,
         endings: Endings,
         scratch: Scratch,
         threads: FileThreads,
@@ -69,6 +72,7 @@ class JobRunner:
         self._stores = stores
         self._handlers = handlers
         self._held = held
+        self._homes = homes
         self._endings = endings
         self._scratch = scratch
         self._threads = threads
@@ -95,30 +99,69 @@ class JobRunner:
             await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"[:500]))
 
     async def _attempt(self, job: Claimed, queue: str) -> None:
-        store = self._stores.get(job.store)
-        if store is None:
-            raise AttemptFailed(f"this worker does not know the store {job.store!r}")
-        writer = ResponseWriter(store, self._held.still_ours)
-        if job.lease_token > 1 and (committed := await writer.find(job)) is not None:
+        if job.lease_token > 1 and (committed := await self._found(job)) is not None:
             return await self._end(job, queue, committed, adopted=True)
         if job.attempt > self._policy.max_attempts:
             # Every attempt is counted when it begins: those that are missing ended with their worker.
             raise PermanentFailure(f"none of {job.attempt - 1} attempts came to a result")
         folder = await self._threads.run("", self._scratch.job_folder, f"{job.job_id}.{job.lease_token}")
         try:
-            committed = await self._respond(job, store, writer, folder)
+            committed = await self._respond(job, folder)
             await self._end(job, queue, committed, adopted=False)
         finally:
             await self._threads.run_always("", folder.remove)
 
-    async def _respond(self, job: Claimed, store: Store, writer: ResponseWriter, folder: JobFolder) -> Committed:
+    async def _found(self, job: Claimed) -> Committed | None:
+        """What an earlier attempt committed. A store that cannot be asked is not waited for if another may take it."""
+        try:
+            return await self._writer(job).find(job)
+        except HomeUnavailable:
+            if self._homes.instead_of({job.response_store}) is None:
+                raise
+            return None
+
+    async def _respond(self, job: Claimed, folder: JobFolder) -> Committed:
+        store = self._store(job.store) if job.inline_body is None else None
         answer = await stage(store, job, folder.input, self._threads, max_bytes=self._limits.input_bytes)
-        handler, files = _STAGED_BY, list[DocumentFile]()
+        handler = _STAGED_BY
         if answer is None:
             done = await self._handle(job, folder)
             handler, answer = done.handler, done.answer
-            files = await writer.put_files(job, answer.files, folder.output)
-        return await writer.commit(job, self._document(job, handler, answer, files))
+        tried: set[str] = set()
+        while True:
+            try:
+                writer = self._writer(job)
+                files = await writer.put_files(job, answer.files, folder.output)
+                return await writer.commit(job, self._document(job, handler, answer, files))
+            except HomeUnavailable as error:
+                tried.add(job.response_store)
+                job = await self._moved(job, tried, error)
+
+    async def _moved(self, job: Claimed, tried: set[str], error: HomeUnavailable) -> Claimed:
+        """The job with another home for its response. Raises the error again when there is none, and LeaseLost."""
+        store = self._homes.instead_of(tried)
+        if store is None:
+            raise error
+        self._held.still_ours(job)
+
+        async def work(connection: Connection) -> bool:
+            return await responses.replace(connection, job.job_id, job.lease_token, store)
+
+        if not await self._pool.run(work, repeatable=True):
+            raise LeaseLost
+        WORKER_REPLACED.labels(job.response_store, store).inc()
+        _log.warning("response goes to another store", left=job.response_store, store=store, error=str(error))
+        return job._replace(response_store=store)
+
+    def _store(self, name: str) -> Store:
+        store = self._stores.get(name)
+        if store is None:
+            raise AttemptFailed(f"this worker does not know the store {name!r}")
+        return store
+
+    def _writer(self, job: Claimed) -> ResponseWriter:
+        name = job.response_store
+        return ResponseWriter(self._store(name), self._held.still_ours, lambda: self._homes.watched(name))
 
     async def _end(self, job: Claimed, queue: str, committed: Committed, *, adopted: bool) -> None:
         self._held.still_ours(job)
@@ -187,9 +230,8 @@ class JobRunner:
 
     async def _find(self, job: Claimed) -> Committed | None:
         """A response that stands although the last attempt failed; None also when the store cannot be asked."""
-        store = self._stores.get(job.store)
         try:
-            return await ResponseWriter(store, self._held.still_ours).find(job) if store is not None else None
+            return await self._writer(job).find(job)
         except WorkerError as error:
             _log.info("no response to fall back on", error=str(error))
             return None

@@ -8,17 +8,18 @@ response. Everyone else, the attempt that came second included, reads it and tak
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from shared.cloud.errors import CloudError, NotAFile, NotFound
-from shared.cloud.hashes import Digest, StreamHash, digest_of
+from shared.cloud.errors import CloudError, NotAFile, NotFound, StoreBusy, StoreUnavailable
+from shared.cloud.hashes import Digest, digest_of
 from shared.cloud.store import Existed, Store
 from shared.store.jobs import Claimed
-from worker.errors import AttemptFailed, PermanentFailure
+from worker.errors import AttemptFailed, HomeUnavailable, PermanentFailure
 from worker.handlers.contract import ResponseFile
 from worker.response_document import (
     DOCUMENT_MAX_BYTES,
@@ -47,11 +48,20 @@ class Committed:
 
 
 class ResponseWriter:
-    """Writes into one store. `still_ours(job)` raises LeaseLost; it is asked before every file."""
+    """Writes into one store. `still_ours(job)` raises LeaseLost; it is asked before every file.
 
-    def __init__(self, store: Store, still_ours: Callable[[Claimed], None]) -> None:
+    `watched()` is around every piece of work at the store. Raises HomeUnavailable where another store might do it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        still_ours: Callable[[Claimed], None],
+        watched: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._store = store
         self._still_ours = still_ours
+        self._watched = watched
 
     async def find(self, job: Claimed) -> Committed | None:
         """The response that an earlier attempt committed, checked against the files it names.
@@ -63,7 +73,7 @@ class ResponseWriter:
         except (InvalidDocument, NotAFile) as error:
             raise PermanentFailure(f"{job.folder}/{DOCUMENT_NAME} is in the way: {error}") from error
         except CloudError as error:
-            raise AttemptFailed(f"the response cannot be read now: {error}") from error
+            raise _failed("the response cannot be read now", error) from error
 
     async def put_files(self, job: Claimed, files: Sequence[ResponseFile], folder: Path) -> list[DocumentFile]:
         """Store the handler's files; returns them under the names they got. Raises AttemptFailed, LeaseLost."""
@@ -86,9 +96,10 @@ class ResponseWriter:
         self._still_ours(job)
         path = f"{job.folder}/{DOCUMENT_NAME}"
         try:
-            put = await self._store.put_new(path, encode(document))
+            with self._watched():
+                put = await self._store.put_new(path, encode(document))
         except CloudError as error:
-            raise AttemptFailed(f"{DOCUMENT_NAME} cannot be written now: {error}") from error
+            raise _failed(f"{DOCUMENT_NAME} cannot be written now", error) from error
         if not isinstance(put, Existed) or put.identical:
             return Committed(document, put.offered)
         _log.info("response was committed by another attempt", job_id=str(job.job_id), lease_token=job.lease_token)
@@ -99,11 +110,12 @@ class ResponseWriter:
     async def _put_file(self, job: Claimed, file: ResponseFile, source: Path) -> DocumentFile:
         for name in (file.name, name_of_attempt(file.name, job.lease_token)):
             try:
-                put = await self._store.put_new(f"{job.folder}/{name}", source)
+                with self._watched():
+                    put = await self._store.put_new(f"{job.folder}/{name}", source)
             except NotAFile:
                 continue  # a folder or link of that name
             except CloudError as error:
-                raise AttemptFailed(f"{name} cannot be written now: {error}") from error
+                raise _failed(f"{name} cannot be written now", error) from error
             if not isinstance(put, Existed) or put.identical:
                 return DocumentFile(name, put.offered.size, put.offered.sha256, file.content_type)
             _log.info("name is taken by other content", job_id=str(job.job_id), name=name, lease_token=job.lease_token)
@@ -111,7 +123,8 @@ class ResponseWriter:
 
     async def _find(self, job: Claimed) -> Committed | None:
         path = f"{job.folder}/{DOCUMENT_NAME}"
-        found = await self._store.stat(path)
+        with self._watched():
+            found = await self._store.stat(path)
         if found is None:
             return None
         if found.size > DOCUMENT_MAX_BYTES:
@@ -125,11 +138,12 @@ class ResponseWriter:
         return Committed(document, digest_of(text))
 
     async def _digest(self, path: str) -> Digest | None:
-        content = StreamHash()
         try:
-            async with self._store.open(path) as reader:
-                async for piece in reader.chunks():
-                    content.update(piece)
+            return (await self._store.content(path))[1]
         except (NotFound, NotAFile):
             return None
-        return content.digest()
+
+
+def _failed(what: str, error: CloudError) -> AttemptFailed:
+    is_store = isinstance(error, StoreUnavailable) and not isinstance(error, StoreBusy)
+    return (HomeUnavailable if is_store else AttemptFailed)(f"{what}: {error}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.bus.client import RedisSettings
+from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
 from shared.settings import boolean, bounded_float, bounded_int, choice, path, setting, text
 from shared.store.log import Retention
@@ -37,7 +38,7 @@ def _options(raw: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings, OpsSettings):
+class Settings(DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings, LogSettings, OpsSettings):
     """Everything a worker can be told. Durations are seconds."""
 
     name: str = setting("FLEETWIRE_WORKER_NAME", "worker-1", help="Name of this worker.", parse=text(max_length=64))
@@ -162,7 +163,7 @@ class Settings(DatabaseSettings, RedisSettings, CloudSettings, LogSettings, OpsS
             )
         if self.retry_base_s > self.retry_cap_s:
             problems.append("FLEETWIRE_WORKER_RETRY_BASE_S is wrong: it must not be above FLEETWIRE_WORKER_RETRY_CAP_S")
-        return problems
+        return problems + self.provider_problems()
 
     @property
     def retention(self) -> Retention:

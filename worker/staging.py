@@ -7,13 +7,14 @@ the job's row and was never a file; handlers see no difference.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from shared.cloud.errors import BadPath, CloudError, ContentChanged, NotAFile, NotFound, StoreUnavailable
 from shared.cloud.hashes import StreamHash
-from shared.cloud.store import Store
+from shared.cloud.provider import Object, Provider, stat_of_object
+from shared.cloud.store import Reader, Stat, Store
 from shared.cloud.threads import FileThreads
 from shared.store.jobs import Claimed
 from worker.errors import AttemptFailed, PermanentFailure
@@ -22,8 +23,12 @@ from worker.handlers.contract import Answer
 __all__ = ["stage"]
 
 
-async def stage(store: Store, job: Claimed, target: Path, threads: FileThreads, *, max_bytes: int) -> Answer | None:
+async def stage(
+    store: Store | None, job: Claimed, target: Path, threads: FileThreads, *, max_bytes: int
+) -> Answer | None:
     """Copy the request to `target`. None when it is there; an answer when there is nothing to handle.
+
+    A request that is in the job's row needs no store.
 
     Raises AttemptFailed, PermanentFailure.
     """
@@ -33,11 +38,13 @@ async def stage(store: Store, job: Claimed, target: Path, threads: FileThreads, 
         async with (copy := _Copy(target, threads)):
             await copy.write(job.inline_body.encode())
         return None
+    if store is None:
+        raise AssertionError("a request that is a file lies in a store")
     content = StreamHash()
     copy = _Copy(target, threads)
     try:
-        async with store.open(job.path) as reader:
-            if reader.stat.size != job.size:
+        async with _opened(store, job) as reader:
+            if reader.stat.size != job.size or not await _is_that_version(store, job, reader.stat):
                 return _changed()
             async with copy:
                 async for piece in reader.chunks():
@@ -51,9 +58,39 @@ async def stage(store: Store, job: Claimed, target: Path, threads: FileThreads, 
         raise PermanentFailure(f"the request file has a path that cannot be opened: {error}") from error
     except StoreUnavailable as error:
         raise AttemptFailed(f"the request file cannot be read now: {error}") from error
-    if content.digest().sha256 != job.content_version:
+    if _kind_of(job.content_version) == "sha256" and content.digest().sha256 != job.content_version[-64:]:
         return _changed()
     return None
+
+
+def _opened(store: Store, job: Claimed) -> AbstractAsyncContextManager[Reader]:
+    if job.object_id is None:
+        return store.open(job.path)
+    return cast("Provider", store).open(job.path, object_id=job.object_id)
+
+
+async def _is_that_version(store: Store, job: Claimed, opened: Stat) -> bool:
+    """Whether what was opened is the version that made the job, where the provider says so without the bytes.
+
+    What a provider says when it lists may be of another kind than what it says when it is asked; those cannot be
+    compared, and the request is taken as it is: should it be another, it makes a job of its own, too.
+    """
+    if _kind_of(job.content_version) == "sha256":
+        return True
+    if job.object_id is not None:
+        expected = stat_of_object(Object(job.object_id, job.path, job.size, job.content_version))
+        if expected.inode == opened.inode:
+            return True
+    found = await cast("Provider", store).look(job.path, object_id=job.object_id)
+    if found is None:
+        raise NotFound
+    return found.version == job.content_version or _kind_of(found.version) != _kind_of(job.content_version)
+
+
+def _kind_of(version: str) -> str:
+    """What a content version is made of; without a word for it, it is the sha256."""
+    kind, colon, _ = version.partition(":")
+    return kind if colon else "sha256"
 
 
 def _changed() -> Answer:

@@ -1,4 +1,4 @@
--- Calls of cloud providers: when a feed was told of, and which calls of a channel are repetitions.
+-- Calls of cloud providers: when a feed was told of, and which calls of a channel are repetitions; and places that responses left.
 
 -- The provider said that the subscription ended, or soon will.
 ALTER TABLE feeds ADD COLUMN doubted_at timestamptz;
@@ -9,3 +9,7 @@ CREATE TABLE hook_channels (
     number   bigint NOT NULL,
     heard_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 50);
+
+-- When what was left there was removed.
+ALTER TABLE left_places ADD COLUMN swept_at timestamptz;
+CREATE INDEX left_places_due ON left_places (left_at) WHERE swept_at IS NULL;

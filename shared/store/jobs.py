@@ -72,8 +72,9 @@ class NewJob(NamedTuple):
 class Claimed(NamedTuple):
     """A job that is the claimant's for as long as it renews, under `lease_token`. `attempt` counts from 1.
 
-    `expires_in_s` is what is left of its time to live; `folder` is where its response goes, the same in every attempt.
-    `redrives` is how often it was queued anew after it was dead. A job without a file has its request in `inline_body`.
+    `expires_in_s` is what is left of its time to live; `folder` in `response_store` is where its response goes, the
+    same in every attempt unless that store failed. `redrives` is how often it was queued anew after it was dead. A job
+    without a file has its request in `inline_body`; `object_id` is the provider's id of one with a file.
     """
 
     job_id: UUID
@@ -91,8 +92,10 @@ class Claimed(NamedTuple):
     waited_s: float
     response_id: UUID
     folder: str
+    response_store: str = "local"
     redrives: int = 0
     inline_body: str | None = None
+    object_id: str | None = None
 
 
 class Finish(NamedTuple):
@@ -188,7 +191,7 @@ async def claim(
     async def work(connection: Connection) -> list[Claimed]:
         rows = await connection.fetch(_SQL["claim"], queue, worker, limit, lease_s, ttl_s)
         homeless = [row for row in rows if row["folder"] is None]
-        homes: dict[UUID, tuple[UUID, str]] = {}
+        homes: dict[UUID, responses.Home] = {}
         if homeless:
             asked = [responses.Request(*(row[key] for key in responses.Request._fields)) for row in homeless]
             homes = await responses.reserve(connection, asked, reserve)
@@ -197,9 +200,9 @@ async def claim(
     return await pool.run(work)
 
 
-def _with_home(row: tuple[Any, ...], reserved: tuple[UUID, str] | None) -> tuple[Any, ...]:
-    """The row with the response id and the folder that were just reserved, unless it had them."""
-    return (*row[:-4], *(reserved or row[-4:-2]), *row[-2:])
+def _with_home(row: tuple[Any, ...], home: responses.Home | None) -> tuple[Any, ...]:
+    """The row with the home that was just reserved, unless it had one."""
+    return row if home is None else (*row[:-6], home.response_id, home.folder, home.store, *row[-3:])
 
 
 async def renew(pool: Pool, held: Sequence[tuple[UUID, int]], *, lease_s: float) -> set[UUID]:
@@ -257,7 +260,8 @@ async def cancel(
         cancelled = Cancelled(*row)
         event = announce(cancelled)
         request = responses.Request(job_id, cancelled.device_id, cancelled.store, cancelled.name)
-        await responses.reserve(connection, [request], lambda one: (response_id, responses.folder_of(one)))
+        home = responses.Home(response_id, cancelled.store, responses.folder_of(request))
+        await responses.reserve(connection, [request], lambda _: home)
         await responses.complete(connection, [responses.Completion(job_id, "failed", reason, event.event_id)], [])
         return event, (await log.append(connection, [event]))[0]
 

@@ -15,12 +15,14 @@ from shared.store.queries import statements
 __all__ = [
     "TRANSACTION_STATEMENTS",
     "Completion",
+    "Home",
     "NewFile",
     "Request",
     "Reserve",
     "complete",
     "folder_of",
     "reopen",
+    "replace",
     "reserve",
 ]
 
@@ -28,7 +30,9 @@ _SQL = statements("responses")
 
 _STEM_MAX_BYTES: Final = 150  # with the job's id below the 200 bytes of a name
 
-TRANSACTION_STATEMENTS: Final = tuple(_SQL[name] for name in ("reserve", "reserved", "complete", "add_files"))
+TRANSACTION_STATEMENTS: Final = tuple(
+    _SQL[name] for name in ("reserve", "reserved", "replace", "complete", "add_files")
+)
 """What a worker's transactions run, for every connection to know before they hold locks."""
 
 
@@ -41,8 +45,16 @@ class Request(NamedTuple):
     name: str
 
 
-Reserve = Callable[[Request], tuple[UUID, str]]
-"""Gives a response its id and its folder inside the store."""
+class Home(NamedTuple):
+    """Where a response goes: a store, and the folder in it."""
+
+    response_id: UUID
+    store: str
+    folder: str
+
+
+Reserve = Callable[[Request], Home]
+"""Gives a response its id and its place."""
 
 
 class Completion(NamedTuple):
@@ -72,20 +84,28 @@ def folder_of(request: Request) -> str:
     return f"Responses/{request.device_id}/{stem}.{request.job_id}"
 
 
-async def reserve(connection: Connection, requests: Sequence[Request], name: Reserve) -> dict[UUID, tuple[UUID, str]]:
-    """(response id, folder) by job. What was reserved before stays."""
-    named = [(request, *name(request)) for request in requests]
+async def reserve(connection: Connection, requests: Sequence[Request], name: Reserve) -> dict[UUID, Home]:
+    """Homes by job. What was reserved before stays."""
+    named = [(request, name(request)) for request in requests]
     await connection.execute(
         _SQL["reserve"],
-        [response_id for _, response_id, _ in named],
-        [request.device_id for request, _, _ in named],
-        [request.job_id for request, _, _ in named],
-        [request.name for request, _, _ in named],
-        [request.store for request, _, _ in named],
-        [folder for _, _, folder in named],
+        [home.response_id for _, home in named],
+        [request.device_id for request, _ in named],
+        [request.job_id for request, _ in named],
+        [request.name for request, _ in named],
+        [home.store for _, home in named],
+        [home.folder for _, home in named],
     )
     rows = await connection.fetch(_SQL["reserved"], [request.job_id for request in requests])
-    return {row["job_id"]: (row["response_id"], row["folder"]) for row in rows}
+    return {row["job_id"]: Home(row["response_id"], row["store"], row["folder"]) for row in rows}
+
+
+async def replace(connection: Connection, job_id: UUID, lease_token: int, store: str) -> bool:
+    """Give the response of a running job to another store; False when the job is no longer the caller's.
+
+    What lies, or comes to lie, at the old place stays the job's own and is never announced.
+    """
+    return bool(await connection.fetch(_SQL["replace"], job_id, lease_token, store))
 
 
 async def reopen(connection: Connection, job_id: UUID) -> None:

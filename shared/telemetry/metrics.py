@@ -213,6 +213,9 @@ WORKER_HANDLER_SECONDS = _histogram("worker_handler_seconds", "Duration of a han
 WORKER_LEASES_LOST = _counter("worker_leases_lost_total", "Jobs whose lease was over before their completion.", "queue")
 WORKER_QUEUED = _gauge("worker_queued", "Jobs that wait.", "queue")
 WORKER_QUEUE_SECONDS = _histogram("worker_queue_seconds", "Job queued to claimed.", "queue", buckets=_SLOW)
+WORKER_REPLACED = _counter(
+    "worker_responses_replaced_total", "Responses that a store did not take and another did.", "left", "store"
+)
 WORKER_RETRIES = _counter("worker_retries_total", "Attempts that failed and were queued again.", "queue")
 WORKER_RUNNING = _gauge("worker_running", "Jobs this worker holds.")
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from shared.cloud.placement import Placement
 from shared.store import jobs
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
 from tests.shared.store.test_jobs import new_job, put, status
 from tests.worker.rig import until
 from worker.held_jobs import HeldJobs
+from worker.homes import Homes
 from worker.job_loop import JobLoop, LoopLimits
 
 
@@ -62,6 +64,7 @@ class Rig:
             held=self.held,
             handlers=handlers,
             limits=LoopLimits(concurrency, 60, 3600, poll_s),
+            homes=Homes(Placement([("local", 1.0)]), first="local", rand=Random(1)),
             rand=Random(1),
         )
         self.task = asyncio.create_task(self.loop.run())

@@ -14,6 +14,7 @@ SELECT i.content_version, i.state, i.inode, i.size, i.mtime_ns,
        EXISTS (SELECT FROM devices d WHERE d.device_id = a.device_id) AS device_known,
        a.folder IS NOT NULL AND (
            EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL)
+           OR EXISTS (SELECT FROM left_places l WHERE l.store = $5 AND l.folder = a.folder)
            OR EXISTS (SELECT FROM items f WHERE f.feed_id = $1 AND f.item_id = a.folder AND f.state = 'reserved')
        ) AS reserved
 FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (item_id, device_id, folder, n)
@@ -25,6 +26,7 @@ ORDER BY a.n
 SELECT a.folder
 FROM unnest($3::text[]) AS a (folder)
 WHERE EXISTS (SELECT FROM responses r WHERE r.store = $2 AND r.folder = a.folder AND r.job_id IS NOT NULL)
+   OR EXISTS (SELECT FROM left_places l WHERE l.store = $2 AND l.folder = a.folder)
    OR EXISTS (SELECT FROM items i WHERE i.feed_id = $1 AND i.item_id = a.folder AND i.state = 'reserved')
 
 -- name: upsert

@@ -39,14 +39,15 @@ WITH moment AS MATERIALIZED (
         give_up_at = COALESCE(j.give_up_at, m.now + make_interval(secs => $5))
     FROM chosen, moment m WHERE j.job_id = chosen.job_id
     RETURNING j.job_id, j.kind, j.device_id, j.store, j.path, j.name, j.size, j.content_version, j.traceparent, j.attempts,
-              j.lease_token, j.run_at, j.give_up_at, j.redrives, j.inline_body, m.now
+              j.lease_token, j.run_at, j.give_up_at, j.redrives, j.inline_body, j.object_id, m.now
 ), noted AS (
     INSERT INTO job_status (job_id, status, worker, detail)
     SELECT job_id, 'running', $2, 'attempt ' || attempts FROM claimed
 )
 SELECT c.job_id, c.kind, c.device_id, c.store, c.path, c.name, c.size, c.content_version, c.traceparent, c.attempts,
        c.lease_token, extract(epoch FROM c.give_up_at - c.now)::double precision AS expires_in_s,
-       extract(epoch FROM c.now - c.run_at)::double precision AS waited_s, r.response_id, r.folder, c.redrives, c.inline_body
+       extract(epoch FROM c.now - c.run_at)::double precision AS waited_s, r.response_id, r.folder, r.store AS response_store, c.redrives,
+       c.inline_body, c.object_id
 FROM claimed c LEFT JOIN responses r ON r.job_id = c.job_id
 
 -- name: renew

@@ -42,14 +42,17 @@ FROM up ORDER BY asked, depth DESC
 -- matters is always visible here.
 SELECT i.content_version, i.state, i.path, i.area, i.device_id, i.size, i.sha256, i.parent_id, COALESCE(i.leaving, false) AS leaving,
        EXISTS (SELECT FROM devices d WHERE d.device_id = a.device_id) AS device_known,
-       a.folder IS NOT NULL
-           AND EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL) AS reserved
+       a.folder IS NOT NULL AND (
+           EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL)
+           OR EXISTS (SELECT FROM left_places l WHERE l.store = $5 AND l.folder = a.folder)
+       ) AS reserved
 FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (item_id, device_id, folder, n)
 LEFT JOIN items i ON i.feed_id = $1 AND i.item_id = a.item_id
 ORDER BY a.n
 
 -- name: reserved
-SELECT EXISTS (SELECT FROM responses r WHERE r.store = $1 AND r.folder = $2 AND r.job_id IS NOT NULL) AS reserved
+SELECT EXISTS (SELECT FROM responses r WHERE r.store = $1 AND r.folder = $2 AND r.job_id IS NOT NULL)
+    OR EXISTS (SELECT FROM left_places l WHERE l.store = $1 AND l.folder = $2) AS reserved
 
 -- name: put
 INSERT INTO items (feed_id, item_id, path, device_id, area, state, content_version, size, parent_id, sha256, retry_at, generation)

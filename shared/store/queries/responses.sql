@@ -8,7 +8,22 @@ ORDER BY r.job_id
 ON CONFLICT (job_id) DO NOTHING
 
 -- name: reserved
-SELECT job_id, response_id, folder FROM responses WHERE job_id = ANY ($1::uuid[])
+SELECT job_id, response_id, store, folder FROM responses WHERE job_id = ANY ($1::uuid[])
+
+-- name: replace
+-- Another store for the response of a job that its worker still holds. The place that is left is remembered: what an attempt wrote
+-- there, or writes there late, is no response of somebody else. The job's lock guards both rows; the place is read as it was before
+-- this statement, so it must not be locked by it.
+WITH held AS (
+    SELECT job_id FROM jobs WHERE job_id = $1 AND lease_token = $2 AND current_status = 'running' FOR NO KEY UPDATE
+), place AS (
+    SELECT r.response_id, r.store, r.folder FROM responses r JOIN held USING (job_id) WHERE r.store <> $3
+), remembered AS (
+    INSERT INTO left_places (store, folder, response_id) SELECT store, folder, response_id FROM place
+    ON CONFLICT (store, folder) DO UPDATE SET left_at = clock_timestamp(), swept_at = NULL
+)
+UPDATE responses r SET store = $3 FROM held WHERE r.job_id = held.job_id
+RETURNING r.job_id
 
 -- name: complete
 -- Responses with their outcome and the event that announces it; in the transaction that ends their jobs.

@@ -12,7 +12,7 @@ from shared.job_events import AnnouncedFile, request_failed, response_ready
 from shared.store import jobs, log, response_list, responses
 from shared.store.jobs import Claimed, Finish, NewJob
 from shared.store.pool import Pool
-from shared.store.responses import Completion, NewFile, Request
+from shared.store.responses import Completion, Home, NewFile, Request
 from tests.shared.store.samples import make_devices
 
 QUEUE = "requests"
@@ -31,8 +31,8 @@ async def put(pool: Pool, *new: NewJob) -> list[UUID]:
     return [job.job_id for job in new]
 
 
-def reserve(request: Request) -> tuple[UUID, str]:
-    return uuid4(), f"Responses/{request.device_id}/{request.name}.{request.job_id}"
+def reserve(request: Request) -> Home:
+    return Home(uuid4(), "local", f"Responses/{request.device_id}/{request.name}.{request.job_id}")
 
 
 async def claim(pool: Pool, worker: str = "w1", limit: int = 10, lease_s: float = 60.0) -> list[Claimed]:
