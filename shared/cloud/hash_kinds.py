@@ -1,10 +1,10 @@
 """All hashes of one content in one pass: the sha256 that is ours, and what the provider will say of it."""
 
-import base64
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
+from shared.cloud.crc64nvme import Crc64Nvme
 from shared.cloud.hashes import Digest
 from shared.cloud.provider import HashKind
 from shared.cloud.quick_xor import QuickXor
@@ -15,6 +15,7 @@ _MAKERS: Final[Mapping[HashKind, Callable[[], Any]]] = {
     "sha256": hashlib.sha256,
     "md5": lambda: hashlib.md5(usedforsecurity=False),
     "quick_xor": QuickXor,
+    "crc64nvme": Crc64Nvme,
 }
 _BASE64: Final = frozenset({"quick_xor", "crc64nvme"})
 
@@ -44,10 +45,7 @@ class ContentHashes:
 
     def values(self) -> dict[HashKind, str]:
         """All of them, written as providers write them."""
-        return {
-            kind: base64.b64encode(made.digest()).decode("ascii") if kind in _BASE64 else made.hexdigest()
-            for kind, made in self._made.items()
-        }
+        return {kind: made.base64() if kind in _BASE64 else made.hexdigest() for kind, made in self._made.items()}
 
 
 def agree(ours: Mapping[HashKind, str], theirs: Mapping[HashKind, str]) -> bool | None:

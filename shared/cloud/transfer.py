@@ -7,7 +7,8 @@ not what was sent, was removed, sent again and wrong again. Memory is bounded by
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from random import Random
@@ -136,9 +137,9 @@ class Transfer:
         """Give the threads up."""
         await self.threads.close()
 
-    async def measure(self, content: Content, provider: Provider | None = None) -> ContentHashes:
-        """Read it once: its digest, and the hashes that the provider knows."""
-        hashes = ContentHashes(provider.capabilities.hashes if provider is not None else ())
+    async def measure(self, content: Content, kinds: Collection[HashKind] = ()) -> ContentHashes:
+        """Read it once: its digest, and hashes of these kinds."""
+        hashes = ContentHashes(kinds)
         async with content.open() as reader:
             while hashes.size < content.size:
                 piece = await reader.read(min(_PIECE, content.size - hashes.size))
@@ -152,25 +153,29 @@ class Transfer:
         content: Content,
         *,
         expect: Digest | None = None,
+        known: Mapping[HashKind, str] | None = None,
+        identity: str | None = None,
         content_type: str = "application/octet-stream",
         journal: Journal | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Landed:
         """Make the object, in parts. Raises NameTaken when something else has the name.
 
-        Raises ContentMismatch when the content is not what `expect` says (nothing is made), or arrived wrong twice.
-        With a journal, who calls again after a crash or an error goes on where it broke off.
+        Raises ContentMismatch when the content is not what `expect`, or `known` of its hashes, says (nothing is made),
+        or arrived wrong twice. With a journal, who calls again after a crash or an error goes on where it broke off: it
+        is the same content by its sha256, for which it may be read once more, or by `identity`, which changes with it.
         """
-        known: dict[HashKind, str] = {}
-        if expect is None and journal is not None:
-            hashes = await self.measure(content, provider)
-            expect, known = hashes.digest(), hashes.values()
+        known = dict(known or {})
+        if expect is None and journal is not None and identity is None:
+            hashes = await self.measure(content, provider.capabilities.hashes)
+            expect = hashes.digest()
+            known |= hashes.values()
         elif expect is not None:
-            known = {"sha256": expect.sha256}
+            known["sha256"] = expect.sha256
         if expect is not None and expect.size != content.size:
             raise ContentMismatch(f"{path!r}: has {content.size} bytes; announced were {expect.size}")
-        keeping = (journal or Forgetful()).hold(provider.name, path, expect or Digest(content.size, ""))
-        async with keeping as entry:
+        same = expect or Digest(content.size, hashlib.sha256((identity or "").encode()).hexdigest())
+        async with (journal or Forgetful()).hold(provider.name, path, same) as entry:
             offer = Offer(content.size, known, content_type)
             job = _Job(provider, path, content, expect, offer, entry, on_progress)
             async with every(self._beat_s, entry.beat):
@@ -219,12 +224,12 @@ class Transfer:
 
         job.brought = plan.brought
         job.tell()
-        hashes = ContentHashes(capabilities.hashes)
+        hashes = ContentHashes(capabilities.hashes | job.offer.hashes.keys())
         sender = PartSender(job.provider, upload, plan, self._around, on_brought=brought, on_retry=job.retried)
         try:
             async with job.content.open() as reader:
                 await sender.send_all(reader, hashes)
-            if job.expect is not None and hashes.digest() != job.expect:
+            if agree(job.offer.hashes, hashes.values()) is False:
                 raise ContentMismatch(f"{job.path!r}: the source is not what was announced; it was written to")
             return await self._finish(job, upload, plan.parts(), hashes)
         except (ContentMismatch, ContentChanged, NameTaken):
@@ -242,7 +247,7 @@ class Transfer:
         found = await self._around.persistently(lambda: job.provider.look(job.path), job.retried)
         if found is None or job.expect is None:
             return None
-        verdict = found.size == job.expect.size and agree(job.offer.hashes, found.hashes)
+        verdict = found.size == job.content.size and agree(job.offer.hashes, found.hashes)
         if verdict is None:
             return None
         if not verdict:

@@ -6,7 +6,7 @@ that crashed anywhere repeats itself and finds what it made.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -14,10 +14,11 @@ from typing import Final
 import structlog
 
 from shared.cloud.beside import every
-from shared.cloud.errors import BadPath, NameTaken, NotAFile
+from shared.cloud.errors import BadPath, ContentMismatch, NameTaken, NotAFile
+from shared.cloud.hash_kinds import agree
 from shared.cloud.hashes import Digest
 from shared.cloud.paths import split_path
-from shared.cloud.provider import Object, Provider
+from shared.cloud.provider import HashKind, Object, Provider
 from shared.cloud.store import Existed
 from shared.cloud.transfer import Progress, Transfer
 from shared.cloud.transfer_journal import Journal
@@ -27,7 +28,7 @@ from shared.store.cloud_names import Version
 from shared.store.errors import StoreError
 from shared.store.pool import Pool
 
-__all__ = ["FOLDER_MAX_BYTES", "Placed", "VersionedPut", "put_once"]
+__all__ = ["FOLDER_MAX_BYTES", "Placed", "PutOnce", "VersionedPut", "put_once"]
 
 _log = structlog.get_logger(__name__)
 
@@ -49,35 +50,53 @@ class Placed:
     object: Object | None
 
 
+@dataclass(frozen=True, slots=True)
+class PutOnce:
+    """What `put_once` made, or found: `object` is known when it was brought in parts."""
+
+    content: Digest
+    existed: bool
+    object: Object | None
+
+
 async def put_once(
     transfer: Transfer,
     provider: Provider,
     path: str,
     content: Content,
-    digest: Digest,
+    digest: Digest | None,
     *,
+    known: Mapping[HashKind, str] | None = None,
+    identity: str | None = None,
     content_type: str = "application/octet-stream",
     journal: Journal | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[bool, Object | None]:
-    """Put under this very name: in one request, or in parts. Whether the same stood there. Raises NameTaken."""
+) -> PutOnce:
+    """Put under this very name: in one request, or in parts; see Transfer.put. Raises NameTaken."""
     if content.size > min(provider.capabilities.single_max, _PARTS_FROM):
         landed = await transfer.put(
             provider,
             path,
             content,
             expect=digest,
+            known=known,
+            identity=identity,
             content_type=content_type,
             journal=journal,
             on_progress=on_progress,
         )
-        return landed.existed, landed.object
+        return PutOnce(landed.content, landed.existed, landed.object)
+    if digest is None:
+        hashes = await transfer.measure(content, known or ())
+        if agree(known or {}, hashes.values()) is False:
+            raise ContentMismatch(f"{path!r}: what was read is not what was announced")
+        digest = hashes.digest()
     put = await provider.put_new(path, _pieces(content), expect=digest)
     if isinstance(put, Existed) and not put.identical:
         raise NameTaken(f"{path!r}: something else has the name")
     if on_progress is not None:
         on_progress(Progress(path, content.size, content.size, 0, 0))
-    return isinstance(put, Existed), None
+    return PutOnce(digest, isinstance(put, Existed), None)
 
 
 async def _pieces(content: Content) -> AsyncIterator[bytes]:
@@ -123,7 +142,7 @@ class VersionedPut:
             at = "/".join((*parents, version.name))
             try:
                 async with self._renewing(provider, folder, version, digest):
-                    existed, made = await put_once(
+                    put = await put_once(
                         self._transfer,
                         provider,
                         at,
@@ -138,7 +157,7 @@ class VersionedPut:
                 await cloud_names.found(self._pool, provider.name, folder, version.name, None)
                 continue
             await self._noted(provider, folder, version, digest)
-            return Placed(at, version.number, digest, existed, made)
+            return Placed(at, version.number, digest, put.existed, put.object)
         raise NameTaken(f"{path!r}: {_NAMES_MAX} names in a row are taken by others")
 
     async def _noted(self, provider: Provider, folder: str, version: Version, digest: Digest) -> None:

@@ -31,7 +31,7 @@ from shared.cloud.provider import (
 from shared.cloud.quick_xor import quick_xor
 from shared.cloud.store import Existed, Source, Stat, Stored
 
-__all__ = ["Calls", "PlainProvider", "Trouble"]
+__all__ = ["Calls", "Died", "PlainProvider", "Trouble"]
 
 UNIT = 1024
 
@@ -46,6 +46,12 @@ class Trouble(Enum):
     FORGOTTEN = "the upload is gone"
     DAMAGED = "a bit was turned on the way"
     DOWN = "it does not answer to anything"
+    DIED = "the process died before the call"
+    DIED_AFTER = "the process died when it had happened"
+
+
+class Died(BaseException):
+    """The process is gone."""
 
 
 Calls = Callable[[str, int], Trouble | None]
@@ -115,12 +121,16 @@ class PlainProvider:
         trouble = self.trouble(call, number)
         if trouble in (Trouble.BEFORE, Trouble.DOWN):
             raise StoreUnavailable(f"{call}: no answer")
+        if trouble is Trouble.DIED:
+            raise Died
         if trouble is Trouble.LIMIT:
             raise RateLimited(f"{call}: too many", retry_after_s=7)
         return trouble
 
     @staticmethod
     def _answered(call: str, trouble: Trouble | None) -> None:
+        if trouble is Trouble.DIED_AFTER:
+            raise Died
         if trouble in (Trouble.AFTER, Trouble.HALF):
             raise StoreUnavailable(f"{call}: the answer was lost")
 
