@@ -9,7 +9,7 @@ from shared.cloud.hashes import Digest
 from shared.cloud.provider import HashKind
 from shared.cloud.quick_xor import QuickXor
 
-__all__ = ["ContentHashes", "agree", "computed"]
+__all__ = ["ContentHashes", "agree", "computed", "proven"]
 
 _MAKERS: Final[Mapping[HashKind, Callable[[], Any]]] = {
     "sha256": hashlib.sha256,
@@ -17,6 +17,7 @@ _MAKERS: Final[Mapping[HashKind, Callable[[], Any]]] = {
     "quick_xor": QuickXor,
     "crc64nvme": Crc64Nvme,
 }
+_STRONG: Final[frozenset[HashKind]] = frozenset({"sha256"})
 _BASE64: Final = frozenset({"quick_xor", "crc64nvme"})
 
 
@@ -46,6 +47,12 @@ class ContentHashes:
     def values(self) -> dict[HashKind, str]:
         """All of them, written as providers write them."""
         return {kind: made.base64() if kind in _BASE64 else made.hexdigest() for kind, made in self._made.items()}
+
+
+def proven(ours: Mapping[HashKind, str], theirs: Mapping[HashKind, str]) -> bool | None:
+    """As `agree`, but no content that somebody made to look the same passes: only a sha256 proves equality."""
+    verdict = agree(ours, theirs)
+    return None if verdict and not (ours.keys() & theirs.keys() & _STRONG) else verdict
 
 
 def agree(ours: Mapping[HashKind, str], theirs: Mapping[HashKind, str]) -> bool | None:

@@ -14,7 +14,7 @@ from typing import Literal
 import structlog
 
 from shared.cloud.errors import BadPath, CloudError, ContentChanged, ContentMismatch, NameTaken, NotFound
-from shared.cloud.hash_kinds import agree
+from shared.cloud.hash_kinds import agree, proven
 from shared.cloud.hashes import Digest
 from shared.cloud.paths import split_path
 from shared.cloud.provider import HashKind, Object, Provider
@@ -177,7 +177,7 @@ class Mover:
             return False
         if one.object_id == other.object_id:
             return True
-        if (verdict := agree(one.hashes, other.hashes)) is not None:
+        if (verdict := proven(one.hashes, other.hashes)) is not None:
             return verdict
         try:
             first = await store.content(one.path, object_id=one.object_id)

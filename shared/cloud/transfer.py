@@ -21,7 +21,7 @@ from shared import clock
 from shared.cloud.beside import every
 from shared.cloud.byte_budget import ByteBudget
 from shared.cloud.errors import CloudError, ContentChanged, ContentMismatch, NameTaken, NotFound, StoreUnavailable
-from shared.cloud.hash_kinds import ContentHashes, agree
+from shared.cloud.hash_kinds import ContentHashes, agree, proven
 from shared.cloud.hashes import Digest
 from shared.cloud.provider import HashKind, Object, Offer, Part, Provider, Upload
 from shared.cloud.threads import FileThreads
@@ -250,6 +250,11 @@ class Transfer:
         verdict = found.size == job.content.size and agree(job.offer.hashes, found.hashes)
         if verdict is None:
             return None
+        if verdict and proven(job.offer.hashes, found.hashes) is None:
+            # It seems to be the same. Reading it is dear, bringing it again is dearer.
+            provider, object_id = job.provider, found.object_id
+            read = await self._around.persistently(lambda: provider.content(job.path, object_id=object_id), job.retried)
+            verdict = read[1] == job.expect
         if not verdict:
             return NameTaken(f"{job.path!r}: something else has the name")
         return Landed(found, job.expect, existed=True)
@@ -277,7 +282,7 @@ class Transfer:
             found = await self._around.persistently(lambda: job.provider.look(job.path), job.retried)
             if found is None:
                 raise SessionGone(str(error)) from error
-            if not await self._is_same(job, found, hashes):
+            if not await self._is_same(job, found, hashes, ours=False):
                 detail = f"{job.path!r}: something else has the name by now"
                 if job.retries > before and found.size == job.content.size:
                     # Not removed: it may as well be somebody else's.
@@ -286,12 +291,13 @@ class Transfer:
                 raise NameTaken(detail) from error
             await self._abort(job, upload)
             return Landed(found, hashes.digest(), existed=True)
-        if not await self._is_same(job, made, hashes):
+        if not await self._is_same(job, made, hashes, ours=True):
             raise _WrongContent(made)
         return Landed(made, hashes.digest(), existed=False)
 
-    async def _is_same(self, job: _Job, found: Object, hashes: ContentHashes) -> bool:
-        return await is_same(job.provider, job.path, found, hashes, around=self._around, on_retry=job.retried)
+    async def _is_same(self, job: _Job, found: Object, hashes: ContentHashes, *, ours: bool) -> bool:
+        around = self._around
+        return await is_same(job.provider, job.path, found, hashes, around=around, on_retry=job.retried, ours=ours)
 
     async def _put_away(self, job: _Job, made: Object | None, *, last: bool) -> None:
         """What arrived wrong goes before anybody takes it for right; the second time it is kept aside, for good."""

@@ -69,7 +69,7 @@ class Putting:
         try:
             landed = await transfer.put(self._provider, path, content, expect=expect)
         except NameTaken:
-            hashes = await transfer.measure(content, self._provider)
+            hashes = await transfer.measure(content, self._provider.capabilities.hashes)
             try:
                 same = await self._same(path, hashes.digest(), hashes.values()["quick_xor"])
             except NotFound as error:
