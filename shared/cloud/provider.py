@@ -51,7 +51,7 @@ class Capabilities:
     moves: bool
     """Whether it moves an object between its folders by itself."""
     hashes: frozenset[HashKind]
-    """What it says of content that it holds."""
+    """What it says of content that it holds: of each object at least one of them."""
     single_max: int
     """The largest content that goes in one request."""
     part_multiple: int
@@ -243,7 +243,7 @@ class Provider(Store, Protocol):
         ...
 
     async def look(self, path: str, *, object_id: str | None = None) -> Object | None:
-        """The file there with the hashes named in `capabilities`, as the provider says them. Raises NotAFile."""
+        """The file there with those hashes named in `capabilities` that the provider has of it. Raises NotAFile."""
         ...
 
     async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:

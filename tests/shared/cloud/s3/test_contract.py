@@ -1,0 +1,18 @@
+"""S3 by the contract of all providers."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from shared.cloud.provider import Provider
+from shared.cloud.s3.client import S3Client
+from shared.cloud.s3.provider import S3Provider
+from tests.shared.cloud.contract import ProviderContract
+
+
+class TestContract(ProviderContract):
+    @pytest.fixture
+    async def provider(self, client_of: Callable[[], S3Client], prefix: str) -> AsyncIterator[Provider]:
+        made = S3Provider(client_of(), prefix=prefix)
+        yield made
+        await made.close()
