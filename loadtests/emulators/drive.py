@@ -33,7 +33,7 @@ from loadtests.emulators.drive_corpus import FOLDER, Corpus, DriveError, File
 from loadtests.emulators.drive_query import Mask, masked, parse_mask, parse_query
 from loadtests.emulators.drive_uploads import Session, Sessions, split_related
 from loadtests.emulators.faults import Fault, FaultScript, FaultyWire
-from loadtests.emulators.server import EmulatorServer
+from loadtests.emulators.serving import serving
 
 __all__ = ["DriveEmulator", "running_drive"]
 
@@ -544,14 +544,11 @@ def _fault_answer(fault: Fault) -> ASGIApp:
 async def running_drive(folder: Path, *, seed: int = 0, port: int = 0) -> AsyncIterator[DriveEmulator]:
     """On a port of its own, in this loop; its bytes are below `folder`."""
     emulator = DriveEmulator(folder, seed=seed)
-    server = EmulatorServer(emulator.wire, port=port)
-    emulator.url = server.url
-    await server.start()
     try:
-        yield emulator
+        async with serving(emulator.wire, port=port) as emulator.url:
+            yield emulator
     finally:
         emulator.wire.released.set()
-        await server.close()
         await emulator.channels.close()
 
 

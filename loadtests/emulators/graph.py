@@ -54,6 +54,8 @@ class GraphEmulator:
 
     def __init__(self, folder: Path, *, seed: int = 0) -> None:
         self.url = ""
+        self.content_url = ""
+        """Where sessions and downloads are; at Microsoft that is another host."""
         self.clock = EmulatedClock()
         self.blobs = GraphBlobs(folder)
         self.drives: dict[str, Drive] = {}
@@ -340,7 +342,7 @@ class GraphEmulator:
         parent, name = drive.parent_for(drive.find(address.item), address.path)
         session = self.uploads.begin(drive, parent, name, body, self.blobs)
         ends = self.clock.iso(session.expires_at)
-        return JSONResponse({"uploadUrl": f"{self.url}/upload/{session.key}", "expirationDateTime": ends})
+        return JSONResponse({"uploadUrl": f"{self.content_url}/upload/{session.key}", "expirationDateTime": ends})
 
     async def _upload_put(self, request: Request, address: Address) -> Response:
         session = self.uploads.find(address.item)
@@ -397,7 +399,7 @@ class GraphEmulator:
             self._downloads[key] = (item, item.blob, self.clock.now() + _DOWNLOAD_S)
             while len(self._downloads) > _DOWNLOADS_MAX:
                 self._downloads.pop(next(iter(self._downloads)))
-            row[_DOWNLOAD_URL] = f"{self.url}/download/{key}"
+            row[_DOWNLOAD_URL] = f"{self.content_url}/download/{key}"
         if request.method == "GET" and (select := request.query_params.get("$select")):
             return _select(row, select)
         return row
@@ -493,6 +495,7 @@ async def running_graph(folder: Path, *, seed: int = 0, port: int = 0) -> AsyncI
     emulator = GraphEmulator(folder, seed=seed)
     try:
         async with serving(emulator.wire, port=port) as emulator.url:
+            emulator.content_url = emulator.url
             yield emulator
     finally:
         emulator.wire.released.set()
@@ -501,6 +504,7 @@ async def running_graph(folder: Path, *, seed: int = 0, port: int = 0) -> AsyncI
 
 async def _serve(folder: Path, port: int) -> None:
     async with running_graph(folder, port=port) as emulator:
+        emulator.content_url = emulator.url.replace("127.0.0.1", "localhost")
         said = {"url": emulator.url, "drive": DRIVE, "tenant": TENANT, "client_id": CLIENT_ID}
         print(json.dumps(said | {"client_secret": CLIENT_SECRET}), flush=True)
         await asyncio.Event().wait()

@@ -6,11 +6,11 @@ import json
 import uuid
 from typing import Any
 
-from google.oauth2.service_account import Credentials  # type: ignore[import-not-found]
-from googleapiclient.discovery import build_from_document  # type: ignore[import-not-found]
-from googleapiclient.discovery_cache import get_static_doc  # type: ignore[import-not-found]
-from googleapiclient.errors import HttpError  # type: ignore[import-not-found]
-from googleapiclient.http import MediaIoBaseDownload, MediaIoBaseUpload  # type: ignore[import-not-found]
+from google.oauth2.service_account import Credentials
+from googleapiclient.discovery import build_from_document
+from googleapiclient.discovery_cache import get_static_doc
+from googleapiclient.errors import HttpError
+from googleapiclient.http import MediaIoBaseDownload, MediaIoBaseUpload
 from report import given, run  # type: ignore[import-not-found]
 
 TOLD = given()
