@@ -25,6 +25,12 @@ hubs = typer.Typer(
     help="The hubs: how they stand, where devices go, restarts.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(hubs, name="hubs")
+cloud = typer.Typer(
+    help="The stores of the cloud folder: their files, what changes in them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(cloud, name="cloud")
 
 
 class Scope(StrEnum):
@@ -230,9 +236,17 @@ def demo(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    cloud: Annotated[
+        bool,
+        typer.Option("--cloud", help="The stores instead: credentials, permissions, clock, space; tried for real."),
+    ] = False,
+) -> None:
     """Look at everything that runs and say what is wrong and how to mend it."""
-    from infra.commands.doctor import run
+    if cloud:
+        from infra.commands.cloud_doctor import run
+    else:
+        from infra.commands.doctor import run
 
     _exit(_reported(lambda: run(os.environ)))
 
@@ -317,6 +331,76 @@ def hubs_roll(
     from infra.commands.hubs import roll_all
 
     _exit(_reported(lambda: roll_all(os.environ, names or [], timeout_s=timeout, as_json=as_json)))
+
+
+StoreName = Annotated[str, typer.Option(help="Which store: local, s3, drive:<label>, sharepoint:<label>.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, one object a line, for programs.")]
+
+
+@cloud.command("ls")
+def cloud_ls(
+    folder: Annotated[str, typer.Argument(help="A folder; all without one.", show_default=False)] = "",
+    store: StoreName = "local",
+    as_json: AsJson = False,
+) -> None:
+    """The files below a folder."""
+    from infra.commands.cloud import ls
+
+    _exit(_reported(lambda: ls(os.environ, folder, store=store, as_json=as_json)))
+
+
+@cloud.command("put")
+def cloud_put(
+    file: Annotated[Path, typer.Argument(help="The file on this machine.")],
+    path: Annotated[str, typer.Argument(help="Where to; with a / at the end, under the file's own name.")],
+    store: StoreName = "local",
+    content_type: Annotated[str | None, typer.Option(help="By default what the name says.")] = None,
+    count_on: Annotated[
+        bool, typer.Option("--count-on", help="If other content has the name: the next of name (v2), name (v3), ….")
+    ] = False,
+) -> None:
+    """Upload a file; begun again it goes on where it broke off. Nothing is overwritten."""
+    from infra.commands.cloud import put
+
+    _exit(_reported(lambda: put(os.environ, file, path, store=store, content_type=content_type, count_on=count_on)))
+
+
+@cloud.command("get")
+def cloud_get(
+    path: Annotated[str, typer.Argument(help="The file in the store.")],
+    file: Annotated[Path | None, typer.Argument(help="Where to; here without it.", show_default=False)] = None,
+    store: StoreName = "local",
+) -> None:
+    """Download a file; it appears when it is whole."""
+    from infra.commands.cloud import get
+
+    _exit(_reported(lambda: get(os.environ, path, file, store=store)))
+
+
+@cloud.command("watch")
+def cloud_watch(
+    folder: Annotated[str, typer.Argument(help="Only below this folder.", show_default=False)] = "",
+    store: StoreName = "local",
+    every: Annotated[float, typer.Option(min=0.05, max=3600, help="Seconds between two looks.")] = 5.0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many changes; 0 is never.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Print what is new, changed or gone, as the store itself tells it."""
+    from infra.commands.cloud_follow import watch
+
+    _exit(_reported(lambda: watch(os.environ, folder, store=store, every_s=every, count=count, as_json=as_json)))
+
+
+@cloud.command("resync")
+def cloud_resync(
+    store: StoreName = "local",
+    wait: Annotated[bool, typer.Option(help="Show how far it is until it is over.")] = True,
+    timeout: Annotated[int, typer.Option(min=1, max=86_400, help="Seconds to wait.")] = 3600,
+) -> None:
+    """Have the watchers compare all of a store with what they know; nothing is announced twice."""
+    from infra.commands.cloud_follow import resync
+
+    _exit(_reported(lambda: resync(os.environ, store=store, wait=wait, timeout_s=timeout)))
 
 
 def _reported(run: Callable[[], int]) -> int:

@@ -29,7 +29,7 @@ from infra.shown_commands import shown, starting
 from shared.bus.redis_client import REDIS_ERRORS, LazyRedis
 from shared.settings import load
 
-__all__ = ["Finding", "examine", "run"]
+__all__ = ["Finding", "Verdict", "examine", "report", "run"]
 
 Verdict = Literal["good", "note", "bad"]
 
@@ -54,7 +54,11 @@ Look = Callable[[CommandSettings], Awaitable[list[Finding]]]
 
 def run(environ: Mapping[str, str]) -> int:
     """Print the findings; 1 when one is bad."""
-    findings = asyncio.run(examine(load(CommandSettings, environ)))
+    return report(asyncio.run(examine(load(CommandSettings, environ))))
+
+
+def report(findings: list[Finding]) -> int:
+    """Print them; 1 when one is bad."""
     for finding in findings:
         print(f"{_MARKS[finding.verdict]} {finding.what}")
         if finding.mend:

@@ -3,6 +3,7 @@
 from device.errors import DeviceError
 from infra.migrations.runner import MigrationError
 from infra.onebox.errors import OneboxError
+from shared.cloud.errors import CloudError
 from shared.protocol.ids import InvalidId
 from shared.store.errors import StoreError
 
@@ -13,4 +14,4 @@ class CommandFailed(RuntimeError):
     """A command cannot do what it was asked; the message says why."""
 
 
-SPOKEN = (CommandFailed, DeviceError, InvalidId, MigrationError, OneboxError, StoreError)
+SPOKEN = (CloudError, CommandFailed, DeviceError, InvalidId, MigrationError, OneboxError, StoreError)

@@ -33,10 +33,15 @@ class CloudSettings:
     @property
     def cloud_drafts(self) -> Path:
         """The folder for drafts."""
-        return self.cloud_tmp or self.cloud_root.parent / "cloud-tmp"
+        return self.cloud_tmp or drafts_beside(self.cloud_root)
 
     def open_local_store(self) -> LocalProvider:
         """The store. Raises Misconfigured."""
         return LocalProvider(
             self.cloud_root, self.cloud_drafts, threads=self.cloud_threads, deadline_s=self.cloud_deadline_s
         )
+
+
+def drafts_beside(root: Path) -> Path:
+    """Where drafts of a cloud folder are, when nothing else is said."""
+    return root.parent / "cloud-tmp"

@@ -17,6 +17,7 @@ __all__ = [
     "ask_full",
     "begin_full",
     "full_asked",
+    "of_store",
     "paged",
     "progress",
     "save_subscriptions",
@@ -68,6 +69,11 @@ async def state(pool: Pool, feed_id: str) -> RemoteState | None:
 async def full_asked(pool: Pool, feed_ids: Sequence[str]) -> list[str]:
     """Those for which a run over everything is wanted that did not begin yet."""
     return [row["feed_id"] for row in await pool.fetch(_SQL["full_asked"], list(feed_ids))]
+
+
+async def of_store(pool: Pool, store: str) -> list[str]:
+    """The feeds of a store, once a watcher has begun with it."""
+    return [row["feed_id"] for row in await pool.fetch(_SQL["of_store"], store)]
 
 
 async def ask_full(pool: Pool, feed_ids: Sequence[str]) -> list[str]:

@@ -12,6 +12,10 @@ FROM feeds f WHERE feed_id = $1
 SELECT feed_id FROM feeds
 WHERE feed_id = ANY ($1::text[]) AND full_asked_at > COALESCE(full_began_at, '-infinity')
 
+-- name: of_store
+-- The feeds of a store of a cloud provider.
+SELECT feed_id FROM feeds WHERE root = $1 AND provider <> 'local' ORDER BY partition, feed_id
+
 -- name: ask_full
 UPDATE feeds SET full_asked_at = clock_timestamp() WHERE feed_id = ANY ($1::text[]) RETURNING feed_id
 

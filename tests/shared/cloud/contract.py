@@ -25,11 +25,12 @@ from shared.cloud.errors import (
     NotFound,
 )
 from shared.cloud.hashes import digest_of
-from shared.cloud.provider import Changed, ChangePage, HashKind, Object, Offer, Part, Provider, Removed, Upload
+from shared.cloud.mirror import Mirror
+from shared.cloud.provider import ChangePage, HashKind, Object, Offer, Part, Provider, Upload
 from shared.cloud.quick_xor import quick_xor
 from shared.cloud.store import Existed, Stored
 
-__all__ = ["Mirror", "ProviderContract", "hashed", "in_pieces", "read"]
+__all__ = ["ProviderContract", "follow", "hashed", "in_pieces", "read"]
 
 NAMES = (
     "a b.txt",
@@ -72,58 +73,16 @@ def made_up(size: int) -> bytes:
     return b"".join(number.to_bytes(8, "big") + block[:1016] for number in range(size // 1024 + 1))[:size]
 
 
-class Mirror:
-    """What a provider's changes, applied in order, say is there."""
-
-    def __init__(self) -> None:
-        self.items: dict[str, Changed] = {}
-        self.cursor: str | None = None
-        self._told: set[str] = set()
-
-    async def follow(self, provider: Provider, *, pages_max: int = 500) -> list[ChangePage]:
-        """Apply pages until there is no more."""
-        pages = []
-        for _ in range(pages_max):
-            page = await provider.changes(self.cursor)
-            self.apply(page)
-            pages.append(page)
-            if not page.more:
-                return pages
-        raise AssertionError(f"more than {pages_max} pages")
-
-    def apply(self, page: ChangePage) -> None:
-        """One page."""
-        for change in page.changes:
-            if isinstance(change, Removed):
-                self.items.pop(change.item_id, None)
-            else:
-                self.items[change.item_id] = change
-                self._told.add(change.item_id)
-        if page.full and not page.more:
-            self.items = {item_id: item for item_id, item in self.items.items() if item_id in self._told}
+async def follow(provider: Provider, mirror: Mirror, *, pages_max: int = 500) -> list[ChangePage]:
+    """Apply pages until there is no more."""
+    pages = []
+    for _ in range(pages_max):
+        page = await provider.changes(mirror.cursor)
+        mirror.apply(page)
+        pages.append(page)
         if not page.more:
-            self._told.clear()
-        self.cursor = page.cursor
-
-    def files(self) -> dict[str, str | None]:
-        """Versions by path, of what hangs together with the root."""
-        found = {}
-        for item in self.items.values():
-            if item.kind == "file" and (path := self._path(item)) is not None:
-                found[path] = item.version
-        return found
-
-    def _path(self, item: Changed) -> str | None:
-        if item.path is not None:
-            return item.path
-        parts: list[str] = []
-        while item.kind != "root":
-            parent = self.items.get(item.parent_id or "")
-            if parent is None or len(parts) > 99:
-                return None
-            parts.append(item.name or "")
-            item = parent
-        return "/".join(reversed(parts))
+            return pages
+    raise AssertionError(f"more than {pages_max} pages")
 
 
 async def listed(provider: Provider, folder: str = "") -> dict[str, Object]:
@@ -502,7 +461,7 @@ class ProviderContract:
         for path in ("Requests/truck-7/a.txt", "Requests/truck-8/b.txt", "Responses/truck-7/x.1/out.bin"):
             await provider.put_new(path, path.encode())
         mirror = Mirror()
-        pages = await mirror.follow(provider)
+        pages = await follow(provider, mirror)
         assert pages[-1].full or provider.capabilities.changes == "delta"
         await self._agrees(provider, mirror)
 
@@ -511,10 +470,10 @@ class ProviderContract:
         await provider.remove("Requests/truck-8/b.txt")
         if provider.capabilities.moves:
             await provider.move("Responses/truck-7/x.1/out.bin", "Responses/truck-9/y.2/moved.bin")
-        await mirror.follow(provider)
+        await follow(provider, mirror)
         await self._agrees(provider, mirror)
 
-        nothing = await mirror.follow(provider)
+        nothing = await follow(provider, mirror)
         await self._agrees(provider, mirror)
         if provider.capabilities.changes == "delta":
             assert sum(len(page.changes) for page in nothing) == 0
@@ -522,16 +481,16 @@ class ProviderContract:
     async def test_a_page_given_twice_changes_nothing(self, provider: Provider) -> None:
         await provider.put_new("Requests/truck-7/a.txt", b"one")
         mirror = Mirror()
-        for page in await mirror.follow(provider):
+        for page in await follow(provider, mirror):
             mirror.apply(page)
         await self._agrees(provider, mirror)
 
     async def test_a_run_over_everything_can_begin_at_any_time(self, provider: Provider) -> None:
         await provider.put_new("Requests/truck-7/a.txt", b"one")
-        await Mirror().follow(provider)
+        await follow(provider, Mirror())
         await provider.put_new("Requests/truck-7/b.txt", b"two")
         mirror = Mirror()
-        assert all(page.full for page in await mirror.follow(provider))
+        assert all(page.full for page in await follow(provider, mirror))
         await self._agrees(provider, mirror)
 
     async def test_a_cursor_that_nobody_gave_is_expired(self, provider: Provider) -> None:
