@@ -4,6 +4,9 @@ The key is claimed for the caller before the request is handled, and the answer 
 for good (5xx, 429 and the like) is not stored, and neither is one above 1 MiB: the key is free again. A handler that is
 cut off in between leaves its claim to run out; so where doing it twice would matter, a handler stores the answer in the
 transaction of the effect (`Once.seal`) or names what it makes by `Once.uuid`, which is the same when it is tried again.
+
+An answer that is good for a while only, such as a signed address, is not kept: it is made anew (`renewed`), by a
+handler that finds what it made the first time.
 """
 
 import re
@@ -29,7 +32,7 @@ from shared.telemetry.metrics import API_KEYED_REQUESTS
 
 __all__ = ["Idempotency", "Once", "RequestKeys", "fingerprint_of", "key_of", "keys_spent"]
 
-Idempotency = Literal["required", "optional"]
+Idempotency = Literal["required", "optional", "renewed"]
 
 KEY_MAX_LENGTH: Final = 255
 STORED_MAX_BYTES: Final = 1024 * 1024
@@ -43,6 +46,7 @@ _KEY: Final = re.compile(
 )
 # Answers that say nothing about the request itself.
 _PASSING: Final = frozenset({401, 403, 408, 425, 429})
+_FIRST_PROBLEM: Final = 400
 # What the layers around make anew for each answer.
 _PER_ANSWER: Final = frozenset({b"content-length", b"connection", b"date", b"server", b"x-request-id"})
 
@@ -94,8 +98,9 @@ class RequestKeys:
         *,
         deadline_s: float,
         request_id: str,
+        renewed: bool = False,
     ) -> Response:
-        """The answer of `handle`, or the one that it gave before."""
+        """The answer of `handle`, or the one that it gave before; `renewed`: that is not kept, but given anew."""
         lock_s = deadline_s + LOCK_MARGIN_S
         claim = await request_keys.claim(self._pool, principal, key, fingerprint, lock_s=lock_s)
         if claim is None:
@@ -105,7 +110,10 @@ class RequestKeys:
                 raise Problem("idempotency-key-reused", "another request was sent with this key; give each its own")
             if standing is not None and standing.stored is not None and not standing.is_old:
                 API_KEYED_REQUESTS.labels("replayed").inc()
-                return _replayed(standing.stored)
+                if not renewed or standing.stored.status >= _FIRST_PROBLEM:
+                    return _replayed(standing.stored)
+                first = Claim(principal, key, standing.created_at, standing.created_at)
+                return _marked(await handle(Once(first, is_sealed=True)))
             if standing is not None and standing.is_free:
                 claim = await request_keys.take_over(self._pool, principal, key, fingerprint, lock_s=lock_s)
             if claim is None:
@@ -118,9 +126,11 @@ class RequestKeys:
             except KeysSpent as error:
                 raise keys_spent(error) from None
         API_KEYED_REQUESTS.labels("handled").inc()
-        return await self._handle(Once(claim), handle, request_id)
+        return await self._handle(Once(claim), handle, request_id, renewed=renewed)
 
-    async def _handle(self, once: Once, handle: Callable[[Once], Awaitable[Response]], request_id: str) -> Response:
+    async def _handle(
+        self, once: Once, handle: Callable[[Once], Awaitable[Response]], request_id: str, *, renewed: bool
+    ) -> Response:
         try:
             response = await handle(once)
         except Problem as problem:
@@ -133,7 +143,7 @@ class RequestKeys:
             raise
         # A cancelled request has had its effect or not; nobody knows, so its claim runs out by itself.
         if not once.is_sealed:
-            await self._keep(once, response)
+            await self._keep(once, Response(status_code=response.status_code) if renewed else response)
         return response
 
     async def _keep(self, once: Once, response: Response) -> None:
@@ -203,5 +213,9 @@ def _replayed(stored: Stored) -> Response:
     response = Response(stored.body, stored.status)
     for name, value in orjson.loads(stored.headers):
         response.headers.append(name, value)
+    return _marked(response)
+
+
+def _marked(response: Response) -> Response:
     response.headers["Idempotency-Replayed"] = "true"
     return response

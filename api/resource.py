@@ -93,8 +93,9 @@ class Operation:
 
     `decode` is for bodies that are converted elsewhere: the handler then gets the bytes; with `any_content` also those
     that do not say that they are JSON, and none at all. With `idempotency` a request that comes with an
-    Idempotency-Key is handled once; `required` refuses one without. `cost` is what it takes from the caller's rate; 0:
-    nothing. `shed` says when it is sent away while the database is too slow.
+    Idempotency-Key is handled once; `required` refuses one without, `renewed` makes the answer anew each time. `cost`
+    is what it takes from the caller's rate; 0: nothing. `shed` says when it is sent away while the database is too
+    slow.
     """
 
     handle: Callable[[Call], Awaitable[Response]]
@@ -200,6 +201,7 @@ class Resource:
             lambda once: operation.handle(replace(call, once=once)),
             deadline_s=operation.deadline_s,
             request_id=call.trace.request_id,
+            renewed=operation.idempotency == "renewed",
         )
 
     async def _admitted(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:

@@ -104,9 +104,7 @@ class Photos:
     def resources(self, guard: Guard) -> Sequence[Resource]:
         """For the route table, the fixed paths first."""
         who: frozenset[Scope] = frozenset({"device", "operator"})
-        params = Operation(
-            self.upload_params, who, body=UploadParams, idempotency="optional", description=UPLOAD_PARAMS
-        )
+        params = Operation(self.upload_params, who, body=UploadParams, idempotency="renewed", description=UPLOAD_PARAMS)
         confirm = Operation(self.confirm, who, body=Confirm, deadline_s=CONFIRM_DEADLINE_S, description=CONFIRM)
         read = Operation(self.read, who, description=READ_PHOTO)
         listed = Operation(self.list, who, description=LIST_PHOTOS, shed=Shed.FIRST)
@@ -123,7 +121,7 @@ class Photos:
         # Read first: what is signed now cannot outlive what is reserved later, however long this takes.
         now = wall()
         self._check(body)
-        new = self._new(body, call.claims.principal)
+        new = self._new(body, call)
         await self._check_inspection(call, body.inspection_id)
         bounds = self._settings
         found = await photos.reserve(
@@ -153,13 +151,15 @@ class Photos:
         if refused := self._stores.current.refusal(asset):
             raise _wrong(*refused)
 
-    def _new(self, body: UploadParams, principal: str) -> NewPhoto:
-        photo_id = body.photo_id or time_ordered_uuid(wall(), self._rand)
+    def _new(self, body: UploadParams, call: Call) -> NewPhoto:
+        photo_id = body.photo_id
+        if photo_id is None:
+            photo_id = call.once.uuid("photo") if call.once else time_ordered_uuid(wall(), self._rand)
         # Never the same again, even for the same id: what is signed for this one reaches no other.
         nonce = secrets.token_hex(8)
         return NewPhoto(
             photo_id=photo_id,
-            principal=principal,
+            principal=call.claims.principal,
             inspection_id=body.inspection_id,
             store=self._stores.current.name,
             object_key=f"Photos/{nonce[:2]}/{photo_id}.{nonce}",

@@ -49,12 +49,13 @@ class Stored(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What stands under a key that could not be claimed. `is_free`: it may be taken over."""
+    """What stands under a key that could not be claimed. `is_free`: it may be taken over. Times as in `Claim`."""
 
     fingerprint: bytes
     stored: Stored | None
     is_free: bool
     is_old: bool
+    created_at: datetime
 
 
 async def claim(pool: Pool, principal: str, key: str, fingerprint: bytes, *, lock_s: float) -> Claim | None:
@@ -68,9 +69,9 @@ async def get(pool: Pool, principal: str, key: str) -> Standing | None:
     rows = await pool.fetch(_SQL["get"], principal, key, KEPT)
     if not rows:
         return None
-    fingerprint, status, headers, body, is_left, is_old = rows[0]
+    fingerprint, status, headers, body, is_left, is_old, created_at = rows[0]
     stored = None if status is None else Stored(status, headers, body)
-    return Standing(fingerprint, stored, is_old or (stored is None and bool(is_left)), is_old)
+    return Standing(fingerprint, stored, is_old or (stored is None and bool(is_left)), is_old, created_at)
 
 
 async def take_over(pool: Pool, principal: str, key: str, fingerprint: bytes, *, lock_s: float) -> Claim | None:

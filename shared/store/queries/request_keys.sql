@@ -16,7 +16,7 @@ SELECT claimed.locked_until, claimed.created_at, counted.used, clock_timestamp()
 -- name: get
 -- What stands under a key: an answer; or nobody's, because its holder's time is over, or its own.
 SELECT fingerprint, status, headers, body, locked_until < clock_timestamp() AS is_left,
-       created_at < clock_timestamp() - $3::interval AS is_old
+       created_at < clock_timestamp() - $3::interval AS is_old, created_at
 FROM request_keys WHERE principal = $1 AND key = $2
 
 -- name: take_over

@@ -1,6 +1,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,29 @@ async def test_confirming_again_or_many_times_at_once_is_one_photo(
     assert await sql.fetchval("SELECT count(*) FROM photos") == 1
 
 
+async def test_under_a_key_the_same_request_is_the_same_photo_with_a_fresh_address(
+    start_api: StartApi, gateway: RunningGateway, store: httpx.AsyncClient, sql: asyncpg.Connection
+) -> None:
+    api = await start_api(FLEETWIRE_FILES_URL=gateway.url, FLEETWIRE_PHOTO_URL_S=1)
+    device, key = api.device("truck-7"), {"Idempotency-Key": "one"}
+    first = await device.post(PARAMS, json=wanted(), headers=key)
+    assert first.status_code == 201
+    assert not await sql.fetchval("SELECT count(*) FROM request_keys WHERE strpos(encode(body, 'escape'), 'http') > 0")
+    async with asyncio.timeout(20):
+        while datetime.now(UTC) <= datetime.fromisoformat(first.json()["expires_at"]):
+            await asyncio.sleep(0.05)
+    late = await store.put(first.json()["url"], content=CONTENT, headers=first.json()["headers"])
+    assert late.status_code == 410
+    again = await device.post(PARAMS, json=wanted(), headers=key)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+    assert again.json()["photo_id"] == first.json()["photo_id"]
+    put = await store.put(again.json()["url"], content=CONTENT, headers=again.json()["headers"])
+    assert put.status_code == 201, put.text
+    assert (await device.post(CONFIRM, json={"photo_id": first.json()["photo_id"]})).status_code == 200
+    problem(await device.post(PARAMS, json=wanted(name="other.jpg"), headers=key), 422, "idempotency-key-reused")
+    assert await sql.fetchval("SELECT count(*) FROM photos") == 1
+
+
 async def test_the_same_request_again_is_the_same_photo_with_a_fresh_address(
     api: RunningApi, store: httpx.AsyncClient, sql: asyncpg.Connection
 ) -> None:
@@ -151,17 +175,6 @@ async def test_the_same_request_again_is_the_same_photo_with_a_fresh_address(
     done = await device.post(PARAMS, json=wanted(photo_id=photo_id))
     assert (done.status_code, done.json()["status"], done.json()["url"]) == (200, "stored", None)
     assert await sql.fetchval("SELECT count(*) FROM photos") == 1
-
-
-async def test_a_request_under_a_key_is_answered_as_before(api: RunningApi, sql: asyncpg.Connection) -> None:
-    device, key = api.device("truck-7"), {"Idempotency-Key": str(uuid4())}
-    first, again = [await device.post(PARAMS, json=wanted(), headers=key) for _ in range(2)]
-    assert (first.status_code, again.status_code, again.text) == (201, 201, first.text)
-    assert again.headers["idempotency-replayed"] == "true"
-    assert await sql.fetchval("SELECT count(*) FROM photos") == 1
-    # With the id that it was given, the address comes fresh.
-    fresh = await device.post(PARAMS, json=wanted(photo_id=first.json()["photo_id"]))
-    assert (fresh.status_code, fresh.json()["status"]) == (200, "pending")
 
 
 async def test_fifty_equal_requests_at_once_reserve_one_photo(api: RunningApi, sql: asyncpg.Connection) -> None:
