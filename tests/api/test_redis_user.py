@@ -28,7 +28,7 @@ async def test_a_user_with_the_documented_rights_is_refused_nothing(
     server = valkey_server()
     async with redis.Redis.from_url(server.url) as admin:
         rights = ["on", ">secret", "~fw:*", "&fw:*", *(f"+{name}" for name in documented())]
-        await admin.execute_command("ACL", "SETUSER", "fleetwire", *rights)
+        await admin.execute_command("ACL", "SETUSER", "fleetwire", *rights)  # type: ignore[no-untyped-call]
         url = re.sub("//.*@", "//fleetwire:secret@", server.url)
         api = await start_api(FLEETWIRE_REDIS_URL=url, FLEETWIRE_API_RATE_LIMITS="on")
         made = await api.operator.post("/api/v1/templates", json={"name": "t", "body": {}})
