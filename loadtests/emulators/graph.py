@@ -499,6 +499,7 @@ async def running_graph(folder: Path, *, seed: int = 0, port: int = 0) -> AsyncI
             yield emulator
     finally:
         emulator.wire.released.set()
+        emulator.uploads.close()
         await emulator.subscriptions.close()
 
 

@@ -96,6 +96,11 @@ class Uploads:
         if self.open.pop(session.key, None) is not None:
             session.growing.discard()
 
+    def close(self) -> None:
+        """Give all of them up."""
+        for session in list(self.open.values()):
+            self.end(session)
+
     async def take(self, session: Session, request: Request) -> bool:
         """A fragment; True when the content is complete. What comes before the connection breaks is not kept."""
         given = _RANGE.fullmatch(request.headers.get("content-range", ""))
