@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import Random, SystemRandom
@@ -67,6 +67,8 @@ from shared.bus.redis_client import LazyRedis
 from shared.bus.token_buckets import TokenBuckets
 from shared.bus.versioned_cache import VersionedCache
 from shared.clock import monotonic
+from shared.cloud.provider import Provider
+from shared.cloud.stores import open_stores
 from shared.cloud.upload_stores import UploadStores, open_upload_stores
 from shared.key_url import KeyUrl
 from shared.key_watch import KeyWatch, WatchedKeys
@@ -153,6 +155,8 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         instances = Instances(pool, name=f"api-{secrets.token_hex(8)}", period_s=settings.instance_s, rand=rand)
         redis = LazyRedis(settings.redis_url, deadline_s=settings.rate_redis_s, name="api-rates")
         leaving.push_async_callback(redis.aclose)
+        elsewhere = open_stores(settings, pool=pool, redis=redis)
+        leaving.push_async_callback(elsewhere.close)
         limiter = RateLimiter(
             settings.limits(),
             TokenBuckets(redis, deadline_s=settings.rate_redis_s),
@@ -181,6 +185,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             limiter,
             cache,
             key_url,
+            {one.name: one for one in elsewhere},
         )
         envelope = Envelope(
             Router([resource.route() for resource in route_table(parts)], redirect_slashes=False),
@@ -242,6 +247,7 @@ class Parts:
     limiter: RateLimiter
     template_cache: TemplateCache
     key_url: KeyUrl
+    files_elsewhere: Mapping[str, Provider]
 
 
 def route_table(parts: Parts) -> Sequence[Resource]:
@@ -261,7 +267,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
     connection = Connection(
         pool, hubs, parts.keys.tickets, proxy_url=settings.proxy_url, ticket_lifetime_s=settings.ticket_s
     )
-    files = Files(pool, parts.signed_urls, lifetime_s=settings.file_url_s)
+    files = Files(pool, parts.signed_urls, parts.files_elsewhere, lifetime_s=settings.file_url_s)
     cursors = SignedCursors(parts.keys.files)
     jobs = Jobs(pool, replicas, cursors, page_max=settings.page_max)
     commands = JobCommands(
@@ -271,6 +277,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
     inspections = Inspections(pool, replicas, cursors, page_max=settings.page_max)
     inspection_commands = InspectionCommands(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand)
     templates = Templates(pool, replicas, parts.template_cache, cursors, page_max=settings.page_max, rand=parts.rand)
+    s3_hook = S3Hook(settings.hooks_s3_secret, settings.cloud_s3_bucket, settings.cloud_s3_prefix)
     resources = [
         *health_resources(guard, lambda: not parts.probe.problems),
         connection.resource(guard),
@@ -288,7 +295,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
         *templates.resources(guard),
         *inspections.resources(guard, inspection_commands),
-        *Hooks(HookDesk(pool, parts.publisher), S3Hook(settings.hooks_s3_secret)).resources(guard),
+        *Hooks(HookDesk(pool, parts.publisher), s3_hook).resources(guard),
     ]
     return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
 

@@ -9,6 +9,7 @@ from api.rate_settings import RateSettings
 from api.template_settings import TemplateCacheSettings
 from shared.bus.client import RedisSettings
 from shared.cloud.photo_settings import PhotoSettings
+from shared.cloud.provider_settings import ProviderSettings
 from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
 from shared.settings import bounded_float, bounded_int, setting, text
@@ -54,6 +55,7 @@ class Settings(
     SyncSettings,
     RateSettings,
     HookSettings,
+    ProviderSettings,
     OpsSettings,
     LogSettings,
 ):
@@ -217,4 +219,4 @@ class Settings(
 
     def check(self) -> list[str]:
         """What the settings contradict among themselves."""
-        return self.photo_problems()
+        return self.photo_problems() + self.provider_problems(has_local=False)

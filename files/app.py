@@ -15,6 +15,7 @@ from shared.asgi_server import AsgiServer, PortBusy
 from shared.bounded_http import bounded_http
 from shared.cloud.errors import CloudError, Misconfigured
 from shared.cloud.local import LocalStore
+from shared.cloud.stores import open_stores
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.keys import HmacKeys
 from shared.settings import SettingsError, load
@@ -59,7 +60,8 @@ async def serve(settings: Settings, keys: HmacKeys, stop: lifecycle.Stop) -> int
         bytes_per_s_min=settings.bytes_per_s_min,
         transfer_max_s=settings.transfer_max_s,
     )
-    gateway = Gateway(store, keys, transfers, limits)
+    elsewhere = open_stores(settings)
+    gateway = Gateway(store, keys, transfers, limits, {one.name: one for one in elsewhere})
     http = bounded_http(connections_max=settings.connections_max, head_s=settings.head_s, stall_s=settings.stall_s)
     server = AsgiServer(
         gateway, settings.host, settings.port, setting="FLEETWIRE_FILES_PORT", close_s=2.0, http=http, ws="none"
@@ -100,6 +102,7 @@ async def serve(settings: Settings, keys: HmacKeys, stop: lifecycle.Stop) -> int
         await lifecycle.cancelled(beside)
         await server.close()
         await ops.close()
+        await elsewhere.close()
         await store.close()
     return 0
 

@@ -6,14 +6,16 @@ as if it were whole. An upload becomes a file when every byte of it is there and
 of two equal uploads finds the file and says so (200 instead of 201), so that a device whose answer was lost may just
 repeat it. A HEAD that wants the digest (RFC 9530) is answered with that of what lies there, not of what was signed.
 Only what was uploaded and not kept is ever removed: files of `Photos/`, by an address that the API signs for itself.
+A store elsewhere that gives no addresses out is only read from, in the same stream and by the same bounds.
 """
 
 import asyncio
 import base64
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import structlog
 from starlette.datastructures import Headers
@@ -37,10 +39,11 @@ from shared.cloud.errors import (
     StoreUnavailable,
 )
 from shared.cloud.hashes import Digest
-from shared.cloud.store import Existed, Stat, Store, Stored
+from shared.cloud.provider import Provider
+from shared.cloud.store import Existed, Reader, Stat, Store, Stored
 from shared.disposition import attachment
 from shared.request_target import in_origin_form
-from shared.signed_urls import Grant, InvalidSignedUrl, verify
+from shared.signed_urls import LOCAL, PATH_PREFIXES, Grant, InvalidSignedUrl, verify
 from shared.telemetry.metrics import FILES_BYTES, FILES_REFUSED, FILES_REQUESTS
 
 _log = structlog.get_logger(__name__)
@@ -81,10 +84,19 @@ class ClientGone(Exception):
 class Gateway:
     """Serves `/v1/files/…` and, for whoever asks, `/health` and `/ready`."""
 
-    def __init__(self, store: Store, keys: Mapping[str, bytes], transfers: Transfers, limits: Limits) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Mapping[str, bytes],
+        transfers: Transfers,
+        limits: Limits,
+        elsewhere: Mapping[str, Provider] | None = None,
+    ) -> None:
+        """`store` is the local one; `elsewhere` are the others, by name."""
         self.host = b""
         """The one Host header that signed addresses of this gateway carry; until it is known, all are refused."""
         self._store = store
+        self._elsewhere = dict(elsewhere or {})
         self._keys = keys
         self._transfers = transfers
         self._limits = limits
@@ -139,7 +151,7 @@ class Gateway:
         if scope["method"] not in _METHODS:
             raise Problem("method-not-allowed", "use the method that the address was signed for")
         raw_path, authority = in_origin_form(scope["raw_path"])
-        if not raw_path.startswith(b"/v1/files/"):
+        if not raw_path.startswith(PATH_PREFIXES):
             raise Problem("not-found", "no such path")
         hosts = [value for name, value in scope["headers"] if name == b"host"] if authority is None else [authority]
         if not self.host or hosts != [self.host]:
@@ -161,7 +173,7 @@ class Gateway:
         if exchange.scope["method"] == "GET" and headers.get("if-range", etag) == etag:
             wanted = part_of(headers.get("range", ""), grant.size)
         part = wanted if isinstance(wanted, Part) else Part(0, grant.size - 1)
-        async with self._transfers.admit(self._limits.seconds_for(part.length)), self._store.open(grant.path) as file:
+        async with self._transfers.admit(self._limits.seconds_for(part.length)), self._opened(grant) as file:
             if file.stat.size != grant.size:
                 raise Problem("changed", f"the file has {file.stat.size} bytes, signed were {grant.size}; ask again")
             if isinstance(wanted, Unsatisfiable):
@@ -181,17 +193,34 @@ class Gateway:
             status = 200 if wanted is None else 206
             if exchange.scope["method"] == "HEAD":
                 if _wants_digest(headers.get("want-repr-digest", "")):
-                    answer["Repr-Digest"] = f"sha-256=:{await self._digest_of(grant.path, file.stat)}:"
+                    answer["Repr-Digest"] = f"sha-256=:{await self._digest_of(grant, file.stat)}:"
                 await exchange.answer(Response(status_code=status, headers=answer))
             else:
-                await exchange.stream(status, answer, file.chunks(part.first, part.length))
+                # A reader elsewhere holds a connection, which must not wait for whoever collects it.
+                async with aclosing(cast("AsyncGenerator[bytes]", file.chunks(part.first, part.length))) as pieces:
+                    await exchange.stream(status, answer, pieces)
 
-    async def _digest_of(self, path: str, stat: Stat) -> str:
+    def _opened(self, grant: Grant) -> AbstractAsyncContextManager[Reader]:
+        if grant.store == LOCAL:
+            return self._store.open(grant.path)
+        return self._store_of(grant).open(grant.path, object_id=grant.object_id)
+
+    def _store_of(self, grant: Grant) -> Provider:
+        store = self._elsewhere.get(grant.store)
+        if store is None:
+            raise Problem("unavailable", f"the store {grant.store} is not set up at this gateway", reason="store")
+        return store
+
+    async def _digest_of(self, grant: Grant, stat: Stat) -> str:
         """The sha256 of what lies there, as RFC 9530 writes it; read again when it is not known."""
-        digest = self._digests.of(path, stat)
+        key = grant.path if grant.store == LOCAL else f"{grant.store}:{grant.object_id}:{grant.path}"
+        digest = self._digests.of(key, stat)
         if digest is None:
-            stat, digest = await self._store.content(path)
-            self._digests.learn(path, stat, digest)
+            if grant.store == LOCAL:
+                stat, digest = await self._store.content(grant.path)
+            else:
+                stat, digest = await self._store_of(grant).content(grant.path, object_id=grant.object_id)
+            self._digests.learn(key, stat, digest)
         return base64.b64encode(bytes.fromhex(digest.sha256)).decode()
 
     async def _remove(self, exchange: "_Exchange", grant: Grant) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
 from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings
@@ -18,7 +19,7 @@ def base_url(raw: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(CloudSettings, FilesKeySettings, KeyWatchSettings, OpsSettings, LogSettings):
+class Settings(CloudSettings, ProviderSettings, FilesKeySettings, KeyWatchSettings, OpsSettings, LogSettings):
     """All settings of the process."""
 
     host: str = setting("FLEETWIRE_FILES_HOST", "127.0.0.1", help="Address of the gateway.")
@@ -91,8 +92,9 @@ class Settings(CloudSettings, FilesKeySettings, KeyWatchSettings, OpsSettings, L
 
     def check(self) -> list[str]:
         """What the settings contradict among themselves."""
+        problems = self.provider_problems()
         if self.url is None and self.host in ("", "0.0.0.0", "::"):  # noqa: S104 - to refuse it
-            return [
+            problems.append(
                 "FLEETWIRE_FILES_URL is not set: FLEETWIRE_FILES_HOST is every address, so say which one devices use"
-            ]
-        return []
+            )
+        return problems

@@ -10,7 +10,8 @@ length, so that no byte can move from one field into the next. It is checked on 
 anything decoded. There is one spelling of an address: parameters in this order, each once. Whatever differs in any byte
 is refused. To rotate, add a secret at the end of the set (the last one signs), drop the old one five minutes later.
 
-An address for GET admits HEAD as well; one for DELETE is only ever used by the API itself.
+An address for GET admits HEAD as well; one for DELETE is only ever used by the API itself. A file in a store that gives
+no addresses out is fetched through the gateway as well, by `/v1/stores/<store>/<id of the object, or ->/<path>`.
 """
 
 import base64
@@ -21,15 +22,31 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-__all__ = ["LIFETIME_MAX_S", "PATH_PREFIX", "Grant", "InvalidSignedUrl", "Refused", "SignedUrls", "host_of", "verify"]
+__all__ = [
+    "LIFETIME_MAX_S",
+    "LOCAL",
+    "PATH_PREFIX",
+    "PATH_PREFIXES",
+    "Grant",
+    "InvalidSignedUrl",
+    "Refused",
+    "SignedUrls",
+    "host_of",
+    "verify",
+]
 
 LIFETIME_MAX_S: Final = 300
+LOCAL: Final = "local"
 PATH_PREFIX: Final = "/v1/files/"
+STORES_PREFIX: Final = "/v1/stores/"
+PATH_PREFIXES: Final = (PATH_PREFIX.encode(), STORES_PREFIX.encode())
 
 _CLOCK_SKEW_S: Final = 5
 _VERSION: Final = b"fleetwire file 1"
 _FIELDS: Final = (b"key", b"expires", b"size", b"sha256", b"type", b"name")
 _RAW_MAX_BYTES: Final = 8192
+_STORE: Final = re.compile(r"[a-z0-9][a-z0-9:-]{0,63}", re.ASCII)
+_NO_OBJECT_ID: Final = "-"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 # A media type as RFC 9110 (section 8.3.1) has it, parameters without quotes: safe in a header as it is.
@@ -65,6 +82,9 @@ class Grant:
     """What a GET offers to save the file as."""
     expires_at: int
     key_id: str
+    store: str = LOCAL
+    object_id: str | None = None
+    """The store's own name of the file, where it has one."""
 
 
 class SignedUrls:
@@ -95,8 +115,11 @@ class SignedUrls:
         lifetime_s: float,
         content_type: str = "",
         name: str = "",
+        store: str = LOCAL,
+        object_id: str | None = None,
     ) -> str:
-        """The address that admits `method` on `path` until `now + lifetime_s`.
+        """The address that admits `method` on `path` until `now + lifetime_s`. Another store than the local one is only
+        read from.
 
         A PUT is admitted for exactly this size and hash. `content_type` and `name` are what a GET answers with; a
         content type that would not be safe in a header is dropped. Raises ValueError.
@@ -114,7 +137,7 @@ class SignedUrls:
             "type": content_type if _MEDIA_TYPE.fullmatch(content_type) else "",
             "name": name or path.rsplit("/", 1)[-1],
         }
-        raw_path = (PATH_PREFIX + quote(path, safe="/")).encode()
+        raw_path = _raw_path(method, path, store, object_id)
         raw_values = [quote(value, safe="").encode() for value in values.values()]
         signature = _signature(self._keys[key_id], method.encode(), self._host, raw_path, raw_values)
         query = b"&".join(b"%s=%s" % pair for pair in zip(_FIELDS, raw_values, strict=True))
@@ -130,7 +153,7 @@ def verify(
 
     An address for GET admits HEAD too. The path is decoded but not checked: the store checks it.
     """
-    if len(raw_path) + len(raw_query) > _RAW_MAX_BYTES + 128 or not raw_path.startswith(PATH_PREFIX.encode()):
+    if len(raw_path) + len(raw_query) > _RAW_MAX_BYTES + 128 or not raw_path.startswith(PATH_PREFIXES):
         raise InvalidSignedUrl("malformed", "this is not the address of a file")
     raw_values, signature = _split(raw_query)
     key_id = _text(raw_values[0])
@@ -185,16 +208,43 @@ def _grant(method: Method, raw_path: bytes, raw_values: list[bytes], key_id: str
         raise InvalidSignedUrl("lives_too_long", f"an address may live for at most {LIFETIME_MAX_S} s")
     if content_type and _MEDIA_TYPE.fullmatch(content_type) is None:
         raise InvalidSignedUrl("malformed", "type is no media type")
+    store, object_id, path = _place(raw_path)
+    if store != LOCAL and method != "GET":
+        raise InvalidSignedUrl("malformed", "that store is only read from")
     return Grant(
         method=method,
-        path=_text(raw_path[len(PATH_PREFIX) :]),
+        path=path,
         size=int(size),
         sha256=sha256,
         content_type=content_type or "application/octet-stream",
         name=name,
         expires_at=int(expires),
         key_id=key_id,
+        store=store,
+        object_id=object_id,
     )
+
+
+def _raw_path(method: Method, path: str, store: str, object_id: str | None) -> bytes:
+    if store == LOCAL:
+        return (PATH_PREFIX + quote(path, safe="/")).encode()
+    if method != "GET" or _STORE.fullmatch(store) is None:
+        raise ValueError(f"{store!r} is no store that is read from by an address")
+    place = "/".join((quote(store, safe=":"), quote(object_id or _NO_OBJECT_ID, safe=""), quote(path, safe="/")))
+    return (STORES_PREFIX + place).encode()
+
+
+def _place(raw_path: bytes) -> tuple[str, str | None, str]:
+    """(store, object id, path) that a path of an address names."""
+    if raw_path.startswith(PATH_PREFIX.encode()):
+        return LOCAL, None, _text(raw_path[len(PATH_PREFIX) :])
+    store, _, rest = raw_path[len(STORES_PREFIX) :].partition(b"/")
+    object_id, slash, path = rest.partition(b"/")
+    name = _text(store)
+    if not slash or not object_id or name == LOCAL or _STORE.fullmatch(name) is None:
+        raise InvalidSignedUrl("malformed", "this is not the address of a file in a store")
+    known = _text(object_id)
+    return name, None if known == _NO_OBJECT_ID else known, _text(path)
 
 
 def _text(raw: bytes) -> str:

@@ -37,6 +37,7 @@ class FileRow(NamedTuple):
     size: int
     sha256: str
     content_type: str
+    object_id: str | None = None
 
 
 async def page(

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -18,6 +18,7 @@ from shared import clock
 from shared.asgi_server import AsgiServer
 from shared.bounded_http import bounded_http
 from shared.cloud.local import LocalStore
+from shared.cloud.provider import Provider
 from shared.signed_urls import Method, SignedUrls, host_of
 
 KEYS = {"k1": b"1" * 32}
@@ -78,18 +79,24 @@ Start = Callable[..., AbstractAsyncContextManager[Running]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
-    """Starts a gateway; keywords change its limits, `transfers_max`, `head_s` and `stall_write_s`."""
+    """Starts a gateway; keywords change its limits, `transfers_max`, `head_s`, `stall_write_s` and `elsewhere`."""
     numbers = itertools.count()
 
     @asynccontextmanager
     async def started(
-        *, transfers_max: int = 16, head_s: float = 5.0, stall_write_s: float = 5.0, **limits: float
+        *,
+        transfers_max: int = 16,
+        head_s: float = 5.0,
+        stall_write_s: float = 5.0,
+        elsewhere: Mapping[str, Provider] | None = None,
+        **limits: float,
     ) -> AsyncIterator[Running]:
         base = tmp_path / f"gateway {next(numbers)}"
         (base / "cloud").mkdir(parents=True)
         store = LocalStore(base / "cloud", base / "tmp")
         transfers = Transfers(transfers_max)
-        gateway = Gateway(store, KEYS, transfers, replace(LIMITS, **limits))  # type: ignore[arg-type]
+        bounds = replace(LIMITS, **limits)  # type: ignore[arg-type]
+        gateway = Gateway(store, KEYS, transfers, bounds, elsewhere)
         http = bounded_http(connections_max=50, head_s=head_s, stall_s=stall_write_s)
         server = AsgiServer(gateway, "127.0.0.1", 0, setting="(test)", close_s=1.0, http=http, ws="none")
         await server.start()

@@ -1,3 +1,4 @@
+import base64
 import hmac
 from urllib.parse import urlsplit
 
@@ -225,3 +226,44 @@ def test_a_signer_needs_a_key_and_a_sound_file() -> None:
             signer.sign("GET", "f", size=size, sha256=sha, now=NOW, lifetime_s=9)
     with pytest.raises(ValueError, match="too long"):
         signer.sign("GET", "é" * 2000, size=1, sha256=SHA, now=NOW, lifetime_s=9)
+
+
+def in_store(store: str = "drive:fleet", object_id: str | None = "1aB/.._-x") -> tuple[bytes, bytes]:
+    url = SignedUrls(KEYS, BASE).sign(
+        "GET", PATH, size=1, sha256=SHA, now=NOW, lifetime_s=60, store=store, object_id=object_id
+    )
+    parts = urlsplit(url)
+    return parts.path.encode(), parts.query.encode()
+
+
+@pytest.mark.parametrize("object_id", [None, "1aB/.._-x", "a%2Fb/é", "--"])
+def test_a_file_elsewhere_is_granted_with_its_store_and_its_id(object_id: str | None) -> None:
+    path, query = in_store(object_id=object_id)
+    grant = verify(KEYS, "HEAD", HOST, path, query, now=NOW)
+    assert (grant.store, grant.object_id, grant.path, grant.method) == ("drive:fleet", object_id, PATH, "GET")
+
+
+def test_the_store_and_the_id_are_part_of_what_is_signed() -> None:
+    path, query = in_store()
+    assert refusal("GET", HOST, path.replace(b"drive:fleet", b"drive:other"), query) == "bad_signature"
+    assert refusal("GET", HOST, path.replace(b"1aB", b"2aB"), query) == "bad_signature"
+    local, local_query = signed()
+    moved = local.replace(b"/v1/files/", b"/v1/stores/drive/-/")
+    assert refusal("GET", HOST, moved, local_query) == "bad_signature"
+
+
+def test_a_store_elsewhere_is_only_read_from_and_has_the_name_of_one() -> None:
+    signer = SignedUrls(KEYS, BASE)
+    for method, store in (("PUT", "drive"), ("DELETE", "drive"), ("GET", "../x"), ("GET", "a/b"), ("GET", "")):
+        with pytest.raises(ValueError, match="is no store"):
+            signer.sign(method, "f", size=1, sha256=SHA, now=NOW, lifetime_s=9, store=store)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", [b"/v1/stores/", b"/v1/stores/drive", b"/v1/stores/drive/-", b"/v1/stores/local/-/f"])
+def test_an_address_that_names_no_file_in_a_store_is_malformed(path: bytes) -> None:
+    _, query = in_store()
+    values = [value.partition(b"=")[2] for value in query.split(b"&")[:-1]]
+    fields = [b"fleetwire file 1", b"GET", HOST, path, *values]
+    digest = hmac.digest(KEYS["new"], b"".join(len(field).to_bytes(4, "big") + field for field in fields), "sha256")
+    signature = base64.urlsafe_b64encode(digest).rstrip(b"=")
+    assert refusal("GET", HOST, path, query.rpartition(b"=")[0] + b"=" + signature) == "malformed"

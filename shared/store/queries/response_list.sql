@@ -18,7 +18,7 @@ CROSS JOIN LATERAL (
 ORDER BY r.completed_at DESC, r.response_id DESC
 
 -- name: file
-SELECT f.file_id, f.device_id, f.store, f.path, f.name, f.size, f.sha256, f.content_type
+SELECT f.file_id, f.device_id, f.store, f.path, f.name, f.size, f.sha256, f.content_type, f.object_id
 FROM response_files f
 JOIN responses r ON r.response_id = f.response_id AND r.completed_at IS NOT NULL
 WHERE f.file_id = $1
