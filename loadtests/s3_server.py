@@ -33,12 +33,11 @@ from moto.s3.models import FakeKey, FakeMultipart, s3_backends
 from werkzeug.serving import make_server
 
 from loadtests.emulators.faults import Fault, FaultScript
+from loadtests.s3_process import KEY
 from shared.cloud.crc64nvme import combined, crc64_nvme, read, written
 
-__all__ = ["KEY_ID", "SECRET"]
+__all__ = ["Strict", "main"]
 
-KEY_ID: Final = "AKIAIOSFODNN7EXAMPLE"
-SECRET: Final = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 _ACCOUNT: Final = "123456789012"
 _SKEW: Final = timedelta(minutes=15)
 
@@ -99,9 +98,9 @@ class Call:
 class Strict:
     """The WSGI application."""
 
-    def __init__(self, *, key_id: str = KEY_ID, secret: str = SECRET) -> None:
+    def __init__(self) -> None:
         self._inner = DomainDispatcherApplication(create_backend_app)
-        self._credentials = Credentials(key_id, secret)
+        self._credentials = Credentials(KEY.key_id, KEY.secret)
         self._lock = threading.RLock()
         self.script = FaultScript()
         self.calls: Counter[str] = Counter()

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
+from loadtests.s3_process import KEY, S3Server, running_s3
 from shared.cloud.http import HttpClient
 from shared.cloud.retrying import RetryPolicy
 from shared.cloud.s3.client import S3Client
 from shared.cloud.s3.provider import S3Provider
-from tests.shared.cloud.s3.server import KEY, S3Server, running_s3
 
 QUICK = RetryPolicy(tries=5, base_s=0.01, cap_s=0.05)
 _numbers = itertools.count(1)

@@ -13,6 +13,7 @@ from loadtests.emulators.faults import Fault
 from loadtests.fault_proxy import FaultProxy
 from loadtests.link_faults import Fault as LinkFault
 from loadtests.link_faults import Heading, What
+from loadtests.s3_process import S3Server
 from shared.cloud.crc64nvme import crc64_nvme, written
 from shared.cloud.errors import (
     BadPath,
@@ -34,7 +35,6 @@ from shared.cloud.s3.multipart import Multipart
 from shared.cloud.s3.provider import S3Provider
 from shared.cloud.sigv4 import Credentials
 from shared.cloud.store import Existed, Stored
-from tests.shared.cloud.s3.server import S3Server
 
 MIB = 1024 * 1024
 BIG = os.urandom(11 * MIB + 17)

@@ -7,13 +7,13 @@ from random import Random
 import pytest
 
 from loadtests.emulators.faults import Fault
+from loadtests.s3_process import S3Server
 from shared.cloud.hashes import digest_of
 from shared.cloud.s3.provider import S3Provider
 from shared.cloud.transfer import Transfer
 from shared.cloud.transfer_plan import Patience
 from shared.cloud.transfer_source import BytesContent
 from tests.shared.cloud.contract import read
-from tests.shared.cloud.s3.server import S3Server
 
 CONTENT = os.urandom(32 * 1024 * 1024 + 5)
 

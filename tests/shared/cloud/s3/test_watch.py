@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.emulators.faults import Fault
+from loadtests.s3_process import S3Server
 from shared.cloud.errors import CursorExpired, StoreUnavailable
 from shared.cloud.provider import Changed
 from shared.cloud.s3.client import S3Client
@@ -18,7 +19,6 @@ from shared.cloud.s3.listing import Listing
 from shared.cloud.s3.provider import S3Provider
 from shared.cloud.s3.watch import Watch
 from shared.hash_slots import PARTITIONS, partition_of
-from tests.shared.cloud.s3.server import S3Server
 
 DEVICES = [f"truck-{number}" for number in range(12)]
 

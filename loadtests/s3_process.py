@@ -1,22 +1,22 @@
-"""The S3 of these tests, as they order things from it."""
+"""An S3 in a process of its own (s3_server.py), as tests and load runs order things from it."""
 
 import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import httpx
 
 from loadtests.emulators.faults import Fault
 from loadtests.process import start_python
-from loadtests.s3_server import KEY_ID, SECRET
 from shared.cloud.s3.bucket import Bucket
 from shared.cloud.sigv4 import Credentials
 
 __all__ = ["KEY", "S3Server", "running_s3"]
 
-KEY = Credentials(KEY_ID, SECRET)
+KEY: Final = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class S3Server:
 
     @property
     def bucket(self) -> Bucket:
+        """The one that is there."""
         return Bucket("depot", "us-east-1", self.url)
 
     def order(self, *faults: Fault) -> None:
@@ -42,6 +43,7 @@ class S3Server:
 
 @contextmanager
 def running_s3() -> Iterator[S3Server]:
+    """It takes nothing but requests signed with KEY, and is empty but for the bucket."""
     process = start_python("loadtests.s3_server", log=subprocess.DEVNULL)  # type: ignore[arg-type]
     try:
         assert process.stdout is not None
