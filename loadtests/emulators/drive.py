@@ -550,6 +550,7 @@ async def running_drive(folder: Path, *, seed: int = 0, port: int = 0) -> AsyncI
     finally:
         emulator.wire.released.set()
         await emulator.channels.close()
+        emulator.sessions.close()
 
 
 async def _serve(folder: Path, port: int) -> None:

@@ -74,6 +74,11 @@ class Sessions:
         if found is not None and found.made is None:
             found.growing.discard()
 
+    def close(self) -> None:
+        """All of them are gone."""
+        for key in list(self.open):
+            self.drop(key)
+
     async def take(self, session: Session, request: Request) -> bool:
         """Whether all bytes are there after this request."""
         text = request.headers.get("content-range")

@@ -5,7 +5,6 @@ to be aside and is moved (uploads.py). There are no addresses that work without 
 `download_url` gives none: whoever serves such a file reads it here and passes it on.
 """
 
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,13 +14,13 @@ from shared import clock
 from shared.cloud.drive import changes, wire
 from shared.cloud.drive.client import DriveClient
 from shared.cloud.drive.names import Claims, NoClaims, PremadeIds
-from shared.cloud.drive.reader import DriveReader
+from shared.cloud.drive.putting import SINGLE_MAX, Putting, as_file, digest_of
+from shared.cloud.drive.reader import reader_of
 from shared.cloud.drive.tree import Tree
-from shared.cloud.drive.uploads import ASIDE, BLOCK, Uploads, mismatch
-from shared.cloud.errors import CloudError, ContentMismatch, Misconfigured, NameTaken, NotAFile, NotFound
-from shared.cloud.hashes import Digest, StreamHash
+from shared.cloud.drive.uploads import ASIDE, BLOCK, Uploads
+from shared.cloud.errors import Misconfigured, NameTaken, NotFound
+from shared.cloud.hashes import Digest
 from shared.cloud.paths import split_folder, split_path
-from shared.cloud.pieces import Pieces
 from shared.cloud.provider import (
     Capabilities,
     ChangePage,
@@ -33,12 +32,11 @@ from shared.cloud.provider import (
     Upload,
     stat_of_object,
 )
+from shared.cloud.remote_reader import RemoteReader
 from shared.cloud.store import Existed, Source, Stat, Stored
 
 __all__ = ["CAPABILITIES", "DriveProvider"]
 
-_SINGLE_MAX: Final = 4 * 1024 * 1024
-_PIECE: Final = 32 * BLOCK
 _FOLDERS_AT_ONCE: Final = 20
 _FOLDERS_MAX: Final = 100_000
 
@@ -49,7 +47,7 @@ CAPABILITIES: Final = Capabilities(
     case_sensitive=False,
     moves=True,
     hashes=frozenset({"sha256", "md5"}),
-    single_max=_SINGLE_MAX,
+    single_max=SINGLE_MAX,
     part_multiple=BLOCK,
     part_min=BLOCK,
     part_max=64 * 1024 * 1024,
@@ -67,6 +65,7 @@ class DriveProvider:
         self._ids = PremadeIds(client)
         self._tree = Tree(client, self._claims, self._ids, root_id, store=name)
         self._uploads = Uploads(client, self._tree, self._ids, store=name)
+        self._putting = Putting(client, self._tree, self._uploads, store=name)
 
     def __repr__(self) -> str:
         return f"DriveProvider({self.name}, {self._tree!r})"
@@ -158,13 +157,13 @@ class DriveProvider:
         file = await self._need(path, object_id)
         return stat_of_object(wire.object_of(file, path)), await self._digest(file, path)
 
-    def open(self, path: str, *, object_id: str | None = None) -> AbstractAsyncContextManager[DriveReader]:
+    def open(self, path: str, *, object_id: str | None = None) -> AbstractAsyncContextManager[RemoteReader]:
         """See Provider."""
         return self._open(path, object_id)
 
     @asynccontextmanager
-    async def _open(self, path: str, object_id: str | None) -> AsyncIterator[DriveReader]:
-        yield DriveReader(self._client, await self._need(path, object_id), path)
+    async def _open(self, path: str, object_id: str | None) -> AsyncIterator[RemoteReader]:
+        yield reader_of(self._client, await self._need(path, object_id), path)
 
     async def remove(self, path: str, *, object_id: str | None = None) -> bool:
         """Remove for good; where the account may not, put into the trash."""
@@ -184,7 +183,7 @@ class DriveProvider:
     async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:
         """See Provider."""
         file, target = await self._need(path, object_id), split_path(to)
-        moved = await self._tree.give_name(file, await self._folder(target[:-1]), target[-1])
+        moved = await self._tree.give_name(file, await self._tree.need_folder(target[:-1]), target[-1])
         if not (file.parents == moved.parents and file.name == moved.name):
             await self._tree.gone(file)
         return wire.object_of(moved, to)
@@ -199,74 +198,7 @@ class DriveProvider:
 
     async def put_new(self, path: str, source: Source, *, expect: Digest | None = None) -> Stored | Existed:
         """See store.Store."""
-        parts = split_path(path)
-        async with Pieces(source, _PIECE) as pieces:
-            first = await pieces.next()
-            if pieces.ended and len(first) <= _SINGLE_MAX:
-                return await self._put_single(path, parts, first, expect)
-            return await self._put_in_parts(path, parts, first, pieces, expect)
-
-    async def _put_single(
-        self, path: str, parts: tuple[str, ...], content: bytes, expect: Digest | None
-    ) -> Stored | Existed:
-        hashed = StreamHash()
-        hashed.update(content)
-        offered = hashed.digest()
-        _check(path, offered, expect)
-        folder_id = await self._folder(parts[:-1])
-
-        async def make(object_id: str) -> wire.File:
-            described = {"id": object_id, "name": parts[-1], "parents": [folder_id]}
-            return await self._client.create(described, content, "application/octet-stream")
-
-        for attempt in (0, 1):
-            there = await self._tree.occupy(folder_id, parts[-1], make)
-            file = there.file
-            if not there.made:
-                # Never to be removed, whatever it holds: a rival was told that it is stored.
-                content_there = await self._digest(_as_file(file, path), path)
-                is_stored = there.is_ours and content_there == offered
-                return Stored(offered) if is_stored else Existed(content_there, offered)
-            if (found := mismatch(file, offered.size, {"sha256": offered.sha256})) is None:
-                return Stored(offered)
-            await self._uploads.remove(file.id)
-            await self._tree.gone(file)
-            if attempt:
-                raise ContentMismatch(f"{self.name}: {path!r}: {found}")
-        raise AssertionError("the second attempt ends in one way or the other")
-
-    async def _put_in_parts(
-        self, path: str, parts: tuple[str, ...], first: bytes, pieces: Pieces, expect: Digest | None
-    ) -> Stored | Existed:
-        hashed = StreamHash()
-        upload = await self._uploads.begin(path, Offer(-1))
-        try:
-            piece = first
-            while True:
-                after = b"" if pieces.ended else await pieces.next()
-                start = hashed.size
-                hashed.update(piece)
-                if expect is not None and hashed.size > expect.size:
-                    raise ContentMismatch(f"{path!r}: more bytes came than the {expect.size} announced")
-                is_last = pieces.ended and not after
-                await self._uploads.put_part(upload, start, piece, total=hashed.size if is_last else None)
-                if is_last:
-                    break
-                piece = after
-            offered = hashed.digest()
-            _check(path, offered, expect)
-            file = await self._uploads.sealed(upload, hashes={"sha256": offered.sha256}, size=offered.size)
-            try:
-                await self._tree.give_name(file, await self._folder(parts[:-1]), parts[-1])
-            except NameTaken:
-                there = await self._need(path)
-                await self._uploads.remove(file.id)
-                return Existed(await self._digest(there, path), offered)
-            return Stored(offered)
-        except BaseException:
-            with contextlib.suppress(CloudError):
-                await self._uploads.abort(upload)
-            raise
+        return await self._putting.put_new(path, source, expect)
 
     # Uploads in parts
 
@@ -288,7 +220,7 @@ class DriveProvider:
     async def finish(self, upload: Upload, parts: Sequence[Part]) -> Object:
         """See Provider."""
         target = split_path(upload.path)
-        file = await self._uploads.finish(upload, await self._folder(target[:-1]), target[-1])
+        file = await self._uploads.finish(upload, await self._tree.need_folder(target[:-1]), target[-1])
         return wire.object_of(file, upload.path)
 
     async def abort(self, upload: Upload) -> None:
@@ -313,25 +245,16 @@ class DriveProvider:
 
     # Bits
 
-    async def _folder(self, parts: tuple[str, ...]) -> str:
-        found = await self._tree.folder(parts, make=True)
-        assert found is not None
-        return found
-
     async def _find(self, path: str, object_id: str | None = None) -> wire.File | None:
         if object_id is not None and (file := await self._by_id(path, object_id)) is not None:
             return file
-        parts = split_path(path)
-        folder_id = await self._tree.folder(parts[:-1])
-        if folder_id is None:
-            return None
-        found = await self._tree.find(folder_id, parts[-1], lambda one: one.is_file)
-        return None if found is None else _as_file(found, path)
+        found = await self._tree.find_path(split_path(path))
+        return None if found is None else as_file(found, path)
 
     async def _by_id(self, path: str, object_id: str) -> wire.File | None:
         split_path(path)
         file = await self._client.file(object_id)
-        return None if file is None or file.trashed else _as_file(file, path)
+        return None if file is None or file.trashed else as_file(file, path)
 
     async def _need(self, path: str, object_id: str | None = None) -> wire.File:
         file = await self._find(path, object_id)
@@ -340,23 +263,4 @@ class DriveProvider:
         return file
 
     async def _digest(self, file: wire.File, path: str) -> Digest:
-        if file.sha256_checksum:
-            return Digest(file.size or 0, file.sha256_checksum.lower())
-        hashed = StreamHash()
-        async for piece in DriveReader(self._client, file, path).chunks():
-            hashed.update(piece)
-        return hashed.digest()
-
-
-def _as_file(file: wire.File, path: str) -> wire.File:
-    if not file.is_file:
-        raise NotAFile(f"{path!r}: a folder, a link or a document without bytes")
-    return file
-
-
-def _check(path: str, offered: Digest, expect: Digest | None) -> None:
-    if expect is not None and offered != expect:
-        raise ContentMismatch(
-            f"{path!r}: came with {offered.size} bytes, sha256 {offered.sha256}; "
-            f"announced was {expect.size} bytes, sha256 {expect.sha256}"
-        )
+        return await digest_of(self._client, file, path)

@@ -82,6 +82,17 @@ class Tree:
             at = found
         return at
 
+    async def need_folder(self, path: tuple[str, ...]) -> str:
+        """The same, made where it is missing."""
+        found = await self.folder(path, make=True)
+        assert found is not None
+        return found
+
+    async def find_path(self, path: tuple[str, ...]) -> wire.File | None:
+        """What lies at a path that is to be a file's."""
+        folder_id = await self.folder(path[:-1])
+        return None if folder_id is None else await self.find(folder_id, path[-1], lambda one: one.is_file)
+
     async def find(self, folder_id: str, name: str, suits: Callable[[wire.File], bool]) -> wire.File | None:
         """What lies in a folder under a name: whose name it is by claim, else who suits and has it for longest."""
         holder = await self._claims.holder(folder_id, name)

@@ -98,3 +98,23 @@ async def test_only_old_claims_at_the_end_of_a_series_are_forgotten(pool: Pool) 
     assert await cloud_names.forget(pool, older_than_s=3600) == 1
     assert await cloud_names.forget(pool, older_than_s=3600) == 0
     assert sorted([(await claim(pool, "a.txt", b"%d" % n)).number for n in range(7, 9)]) == [2, 4]
+
+
+async def test_a_name_claimed_alone_goes_from_one_object_to_another_only_by_who_has_it(pool: Pool) -> None:
+    where = (pool, "drive", "id:folder", "a.txt")
+    assert await cloud_names.holder_of(*where) is None
+    assert (await cloud_names.claim_alone(*where, "one", ttl_s=60)).object_id == "one"
+    assert not await cloud_names.replace(*where, old="other", new="two", ttl_s=60)
+    assert await cloud_names.settle(*where, "one")
+    assert await cloud_names.replace(*where, old="one", new="two", ttl_s=60)
+    holder = await cloud_names.holder_of(*where)
+    assert holder is not None
+    assert (holder.object_id, holder.stored, holder.lapsed) == ("two", False, False)
+    assert not await cloud_names.settle(*where, "one"), "who lost the name is told"
+    await lapse(pool, "a.txt")
+    holder = await cloud_names.claim_alone(*where, "three", ttl_s=60)
+    assert (holder.object_id, holder.lapsed) == ("two", True)
+    assert await cloud_names.settle(*where, "two")
+    holder = await cloud_names.holder_of(*where)
+    assert holder is not None
+    assert (holder.stored, holder.lapsed) == (True, False)
