@@ -42,6 +42,7 @@ from watcher.remote.parts import REMOTE_STATEMENTS, build_remote, transactions_o
 from watcher.settings import Settings
 from watcher.tasks import end
 from watcher.tree import WatchedTree
+from watcher.wake import FeedWake
 
 T = TypeVar("T")
 
@@ -256,6 +257,8 @@ async def _watch(parts: _Parts, stop: lifecycle.Stop) -> int:
         asyncio.create_task(_look_for_arrivals(parts), name="arrivals"),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
+    if parts.stores.names:
+        tasks.append(asyncio.create_task(_wake(parts).run(), name="wakes"))
     status = 0
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -267,6 +270,17 @@ async def _watch(parts: _Parts, stop: lifecycle.Stop) -> int:
     finally:
         await end(tasks)
     return status
+
+
+def _wake(parts: _Parts) -> FeedWake:
+    return FeedWake(
+        parts.pool,
+        parts.settings.redis_url,
+        held=lambda: parts.remote.held,
+        on_hint=parts.remote.on_hint,
+        look_s=parts.settings.hints_s,
+        rand=SystemRandom(),
+    )
 
 
 async def _look_for_arrivals(parts: _Parts) -> None:

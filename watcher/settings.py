@@ -122,6 +122,12 @@ class Settings(DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings,
         parse=bounded_float(0.05, 3600),
     )
 
+    hints_s: float = setting(
+        "FLEETWIRE_WATCHER_HINTS_S",
+        1.0,
+        help="Seconds between looks for calls of cloud providers that the bus did not tell of.",
+        parse=bounded_float(0.02, 60),
+    )
     remote_active_s: float = setting(
         "FLEETWIRE_WATCHER_REMOTE_ACTIVE_S",
         1.0,

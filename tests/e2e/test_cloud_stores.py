@@ -1,0 +1,59 @@
+"""Cloud stores from end to end: a request at Microsoft Graph, a response at Google Drive, and the device that waits."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from loadtests.cloud_site import CloudSite, running_cloud_site
+from loadtests.emulators.faults import Fault
+
+CSV = b"site,load\nHamburg,12\nBremen,7\n"
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path) -> AsyncIterator[CloudSite]:
+    # Polls are so rare that what comes soon came by a call.
+    settings = {"FLEETWIRE_WATCHER_REMOTE_IDLE_S": "120", "FLEETWIRE_WATCHER_REMOTE_ACTIVE_S": "120"}
+    async with running_cloud_site(tmp_path, placement="drive=1,local=0", **settings) as site:
+        await site.register("truck-7", "truck-8")
+        await site.until_subscribed()
+        yield site
+
+
+async def test_from_a_file_at_one_provider_to_a_device_that_has_the_response_from_another(cloud: CloudSite) -> None:
+    # A request at Graph becomes a response at Drive, told to the device, whose files come through the gateway.
+    cloud.graph.write("Requests/truck-7/load.csv", CSV)
+    event = await cloud.next_event("truck-7")
+    assert (event["type"], event["data"]["request"]) == ("ResponseReady", {"name": "load.csv"})
+    fetched = {}
+    for file in event["data"]["files"]:
+        fetched[file["name"]], location = await cloud.fetch("truck-7", file)
+        assert "/v1/stores/drive/" in location
+    assert b"Hamburg" not in fetched["response.json"]
+    assert "response.json" in fetched
+    assert len(fetched) > 1
+
+    # Drive told of the files that the worker wrote there: they are the job's own, and are no responses of others.
+    cloud.put_at_drive("Responses/truck-8/plan.pdf", b"%PDF-1.7 of somebody else")
+    event = await cloud.next_event("truck-8")
+    (file,) = event["data"]["files"]
+    assert (file["name"], await cloud.fetch("truck-8", file))[0] == "plan.pdf"
+    cloud.graph.write("Responses/truck-8/map.png", b"a map")
+    event = await cloud.next_event("truck-8")
+    (file,) = event["data"]["files"]
+    content, location = await cloud.fetch("truck-8", file)
+    assert content == b"a map"
+    assert location.startswith(cloud.graph.content_url), "where a provider gives addresses out, it is asked for one"
+    assert await cloud.events("truck-7", wait_s=0) == []
+    assert await cloud.events("truck-8", wait_s=0) == []
+
+    # Drive takes nothing more: the response goes to the other store, within the same attempt, and is told once.
+    cloud.drive.script.add(Fault("files.create", status=503, times=10_000), Fault("upload.*", status=503, times=10_000))
+    cloud.graph.write("Requests/truck-7/again.csv", CSV)
+    event = await cloud.next_event("truck-7", deadline_s=90)
+    assert event["data"]["request"] == {"name": "again.csv"}
+    for file in event["data"]["files"]:
+        _, location = await cloud.fetch("truck-7", file)
+        assert "/v1/files/" in location
+    assert await cloud.events("truck-7", wait_s=0) == []
