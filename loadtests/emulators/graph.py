@@ -407,6 +407,13 @@ class GraphEmulator:
     def _selected(self, request: Request, row: dict[str, Any]) -> Response:
         return JSONResponse(_select(row, request.query_params.get("$select")))
 
+    def _fill(self, drive: Drive, *, folder: str, count: int, first: int = 0, folders: int = 1) -> None:
+        """Many small files at once, all of the same bytes, spread over folders (`truck-0`, …) of a folder."""
+        blob = self.blobs.put(b"filled")
+        places = [drive.folder(drive.root, f"{folder}/truck-{number}") for number in range(folders)]
+        for number in range(first, first + count):
+            drive.put(places[number % folders], f"{number:07}.txt", blob)
+
     async def _control(self, request: Request, address: Address) -> Response:
         """One order per key of the body; answers with how things stand."""
         body = json.loads(await request.body() or b"{}")
@@ -441,8 +448,7 @@ class GraphEmulator:
                 case "add_drive":
                     self.add_drive(str(value))
                 case "fill":
-                    for number in range(int(value["count"])):
-                        drive.write(f"{value['folder']}/{number:06}", str(number).encode())
+                    self._fill(drive, **value)
                 case _:
                     raise GraphFault(400, "invalidRequest", f"unknown order {order}")
         said |= {"calls": self.calls, "units": self.meter.spent, "early": self.meter.early}

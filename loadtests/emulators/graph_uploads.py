@@ -61,6 +61,8 @@ class Uploads:
         if asked.get("name", name) != name:
             raise GraphFault(400, "invalidRequest", "The name of the item is not the one in the address.")
         size = asked.get("fileSize")
+        if size is not None and drive.manners.business:
+            raise GraphFault(400, "invalidRequest", "The property 'fileSize' is only known to OneDrive Personal.")
         if size is not None and drive.used + size > drive.manners.quota:
             raise GraphFault(507, "quotaLimitReached", "The user has reached their quota limit.")
         if drive.manners.early_conflict:

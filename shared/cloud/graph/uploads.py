@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from shared import clock
-from shared.cloud.errors import ContentMismatch, NameTaken, NotFound, RateLimited, StoreUnavailable
+from shared.cloud.errors import ContentMismatch, NameTaken, NotFound, RateLimited, StoreFull, StoreUnavailable
 from shared.cloud.graph import wire
 from shared.cloud.graph.client import GraphClient
 from shared.cloud.graph.errors import error_of
@@ -49,10 +49,9 @@ class Uploads:
         parts = checked(path)
         if await self._items.look(path) is not None:
             raise NameTaken(f"{self._client.store}: {path!r} is there already")
-        body = {
-            "item": {"@microsoft.graph.conflictBehavior": "fail", "name": parts[-1], "fileSize": offer.size},
-            "deferCommit": True,
-        }
+        await self._check_room(path, offer.size)
+        # No `fileSize`: Business answers 400 to it.
+        body = {"item": {"@microsoft.graph.conflictBehavior": "fail", "name": parts[-1]}, "deferCommit": True}
         try:
             answer = await self._begin(path, body)
         except NotFound:
@@ -65,6 +64,12 @@ class Uploads:
         state = msgspec.json.encode(_State(url, dict(offer.hashes))).decode()
         ends = wire.at_of(row.expiration_date_time) or self._wall() + _LIFETIME_S
         return Upload(path, offer.size, state, ends)
+
+    async def _check_room(self, path: str, size: int) -> None:
+        """Better before the first byte than after the last."""
+        row = await self._client.read("drive", f"{self._items.drive}?$select=id,quota", wire.DriveRow, what=path)
+        if row.quota is not None and row.quota.remaining is not None and 0 <= row.quota.remaining < size:
+            raise StoreFull(f"{self._client.store}: {path!r} has {size} bytes; there is room for {row.quota.remaining}")
 
     async def _begin(self, path: str, body: dict[str, object]) -> Answer:
         where = await self._items.at(path, "createUploadSession")
@@ -95,7 +100,7 @@ class Uploads:
                 return Part(start, end, f"{_MADE}{made.id}")
             if answer is not None and answer.status == 202:
                 row = answer.decoded(wire.SessionRow, store=self._client.store)
-                at = self._until(row, upload)
+                at = self._until(row, upload, unsaid=end)
             elif answer is None or answer.status == 416 or answer.status >= 500:
                 # Perhaps it has this part, or some of it.
                 at = await self._has_until(upload, state)
@@ -151,11 +156,12 @@ class Uploads:
         answer = await self._client.ask_open("upload.status", "GET", state.url)
         if answer.status != 200:
             raise error_of(answer, self._client.store, upload.path)
-        return self._until(answer.decoded(wire.SessionRow, store=self._client.store), upload)
+        # A session that waits for its commit may say nothing of ranges any more.
+        return self._until(answer.decoded(wire.SessionRow, store=self._client.store), upload, unsaid=upload.size)
 
-    def _until(self, row: wire.SessionRow, upload: Upload) -> int:
+    def _until(self, row: wire.SessionRow, upload: Upload, *, unsaid: int) -> int:
         try:
-            return row.has_until(upload.size)
+            return row.has_until(upload.size, unsaid=unsaid)
         except ValueError as error:
             raise StoreUnavailable(f"{self._client.store}: the upload of {upload.path!r}: {error}") from None
 

@@ -91,10 +91,10 @@ class SessionRow(msgspec.Struct, frozen=True, rename="camel"):
     def __repr__(self) -> str:
         return f"SessionRow({self.next_expected_ranges})"
 
-    def has_until(self, size: int) -> int:
-        """How many bytes from the beginning are there. Raises ValueError."""
+    def has_until(self, size: int, *, unsaid: int) -> int:
+        """How many bytes from the beginning are there; `unsaid` of them where it does not say. Raises ValueError."""
         if self.next_expected_ranges is None:
-            raise ValueError("a session without ranges")
+            return unsaid
         starts = [int(one.partition("-")[0]) for one in self.next_expected_ranges]
         until = min(starts, default=size)
         if not 0 <= until <= size:
@@ -114,6 +114,7 @@ class Quota(msgspec.Struct, frozen=True):
 
     total: int | None = None
     used: int | None = None
+    remaining: int | None = None
 
 
 class DriveRow(msgspec.Struct, frozen=True):
