@@ -245,6 +245,8 @@ def doctor(
     """Look at everything that runs and say what is wrong and how to mend it."""
     if cloud:
         from infra.commands.cloud_doctor import run
+
+        _log_quietly()
     else:
         from infra.commands.doctor import run
 
@@ -346,6 +348,7 @@ def cloud_ls(
     """The files below a folder."""
     from infra.commands.cloud import ls
 
+    _log_quietly()
     _exit(_reported(lambda: ls(os.environ, folder, store=store, as_json=as_json)))
 
 
@@ -362,6 +365,7 @@ def cloud_put(
     """Upload a file; begun again it goes on where it broke off. Nothing is overwritten."""
     from infra.commands.cloud import put
 
+    _log_quietly()
     _exit(_reported(lambda: put(os.environ, file, path, store=store, content_type=content_type, count_on=count_on)))
 
 
@@ -374,6 +378,7 @@ def cloud_get(
     """Download a file; it appears when it is whole."""
     from infra.commands.cloud import get
 
+    _log_quietly()
     _exit(_reported(lambda: get(os.environ, path, file, store=store)))
 
 
@@ -388,6 +393,7 @@ def cloud_watch(
     """Print what is new, changed or gone, as the store itself tells it."""
     from infra.commands.cloud_follow import watch
 
+    _log_quietly()
     _exit(_reported(lambda: watch(os.environ, folder, store=store, every_s=every, count=count, as_json=as_json)))
 
 
@@ -400,6 +406,7 @@ def cloud_resync(
     """Have the watchers compare all of a store with what they know; nothing is announced twice."""
     from infra.commands.cloud_follow import resync
 
+    _log_quietly()
     _exit(_reported(lambda: resync(os.environ, store=store, wait=wait, timeout_s=timeout)))
 
 
@@ -414,6 +421,13 @@ def _reported(run: Callable[[], int]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _log_quietly() -> None:
+    """Lines of what a command uses go to standard error, and only when something is wrong."""
+    from shared.telemetry.logs import configure
+
+    configure("fleetwire", "warning")
 
 
 def _exit(status: int) -> None:

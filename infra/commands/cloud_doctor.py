@@ -43,6 +43,7 @@ async def examine_cloud(settings: CloudCommandSettings) -> list[Finding]:
     try:
         async with opened_stores(settings) as opened:
             findings = _database(settings, opened)
+            findings += [Finding("bad", str(problem), f"see {_PAGE}") for problem in opened.stores.problems]
             if not opened.stores.names:
                 findings.append(Finding("bad", "no store is set up in this environment", f"see {_PAGE}"))
             for provider in opened.stores:

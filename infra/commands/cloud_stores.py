@@ -90,7 +90,7 @@ async def opened_stores(settings: CloudCommandSettings) -> AsyncIterator[OpenedS
         redis = _redis(settings)
         if redis is not None:
             stack.push_async_callback(redis.aclose)
-        stores = open_stores(settings, local=settings.open_local(), pool=pool, redis=redis)
+        stores = open_stores(settings, local=settings.open_local(), pool=pool, redis=redis, in_part=True)
         stack.push_async_callback(stores.close)
         yield OpenedStores(stores, pool, problem)
 

@@ -5,6 +5,7 @@ first asked, and holds up no other.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,9 +31,13 @@ class Means:
 class Stores:
     """By name."""
 
-    def __init__(self, stores: Mapping[str, Provider], http: HttpClient) -> None:
+    def __init__(
+        self, stores: Mapping[str, Provider], http: HttpClient, *, problems: Sequence[Misconfigured] = ()
+    ) -> None:
         self._stores = dict(stores)
         self.http = http
+        self.problems = tuple(problems)
+        """What could not be opened, for who wanted the others all the same."""
 
     def __repr__(self) -> str:
         return f"Stores({', '.join(self._stores)})"
@@ -59,9 +64,10 @@ class Stores:
 
     async def close(self) -> None:
         """Give all of them up, and the connections."""
-        for store in self._stores.values():
-            await store.close()
-        await self.http.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.http.close)
+            for store in self._stores.values():
+                stack.push_async_callback(store.close)
 
 
 Opener = Callable[[ProviderSettings, Means], Sequence[Provider]]
@@ -102,11 +108,20 @@ def open_stores(
     pool: Pool | None = None,
     redis: LazyRedis | None = None,
     openers: Sequence[Opener] = _OPENERS,
+    in_part: bool = False,
 ) -> Stores:
-    """`local` is the folder of this machine, for processes that have one; it is closed with the others."""
+    """`local` is the folder of this machine, for processes that have one; it is closed with the others.
+
+    Raises Misconfigured for a file of credentials that is none; with `in_part` the rest is opened.
+    """
     means = Means(HttpClient(deadline_s=settings.cloud_request_s), pool, redis)
     stores = {} if local is None else {local.name: local}
+    problems: list[Misconfigured] = []
     for opener in openers:
-        for store in opener(settings, means):
-            stores[store.name] = store
-    return Stores(stores, means.http)
+        try:
+            stores |= {store.name: store for store in opener(settings, means)}
+        except Misconfigured as error:
+            if not in_part:
+                raise
+            problems.append(error)
+    return Stores(stores, means.http, problems=problems)

@@ -35,3 +35,16 @@ async def test_nothing_is_opened_that_is_not_set_up() -> None:
     with pytest.raises(Misconfigured, match="there is: none"):
         stores.need("local")
     await stores.close()
+
+
+async def test_a_provider_that_cannot_be_opened_holds_up_no_other_for_who_wants_that(root: Path, tmp: Path) -> None:
+    def broken(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
+        raise Misconfigured("no key")
+
+    local = LocalProvider(root, tmp)
+    with pytest.raises(Misconfigured, match="no key"):
+        open_stores(load(ProviderSettings, {}), openers=[broken])
+    stores = open_stores(load(ProviderSettings, {}), local=local, openers=[broken], in_part=True)
+    assert stores.names == ("local",)
+    assert [str(problem) for problem in stores.problems] == ["no key"]
+    await stores.close()
