@@ -211,8 +211,17 @@ class Transfer:
             job.tell()
 
     async def _attempt(self, job: _Job) -> Landed:
-        upload, had = await self._begun(job)
         capabilities = job.provider.capabilities
+        try:
+            upload, had = await self._begun(job)
+        except NameTaken as error:
+            # The provider knows by now. What it is decides, and to know that the source has to be read.
+            hashes = await self.measure(job.content, capabilities.hashes | job.offer.hashes.keys())
+            landed = await self._found(job, hashes, error)
+            if landed is None:
+                await job.entry.ended()
+                raise
+            return landed
         in_order = capabilities.parts_at_once <= 1
         part = part_size(capabilities, job.content.size, wanted=self._part_bytes)
         plan = TransferPlan(job.content.size, part, in_order=in_order, had=had)
@@ -279,21 +288,28 @@ class Transfer:
             raise _WrongContent(None) from None
         except (NameTaken, NotFound) as error:
             # Perhaps an answer that was lost: ours stands there. Perhaps another's; with the same content it serves.
-            found = await self._around.persistently(lambda: job.provider.look(job.path), job.retried)
-            if found is None:
-                raise SessionGone(str(error)) from error
-            if not await self._is_same(job, found, hashes, ours=False):
+            landed = await self._found(job, hashes, error)
+            if landed is None:
                 detail = f"{job.path!r}: something else has the name by now"
-                if job.retries > before and found.size == job.content.size:
+                if job.retries > before:
                     # Not removed: it may as well be somebody else's.
                     detail += "; it may be this upload, which arrived wrong and whose answer was lost"
                     await job.quarantine(detail)
                 raise NameTaken(detail) from error
             await self._abort(job, upload)
-            return Landed(found, hashes.digest(), existed=True)
+            return landed
         if not await self._is_same(job, made, hashes, ours=True):
             raise _WrongContent(made)
         return Landed(made, hashes.digest(), existed=False)
+
+    async def _found(self, job: _Job, hashes: ContentHashes, error: CloudError) -> Landed | None:
+        """What has the name, when it is the same. Raises SessionGone when it is gone by now."""
+        found = await self._around.persistently(lambda: job.provider.look(job.path), job.retried)
+        if found is None:
+            raise SessionGone(str(error)) from error
+        if await self._is_same(job, found, hashes, ours=False):
+            return Landed(found, hashes.digest(), existed=True)
+        return None
 
     async def _is_same(self, job: _Job, found: Object, hashes: ContentHashes, *, ours: bool) -> bool:
         around = self._around

@@ -78,7 +78,8 @@ class Session:
 
 
 class PlainProvider:
-    """See above. `says` are the hashes that it tells, `late` after how many looks it does so."""
+    """See above. `says` are the hashes that it tells, `late` after how many looks it does so. `early`: a name
+    that is taken is known when an upload begins."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class PlainProvider:
         part_min: int = UNIT,
         single_max: int = 64 * UNIT,
         moves: bool = True,
+        early: bool = False,
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
@@ -114,6 +116,7 @@ class PlainProvider:
         self.most_on_their_way = 0
         self._in_order = in_order
         self._late = late
+        self._early = early
         self._ids = itertools.count(1)
 
     def _called(self, call: str) -> Trouble | None:
@@ -265,6 +268,8 @@ class PlainProvider:
 
     async def begin(self, path: str, offer: Offer) -> Upload:
         trouble = self._called("begin")
+        if self._early and path in self.objects:
+            raise NameTaken(path)
         state = f"session-{next(self._ids)}"
         self.sessions[state] = Session(path, offer.size, bytearray(offer.size))
         self._answered("begin", trouble)

@@ -203,6 +203,20 @@ async def test_a_rival_who_takes_the_name_meanwhile_is_found_at_the_end(
     assert not provider.sessions
 
 
+@pytest.mark.parametrize("content", [CONTENT, b"another's"])
+async def test_a_name_that_is_known_to_be_taken_when_it_begins_is_compared(transfer: Transfer, content: bytes) -> None:
+    provider = PlainProvider(early=True)
+    provider.outside(PATH, content)
+    put = transfer.put(provider, PATH, BytesContent(CONTENT))
+    if content == CONTENT:
+        assert (await put).existed
+    else:
+        with pytest.raises(NameTaken):
+            await put
+    assert provider.text(PATH) == content
+    assert provider.calls.get("put_part") is None
+
+
 @pytest.mark.parametrize("call", ["put_part", "finish"])
 async def test_what_arrives_wrong_is_removed_and_sent_once_more(transfer: Transfer, call: str) -> None:
     provider = PlainProvider(trouble=once(call, Trouble.DAMAGED))
