@@ -18,7 +18,6 @@ import structlog
 from hub.census import Census
 from hub.control import Control
 from hub.gate import Gate
-from hub.heap import give_back_large_blocks
 from hub.hub import Hub
 from hub.mover import Mover
 from hub.neighbours import Neighbours
@@ -30,6 +29,7 @@ from shared import lifecycle
 from shared.backoff import Backoff
 from shared.bus.canary import Canary
 from shared.bus.canary_judge import BusState
+from shared.heap import give_back_large_blocks
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
 from shared.settings import SettingsError, load
 from shared.store.errors import StoreError

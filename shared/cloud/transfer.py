@@ -30,6 +30,7 @@ from shared.cloud.transfer_journal import Entry, Forgetful, Journal
 from shared.cloud.transfer_parts import PartSender, SessionGone, Surroundings
 from shared.cloud.transfer_plan import PART_BYTES, Patience, TransferPlan, part_size
 from shared.cloud.transfer_source import Content
+from shared.heap import give_back_large_blocks
 from shared.telemetry.metrics import CLOUD_PARTS, CLOUD_QUARANTINED, CLOUD_RESTARTS
 
 __all__ = ["QUARANTINE", "Landed", "Progress", "Transfer"]
@@ -118,6 +119,8 @@ class Transfer:
         time: Callable[[], float] = clock.monotonic,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
+        # Parts are the largest blocks of any process that brings some: what is free has to be free for the system too.
+        give_back_large_blocks()
         self.threads = FileThreads(3)
         self._part_bytes = part_bytes
         self._beat_s = beat_s

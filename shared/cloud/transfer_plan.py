@@ -2,7 +2,7 @@
 
 The cut follows from the provider and the size alone, so that whoever goes on after a crash cuts as the one before did:
 a provider that numbers its parts finds each in its place. What the provider says it has is believed only as far as it
-is of use: whole parts where parts may come in any order, the unbroken beginning where they may not.
+is of use: what makes up whole parts where they may come in any order, the unbroken beginning where they may not.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,15 +65,15 @@ class TransferPlan:
         self.size = size
         self.part = part
         self.in_order = in_order
-        self._done: dict[int, Part] = {}
+        self._done: dict[int, list[Part]] = {}
         self.beginning = 0
         """In order: the unbroken beginning that the provider has."""
         if in_order:
             self.has_until(unbroken(had))
         else:
-            for one in had:
-                if one.start % part == 0 and one.end == min(one.start + part, size) and one.end > one.start:
-                    self._done[one.start] = one
+            for start, end in self.cuts():
+                if made_up := _made_up(start, end, had):
+                    self._done[start] = made_up
 
     def __repr__(self) -> str:
         return f"TransferPlan({self.size} bytes by {self.part}, {self.brought} brought)"
@@ -94,7 +94,7 @@ class TransferPlan:
         if self.in_order:
             self.beginning = max(self.beginning, part.end)
         else:
-            self._done[part.start] = part
+            self._done[part.start] = [part]
 
     def has_until(self, end: int) -> None:
         """In order: the provider says what it has."""
@@ -103,13 +103,27 @@ class TransferPlan:
     @property
     def brought(self) -> int:
         """Bytes that the provider has."""
-        return self.beginning if self.in_order else sum(part.end - part.start for part in self._done.values())
+        return self.beginning if self.in_order else sum(parts[-1].end - start for start, parts in self._done.items())
 
     def parts(self) -> list[Part]:
         """What `finish` is told, in order."""
         if self.in_order:
             return [Part(0, self.beginning)]
-        return [self._done[start] for start in sorted(self._done)]
+        return [part for start in sorted(self._done) for part in self._done[start]]
+
+
+def _made_up(start: int, end: int, had: Sequence[Part]) -> list[Part]:
+    """The fewest of the parts that together are these bytes and no others; none when they do not make them up."""
+    inside = [part for part in had if start <= part.start < part.end <= end]
+    found: list[Part] = []
+    at = start
+    while at < end:
+        longest = max((part for part in inside if part.start == at), key=lambda part: part.end, default=None)
+        if longest is None:
+            return []
+        found.append(longest)
+        at = longest.end
+    return found
 
 
 def unbroken(parts: Sequence[Part]) -> int:

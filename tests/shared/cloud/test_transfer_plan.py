@@ -91,8 +91,16 @@ def test_what_is_missing_and_what_was_there_make_the_whole(
 
 
 def test_a_part_of_another_cut_is_brought_again() -> None:
-    plan = TransferPlan(100, 30, in_order=False, had=[Part(0, 30), Part(30, 50), Part(55, 60), Part(90, 100)])
-    assert [cut for cut in plan.cuts() if plan.missing(*cut)] == [(30, 60), (60, 90)]
+    plan = TransferPlan(100, 30, in_order=False, had=[Part(0, 30), Part(30, 50), Part(55, 60), Part(80, 100)])
+    assert [cut for cut in plan.cuts() if plan.missing(*cut)] == [(30, 60), (60, 90), (90, 100)]
+    assert plan.brought == 30
+
+
+def test_smaller_parts_that_make_up_one_of_the_cut_are_as_good() -> None:
+    had = [Part(4, 8), Part(0, 4, "a"), Part(8, 10), Part(0, 3, "b"), Part(10, 20)]
+    plan = TransferPlan(25, 10, in_order=False, had=had)
+    assert [cut for cut in plan.cuts() if plan.missing(*cut)] == [(20, 25)]
+    assert plan.parts() == [Part(0, 4, "a"), Part(4, 8), Part(8, 10), Part(10, 20)]
 
 
 def test_in_order_only_the_unbroken_beginning_counts() -> None:

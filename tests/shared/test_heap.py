@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import os
 from pathlib import Path
-from hub.heap import give_back_large_blocks
+from shared.heap import give_back_large_blocks
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
