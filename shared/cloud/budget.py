@@ -23,6 +23,7 @@ __all__ = ["CallBudget"]
 
 _REDIS_DEADLINE_S: Final = 0.5
 _REDIS_LEFT_ALONE_S: Final = 2.0
+_ASKING_MAX: Final = 4
 _UNSAID_PAUSE_S: Final = 5.0
 _PROCESSES: Final = 4
 
@@ -55,6 +56,8 @@ class CallBudget:
         self._alone = CallBucket(limit.share(processes))
         self._time = time
         self._sleep = sleep
+        # The client has few connections and refuses who finds none free; that is not being away.
+        self._asking = asyncio.Semaphore(_ASKING_MAX)
         self._paused_until = float("-inf")
         self._redis_away_until = float("-inf")
         self._script = resources.files("shared.bus").joinpath("lua", "call_bucket.lua").read_text("utf-8")
@@ -113,9 +116,12 @@ class CallBudget:
             return None
         arguments = [str(round(1e6 * s)) for s in (self._limit.size_s, cost_s, self._wait_max_s, pause_s)]
         try:
-            async with asyncio.timeout(_REDIS_DEADLINE_S):
-                client = await self._redis.get()
-                taken, wait_us = await client.eval(self._script, 1, self._key, *arguments)
+            async with self._asking:
+                if self._time() < self._redis_away_until:
+                    return None
+                async with asyncio.timeout(_REDIS_DEADLINE_S):
+                    client = await self._redis.get()
+                    taken, wait_us = await client.eval(self._script, 1, self._key, *arguments)
         except (TimeoutError, RedisConnectionError, *REDIS_ERRORS):
             self._redis_away_until = self._time() + _REDIS_LEFT_ALONE_S
             await self._redis.failed()

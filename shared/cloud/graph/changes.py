@@ -49,9 +49,14 @@ async def next_page(client: GraphClient, items: Items, cursor: str | None, *, hi
     if link is None or len(link) > _LINK_MAX:
         raise StoreUnavailable(f"{client.store}: a page of changes has no address to go on with")
     more = page.next_link is not None
+    last = {row.id: row for row in page.value}
+    if root.id in last and last[root.id].deleted is not None:
+        # Another folder may have its path by now; whoever comes again finds out.
+        items.forget_root()
+        raise StoreUnavailable(f"{client.store}: its root folder was deleted: restore it; nothing counts as removed")
     told = await _with_hashes(items, page.value)
     return ChangePage(
-        [change for item in told for change in _changes_of(item, root.id, client.store)],
+        [change for item in told for change in _changes_of(item, root.id)],
         f"{_FULL if is_full and more else _ON}{link}",
         more=more,
         full=is_full,
@@ -81,10 +86,8 @@ async def _with_hashes(items: Items, rows: list[wire.DriveItem]) -> list[wire.Dr
     return found
 
 
-def _changes_of(item: wire.DriveItem, root_id: str, store: str) -> list[Change]:
+def _changes_of(item: wire.DriveItem, root_id: str) -> list[Change]:
     if item.deleted is not None:
-        if item.id == root_id:
-            raise StoreUnavailable(f"{store}: its root folder was deleted: restore it; nothing counts as removed")
         return [Removed(item.id)]
     parent_id = item.parent_reference.id if item.parent_reference is not None else None
     if item.id == root_id:

@@ -18,7 +18,10 @@ from shared.cloud.errors import (
 from shared.cloud.graph.wire import ErrorBody
 from shared.cloud.http import Answer
 
-__all__ = ["code_of", "error_of"]
+__all__ = ["ENDED", "code_of", "error_of"]
+
+ENDED: Final = frozenset({401, 403, 404, 410})
+"""What an address says that was a permission by itself, once it is over."""
 
 _PAUSE_S: Final = 5.0
 

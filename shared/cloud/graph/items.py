@@ -41,6 +41,7 @@ class Items:
         self._root = root
         self._sleep = sleep
         self._found_root: wire.DriveItem | None = None
+        self._asking_root = asyncio.Lock()
         self.root_path = root
 
     def __repr__(self) -> str:
@@ -53,16 +54,26 @@ class Items:
 
     async def root(self) -> wire.DriveItem:
         """The folder that all paths begin at; asked for once. Raises Misconfigured when it is not there."""
-        if self._found_root is None:
-            where = f"{self._drive}/root" + (f":/{encoded(self._root)}" if self._root else "")
-            found = await self._client.item(f"{where}?$select={SELECT}", what="its root")
-            if found is None or (found.folder is None and found.root is None):
-                raise Misconfigured(
-                    f"{self._client.store}: {self._drive} has no folder {self._root or '(its root)'!r}: make it, or "
-                    "look at FLEETWIRE_GRAPH_DRIVES"
-                )
-            self._found_root = found
-        return self._found_root
+        if (found := self._found_root) is not None:
+            return found
+        async with self._asking_root:
+            # Another one may have asked while this one waited.
+            return await self._ask_root() if self._found_root is None else self._found_root
+
+    async def _ask_root(self) -> wire.DriveItem:
+        where = f"{self._drive}/root" + (f":/{encoded(self._root)}" if self._root else "")
+        found = await self._client.item(f"{where}?$select={SELECT}", what="its root")
+        if found is None or (found.folder is None and found.root is None):
+            raise Misconfigured(
+                f"{self._client.store}: {self._drive} has no folder {self._root or '(its root)'!r}: make it, or "
+                "look at FLEETWIRE_GRAPH_DRIVES"
+            )
+        self._found_root = found
+        return found
+
+    def forget_root(self) -> None:
+        """It is to be asked for again: the folder that has its path may be another by now."""
+        self._found_root = None
 
     async def at(self, path: str, action: str = "") -> str:
         """The address of a path, which is checked already."""
@@ -158,6 +169,9 @@ class Items:
                     repeatable=True,
                 )
                 return answer.decoded(wire.DriveItem, store=self._client.store)
+            except NotFound:
+                self.forget_root()
+                raise
             except NameTaken:
                 found = await self._there(await self.at(path) + f"?$select={SELECT}", path)
         if found is None or found.folder is None:

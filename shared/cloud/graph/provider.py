@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
-from shared.cloud.errors import ContentChanged, NotFound
+from shared.cloud.errors import ContentChanged, NotFound, StoreUnavailable
 from shared.cloud.graph import changes, wire
 from shared.cloud.graph.client import GraphClient
-from shared.cloud.graph.errors import error_of
+from shared.cloud.graph.errors import ENDED, error_of
 from shared.cloud.graph.items import Items
 from shared.cloud.graph.putting import SINGLE_MAX, Putting
 from shared.cloud.graph.subscriptions import Subscriptions
@@ -156,8 +156,11 @@ class GraphProvider:
                 answer = streamed.answer
                 is_all = answer.status == 200 and start == 0
                 if answer.status != 206 and not is_all:
-                    if answer.status in (200, 404, 416):
+                    if answer.status in (200, 416):
                         raise ContentChanged(f"{path!r}: is not what it was when it was opened")
+                    if answer.status in ENDED:
+                        # The address is over, and maybe the file; the next try asks for both.
+                        raise StoreUnavailable(f"{self.name}: {path!r}: its address is over")
                     raise error_of(answer, self.name, path)
                 yield streamed.chunks()
             await self._address_again(opened, path)

@@ -12,10 +12,18 @@ from typing import Final
 import msgspec
 
 from shared import clock
-from shared.cloud.errors import ContentMismatch, NameTaken, NotFound, RateLimited, StoreFull, StoreUnavailable
+from shared.cloud.errors import (
+    CloudError,
+    ContentMismatch,
+    NameTaken,
+    NotFound,
+    RateLimited,
+    StoreFull,
+    StoreUnavailable,
+)
 from shared.cloud.graph import wire
 from shared.cloud.graph.client import GraphClient
-from shared.cloud.graph.errors import error_of
+from shared.cloud.graph.errors import ENDED, error_of
 from shared.cloud.graph.items import Items
 from shared.cloud.graph.names import checked
 from shared.cloud.http import Answer
@@ -105,7 +113,7 @@ class Uploads:
                 # Perhaps it has this part, or some of it.
                 at = await self._has_until(upload, state)
             else:
-                raise error_of(answer, self._client.store, upload.path)
+                raise self._refusal(answer, upload)
             if at >= end:
                 return Part(start, end)
             if at < start:
@@ -124,7 +132,7 @@ class Uploads:
                 "upload.commit", "POST", state.url, headers={"Content-Length": "0"}, body=b"", cost=2, repeatable=False
             )
             if answer.status not in (200, 201):
-                raise error_of(answer, self._client.store, upload.path)
+                raise self._refusal(answer, upload)
             item = answer.decoded(wire.DriveItem, store=self._client.store)
         if item is None:
             raise NotFound(f"{self._client.store}: {upload.path!r}: what the session made is gone")
@@ -140,7 +148,7 @@ class Uploads:
     async def abort(self, upload: Upload) -> None:
         """Give it up. What took its name already stays."""
         answer = await self._client.ask_open("upload.cancel", "DELETE", _state(upload).url)
-        if answer.status not in (200, 202, 204, 404, 410):
+        if answer.status not in (200, 202, 204) and answer.status not in ENDED:
             raise error_of(answer, self._client.store, upload.path)
 
     async def _put(self, upload: Upload, state: _State, at: int, content: bytes) -> Answer:
@@ -155,9 +163,15 @@ class Uploads:
     async def _has_until(self, upload: Upload, state: _State) -> int:
         answer = await self._client.ask_open("upload.status", "GET", state.url)
         if answer.status != 200:
-            raise error_of(answer, self._client.store, upload.path)
+            raise self._refusal(answer, upload)
         # A session that waits for its commit may say nothing of ranges any more.
         return self._until(answer.decoded(wire.SessionRow, store=self._client.store), upload, unsaid=upload.size)
+
+    def _refusal(self, answer: Answer, upload: Upload) -> CloudError:
+        """A session that is over says so in several ways; all of them mean that it begins anew."""
+        if answer.status in ENDED and answer.status != 404:
+            return NotFound(f"{self._client.store}: {upload.path!r}: its session is over (answered {answer.status})")
+        return error_of(answer, self._client.store, upload.path)
 
     def _until(self, row: wire.SessionRow, upload: Upload, *, unsaid: int) -> int:
         try:

@@ -6,7 +6,7 @@ import pytest
 
 from loadtests.emulators.faults import Fault
 from loadtests.emulators.graph import GraphEmulator
-from shared.cloud.errors import CursorExpired, RateLimited, StoreUnavailable
+from shared.cloud.errors import CursorExpired, Misconfigured, RateLimited, StoreUnavailable
 from shared.cloud.graph.provider import GraphProvider
 from shared.cloud.mirror import Mirror
 from shared.cloud.provider import Changed, Removed
@@ -156,6 +156,14 @@ async def test_that_the_root_was_deleted_does_not_mean_that_its_files_are_gone(
     graph.remove("Depots/North")
     with pytest.raises(StoreUnavailable, match="restore"):
         await provider.changes(page.cursor)
+    with pytest.raises(Misconfigured, match="has no folder"):
+        await provider.changes(page.cursor)
+    graph.write("Depots/North/Requests/truck-7/b", b"b")
+    mirror = Mirror()
+    mirror.restart(page.cursor)
+    await follow(provider, mirror)
+    assert list(mirror.files()) == ["Requests/truck-7/b"]
+    assert [one.path async for one in provider.list("")] == ["Requests/truck-7/b"]
 
 
 async def test_a_rate_limit_is_told_with_the_time_to_come_back(provider: GraphProvider, filled: GraphEmulator) -> None:

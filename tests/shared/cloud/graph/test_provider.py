@@ -4,12 +4,17 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from loadtests.emulators.faults import Fault
 from loadtests.emulators.graph import GraphEmulator
+from shared import clock
+from shared.bus.redis_client import LazyRedis
+from shared.cloud.budget import CallBudget
+from shared.cloud.call_bucket import CallLimit
 from shared.cloud.errors import (
     BadPath,
     ContentChanged,
@@ -268,6 +273,18 @@ async def test_a_file_that_is_written_while_it_is_read_is_not_mixed(
                 pass
 
 
+async def test_an_address_that_is_over_is_asked_for_again(provider: GraphProvider, graph: GraphEmulator) -> None:
+    graph.write("a", LARGE)
+    async with provider.open("a") as reader:
+        graph.clock.advance(4000)
+        graph.login.revoke()
+        assert b"".join([piece async for piece in reader.chunks()]) == LARGE
+        graph.remove("a")
+        with pytest.raises(ContentChanged):
+            async for _ in reader.chunks():
+                pass
+
+
 async def test_a_download_address_needs_no_token_and_takes_none(provider: GraphProvider, graph: GraphEmulator) -> None:
     graph.write("a", b"content")
     url = await provider.download_url("a", name="a", content_type="text/plain", lifetime_s=300)
@@ -332,6 +349,29 @@ async def test_a_long_rate_limit_is_told_to_the_caller_and_pauses_every_call(
         await provider.put_new("b", b"")
     assert sum(graph.calls.values()) == calls
     assert graph.meter.early == 0
+
+
+async def test_two_processes_keep_to_one_limit_and_to_one_pause(
+    tenant: Tenant, graph: GraphEmulator, redis_url: str
+) -> None:
+    graph.write("a", b"content")
+    graph.meter.limit = 1200
+    name, limit = f"graph:{uuid4()}", CallLimit(1200)
+    redis = [LazyRedis(redis_url, deadline_s=5.0, ask_s=5.0) for _ in range(2)]
+    try:
+        budgets = [CallBudget(name, store="sharepoint", limit=limit, redis=one) for one in redis]
+        one, two = (tenant.provider(budget=budget) for budget in budgets)
+        began = clock.monotonic()
+        assert all(await asyncio.gather(*(provider.look("a") for provider in (one, two) for _ in range(110))))
+        # Of the 222 calls 200 are there at once, the others come at the pace of the limit.
+        assert clock.monotonic() - began > 1.0
+        graph.script.add(Fault("item", status=429, retry_after="1"))
+        assert await one.look("a") is not None
+        assert await two.look("a") is not None
+    finally:
+        for each in redis:
+            await each.aclose()
+    assert (graph.meter.refused, graph.meter.early) == (0, 0)
 
 
 async def test_an_address_of_somebody_else_gets_no_token(provider: GraphProvider, graph: GraphEmulator) -> None:

@@ -92,6 +92,30 @@ async def test_a_session_that_ended_is_not_there_any_more(provider: GraphProvide
     await provider.abort(upload)
 
 
+@pytest.mark.parametrize("status", [401, 403, 410])
+async def test_a_session_whose_address_is_over_begins_anew_however_that_is_said(
+    provider: GraphProvider, graph: GraphEmulator, status: int
+) -> None:
+    upload = await provider.begin("a", Offer(len(CONTENT)))
+    graph.script.add(Fault("upload.*", status=status, times=100))
+    with pytest.raises(NotFound):
+        await provider.parts(upload)
+    with pytest.raises(NotFound):
+        await bring(provider, upload)
+    with pytest.raises(NotFound):
+        await provider.finish(upload, [])
+    await provider.abort(upload)
+
+
+async def test_a_session_that_says_nothing_of_ranges_has_what_it_was_sent(
+    provider: GraphProvider, graph: GraphEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtests.emulators.graph_uploads.Session.missing", lambda _: None)
+    upload = await provider.begin("a", Offer(len(CONTENT)))
+    await provider.finish(upload, await bring(provider, upload))
+    assert graph.content("a") == CONTENT
+
+
 @pytest.mark.parametrize("heeds_defer", [True, False])
 async def test_a_name_that_is_taken_late_is_told_and_left_alone(
     provider: GraphProvider, graph: GraphEmulator, heeds_defer: bool
