@@ -44,7 +44,7 @@ class Announcer:
     def __init__(self, *, store: str, queue: str, new_id: Callable[[], UUID]) -> None:
         self._store = store
         self._queue = queue
-        self._new_id = new_id
+        self.new_id = new_id
 
     async def announce(
         self, connection: Connection, announced: Sequence[Announcement], appending: Appending
@@ -84,9 +84,9 @@ class Announcer:
         for one in responses:
             if one.sha256 is None:
                 raise AssertionError("a response is announced with its hash, or not yet")
-            response_id, file_id = one.identity, self._new_id()
+            response_id, file_id = one.identity, self.new_id()
             event = response_ready(
-                event_id=self._new_id(),
+                event_id=self.new_id(),
                 file_id=file_id,
                 time=clock.iso(clock.wall()),
                 name=one.place.name,

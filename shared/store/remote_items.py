@@ -28,7 +28,6 @@ __all__ = [
     "folder_paths",
     "forget_folders",
     "is_reserved",
-    "known_ids",
     "leave",
     "leave_below",
     "left",
@@ -44,7 +43,6 @@ __all__ = [
     "sweep_folders",
     "unplaced",
     "unsettled",
-    "versions",
 ]
 
 _SQL = statements("remote_items")
@@ -257,11 +255,6 @@ async def sweep_folders(connection: Connection, feed_id: str, generation: int) -
     await connection.execute(_SQL["sweep_folders"], feed_id, generation)
 
 
-async def known_ids(pool: Pool, feed_id: str, above: str, limit: int) -> list[str]:
-    """What is in the ledger, in order of id."""
-    return [row["item_id"] for row in await pool.fetch(_SQL["known_ids"], feed_id, above, limit)]
-
-
 async def arrivals(connection: Connection, feed_id: str, limit: int) -> list[Found]:
     """Files that wait and need not wait any longer."""
     return [Found(*row) for row in await connection.fetch(_SQL["arrivals"], feed_id, limit)]
@@ -270,9 +263,3 @@ async def arrivals(connection: Connection, feed_id: str, limit: int) -> list[Fou
 async def feeds_with_arrivals(pool: Pool, feed_ids: Sequence[str]) -> list[str]:
     """Feeds that have something for `arrivals`."""
     return [row["feed_id"] for row in await pool.fetch(_SQL["feeds_with_arrivals"], list(feed_ids))]
-
-
-async def versions(pool: Pool, feed_id: str, item_ids: Sequence[str]) -> dict[str, tuple[str, ItemState]]:
-    """(content version, state) of those of these items that are in the ledger."""
-    rows = await pool.fetch(_SQL["versions"], feed_id, list(item_ids))
-    return {row["item_id"]: (row["content_version"], row["state"]) for row in rows}

@@ -21,13 +21,10 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Commit a page and the cursor after it. `phase` is the feed's from then on.
-
-    `generation` is the mark of the run; None for a listing, which is marked in memory and keeps no cursor.
-    """
+    """Commit a page and the cursor after it. `phase` is the feed's from then on; rows are marked with `generation`."""
 
     page: ChangePage
-    generation: int | None
+    generation: int
     phase: Phase
     begins: str | None = None
     baseline: bool = False
@@ -60,7 +57,7 @@ class List:
 class Sweep:
     """Forget, among the next some thousand items above `above`, what the run did not see."""
 
-    generation: int | None
+    generation: int
     above: str
 
 

@@ -59,34 +59,24 @@ class FeedStart:
 
 
 class FeedMachine:
-    """`next()` says what to do; then one of the `on_` calls says what came of it. Times are monotonic seconds.
-
-    `listing`: the provider keeps no log, so every poll is a run over everything that is compared with the ledger.
-    """
+    """`next()` says what to do; then one of the `on_` calls says what came of it. Times are monotonic seconds."""
 
     def __init__(
-        self,
-        start: FeedStart,
-        times: PollTimes,
-        rand: "Random",
-        now: float,
-        *,
-        listing: bool = False,
-        baseline: bool = True,
+        self, start: FeedStart, times: PollTimes, rand: "Random", now: float, *, baseline: bool = True
     ) -> None:
-        self.cursor = None if listing else start.cursor
-        self.phase: Phase = "changes" if listing else start.phase
-        self.more = start.more and not listing
+        """`baseline`: responses that the first run over everything comes upon were there before us."""
+        self.cursor = start.cursor
+        self.phase: Phase = start.phase
+        self.more = start.more
         self.generation = start.generation
         self.baselined = start.baselined
-        self.unsettled = start.unsettled and not listing
+        self.unsettled = start.unsettled
         self.caught_up_at = now
         """When the provider was last asked and had no more to tell."""
         self.pages = 0
         self.resyncs = 0
         self._times = times
         self._rand = rand
-        self._listing = listing
         self._baseline = baseline
         self._page: Record | None = None
         self._fetch: Fetch | None = None
@@ -111,7 +101,7 @@ class FeedMachine:
         self._doubts = True
         known_age = start.scanned_age_s if start.scanned_age_s < _NEVER else 0.0
         self._full_at = now + max(0.0, times.resync_s - known_age) * rand.uniform(0.9, 1.1)
-        if not listing and start.cursor is None:
+        if start.cursor is None:
             self._begins = _FIRST
 
     def __repr__(self) -> str:
@@ -134,8 +124,8 @@ class FeedMachine:
             if self.unsettled:
                 return Settle(self.generation, self._in_baseline())
             if self.phase == "sweep":
-                return Sweep(None if self._listing else self.generation, self._above)
-            if not self._listing and (self._asked or now >= self._full_at):
+                return Sweep(self.generation, self._above)
+            if self._asked or now >= self._full_at:
                 self._begins = "asked" if self._asked else "due"
         if not cloud_allowed:
             return Wait(self._cloud_from)
@@ -145,7 +135,7 @@ class FeedMachine:
             return self._ask(Fetch(self.cursor), now)
         if now < self._due():
             return Wait(min(self._due(), self._full_at))
-        return self._ask(Fetch(None, "listing") if self._listing else Fetch(self.cursor), now)
+        return self._ask(Fetch(self.cursor), now)
 
     def _ask(self, fetch: Fetch, now: float) -> Fetch:
         self._fetch = fetch
@@ -200,7 +190,7 @@ class FeedMachine:
             return
         generation = self.generation + 1 if begins is not None else self.generation
         baseline = self._in_baseline() and phase != "changes"
-        self._page = Record(page, None if self._listing else generation, phase, begins, baseline)
+        self._page = Record(page, generation, phase, begins, baseline)
 
     def on_recorded(self, now: float, *, unsettled: bool = False) -> None:
         """The page is committed. `unsettled`: folders in it left something to be done."""
@@ -214,8 +204,7 @@ class FeedMachine:
             self._above = ""
             self.resyncs += 1
             self._full_at = _NEVER
-            if record.generation is not None:
-                self.generation = record.generation
+            self.generation = record.generation
         self.cursor = record.page.cursor
         self.phase = record.phase
         self.more = record.page.more

@@ -25,7 +25,6 @@ from watcher.record import PageRefused
 from watcher.remote.effects import Arrive, Effect, Fetch, List, Record, Settle, Sweep, Wait
 from watcher.remote.feed_machine import FeedMachine, FeedStart, PollTimes
 from watcher.remote.hashing import Hasher
-from watcher.remote.listing import Listing
 from watcher.remote.outcome import Hashes, NeedsHashes
 from watcher.remote.record import RemoteRecorder
 from watcher.remote.subscriber import Subscriber
@@ -69,7 +68,6 @@ class RemoteFeed:
         self._trusted = trusted
         self._tools = tools
         self._machine: FeedMachine | None = None
-        self._listing: Listing | None = None
         self._hasher = Hasher(tools.provider, self.on_arrivals)
         self._subscriber = Subscriber(feed_id, term, trusted=trusted, tools=tools)
         self._wake = asyncio.Event()
@@ -182,7 +180,6 @@ class RemoteFeed:
                 continue
             if state is None:
                 raise AssertionError("a leased feed has a row")
-            listing = tools.provider.capabilities.changes == "listing"
             start = FeedStart(
                 cursor=state.cursor,
                 phase=state.phase,
@@ -195,11 +192,7 @@ class RemoteFeed:
             )
             self._run_items = state.full_items
             self._run_began_at = clock.monotonic()
-            if listing:
-                self._listing = Listing(tools.pool, tools.recorder, self.feed_id, self.term, baselined=state.baselined)
-            self._machine = FeedMachine(
-                start, tools.times, tools.rand, clock.monotonic(), listing=listing, baseline=tools.take_baseline
-            )
+            self._machine = FeedMachine(start, tools.times, tools.rand, clock.monotonic(), baseline=tools.take_baseline)
             return self._machine
         return None
 
@@ -246,8 +239,6 @@ class RemoteFeed:
             async with asyncio.timeout(_FETCH_S):
                 page = await self._tools.provider.changes(effect.cursor, partition=self._partition)
             FEED_POLLS.labels(self.store, "news" if page.changes else "nothing").inc()
-            if effect.begins is not None and self._listing is not None:
-                self._listing.begin()
             machine.on_fetched(page, clock.monotonic())
         elif isinstance(effect, Record):
             await self._record(machine, effect)
@@ -264,16 +255,10 @@ class RemoteFeed:
             machine.on_arrived(more=more)
 
     async def _record(self, machine: FeedMachine, effect: Record) -> None:
-        recorder, listing = self._tools.recorder, self._listing
-        if listing is not None and await listing.stands(effect):
-            unsettled = False
-        else:
-            told = await self._with_hashes(lambda hashes: recorder.page(self.feed_id, self.term, effect, hashes))
-            unsettled = told.unsettled
-        if listing is not None:
-            listing.saw(effect)
-        machine.on_recorded(clock.monotonic(), unsettled=unsettled)
-        if effect.full and effect.generation is not None:
+        recorder = self._tools.recorder
+        told = await self._with_hashes(lambda hashes: recorder.page(self.feed_id, self.term, effect, hashes))
+        machine.on_recorded(clock.monotonic(), unsettled=told.unsettled)
+        if effect.full:
             self._say_progress(machine, effect)
 
     async def _list(self, effect: List) -> None:
@@ -299,10 +284,6 @@ class RemoteFeed:
         await tools.recorder.folder_listed(self.feed_id, self.term, effect.folder_id)
 
     async def _sweep(self, machine: FeedMachine, effect: Sweep) -> None:
-        if effect.generation is None:
-            assert self._listing is not None, "only a listing has no generation"
-            machine.on_swept(await self._listing.sweep(effect.above), clock.monotonic())
-            return
         reach = await self._tools.recorder.sweep(self.feed_id, self.term, effect.generation, effect.above)
         machine.on_swept(reach, clock.monotonic())
         if reach is None:

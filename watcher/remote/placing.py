@@ -9,11 +9,11 @@ from typing import Final
 
 from shared.cloud.provider import Changed, Removed
 from shared.store import remote_items
-from shared.store.pool import Connection
 from shared.store.remote_items import Found
 from watcher.places import AREAS, Place, Refused, locate
 from watcher.remote.effects import Record
 from watcher.remote.judge import RemoteSeen, last_of_each
+from watcher.remote.ledger import Ledger
 from watcher.remote.outcome import Settled, Told
 
 BATCH: Final = 500
@@ -26,21 +26,19 @@ _GONE: Final = 3
 class Placing:
     """For one step of a feed. `baseline`: what is found was there before us."""
 
-    connection: Connection
-    feed_id: str
-    store: str
+    ledger: Ledger
     told: Told
     baseline: bool = False
 
     async def page(self, record: Record) -> list[RemoteSeen]:
         """Folders and what is gone go into the ledger; files come back with their places."""
         changes = last_of_each(record.page.changes)
-        generation = record.generation or 0
+        generation = record.generation
         changed = [one for one in changes if isinstance(one, Changed)]
         await self._folders(changed, [one.item_id for one in changes if isinstance(one, Removed)], record)
         files = [one for one in changed if one.kind == "file" and one.version is not None]
         parents = sorted({one.parent_id for one in files if one.path is None and one.parent_id is not None})
-        where = await remote_items.placed(self.connection, self.feed_id, parents) if parents else {}
+        where = await self.ledger.placed(parents) if parents else {}
         found, unplaced = [], []
         for one in files:
             path = one.path
@@ -54,9 +52,9 @@ class Placing:
             found.append(Found(one.item_id, path, one.parent_id, version, one.size, one.hashes.get("sha256")))
         seen = await self._inside(found)
         if parents:
-            await remote_items.drop_unplaced(self.connection, self.feed_id, [one.item_id for one in seen])
+            await self.ledger.drop_unplaced([one.item_id for one in seen])
         if unplaced:
-            await remote_items.put_unplaced(self.connection, self.feed_id, unplaced, generation)
+            await self.ledger.put_unplaced(unplaced, generation)
             self.told.unsettled = True
         return seen
 
@@ -67,20 +65,16 @@ class Placing:
             if one.kind != "file" and one.path is None
         ]
         if folders:
-            self.told.unsettled |= await remote_items.put_folders(
-                self.connection,
-                self.feed_id,
-                folders,
-                record.generation or 0,
-                unsettled=_NEW_FOLDER_IN_RUN if record.full else _NEW_FOLDER,
+            self.told.unsettled |= await self.ledger.put_folders(
+                folders, record.generation, unsettled=_NEW_FOLDER_IN_RUN if record.full else _NEW_FOLDER
             )
         if removed:
-            self.told.unsettled |= await remote_items.drop_folders(self.connection, self.feed_id, removed)
-            self.told.gone += await remote_items.remove(self.connection, self.feed_id, removed)
+            self.told.unsettled |= await self.ledger.drop_folders(removed)
+            self.told.gone += await self.ledger.remove(removed)
 
     async def settle(self, result: Settled) -> list[RemoteSeen]:
         """A bounded part of what folders left."""
-        left = await remote_items.unsettled(self.connection, self.feed_id)
+        left = await self.ledger.unsettled()
         result.more, result.to_list = True, None
         if left is None:
             seen = await self._now_placed()
@@ -89,20 +83,20 @@ class Placing:
         folder_id, level = left
         if level != _GONE:
             return await self._follow(folder_id, result)
-        if await remote_items.leave_below(self.connection, self.feed_id, folder_id, BATCH) < BATCH:
-            await remote_items.forget_folders(self.connection, self.feed_id, folder_id)
+        if await self.ledger.leave_below(folder_id, BATCH) < BATCH:
+            await self.ledger.forget_folders(folder_id)
         return []
 
     async def _now_placed(self) -> list[RemoteSeen] | None:
         """Files whose folder was told after them; None when there are none."""
         above = ""
-        while rows := await remote_items.unplaced(self.connection, self.feed_id, above, BATCH):
+        while rows := await self.ledger.unplaced(above, BATCH):
             above = rows[-1].item_id
             folders = sorted({row.parent_id for row in rows})
-            where = await remote_items.placed(self.connection, self.feed_id, folders)
+            where = await self.ledger.placed(folders)
             ready = [row for row in rows if where[row.parent_id].path is not None or where[row.parent_id].outside]
             if ready:
-                await remote_items.drop_unplaced(self.connection, self.feed_id, [row.item_id for row in ready])
+                await self.ledger.drop_unplaced([row.item_id for row in ready])
                 return await self._inside(
                     [
                         Found(
@@ -123,8 +117,8 @@ class Placing:
 
         A file that was taken out before its folder moved may be told after it, so nothing is announced by inference.
         """
-        path = (await remote_items.placed(self.connection, self.feed_id, [folder_id]))[folder_id].path
-        found = await remote_items.misplaced(self.connection, self.feed_id, folder_id, path, BATCH)
+        path = (await self.ledger.placed([folder_id]))[folder_id].path
+        found = await self.ledger.misplaced(folder_id, path, BATCH)
         at_home: list[Found] = []
         leaving: list[str] = []
         for one in found:
@@ -134,12 +128,12 @@ class Placing:
             else:
                 leaving.append(one.item_id)
         if leaving:
-            await remote_items.leave(self.connection, self.feed_id, leaving)
+            await self.ledger.leave(leaving)
         if len(found) < BATCH:
             if path and await self._is_watched(path):
                 result.to_list = (folder_id, path)
             else:
-                await remote_items.settled(self.connection, self.feed_id, folder_id)
+                await self.ledger.settled(folder_id)
         return await self._inside(at_home)
 
     async def _is_watched(self, path: str) -> bool:
@@ -149,7 +143,7 @@ class Placing:
         if not isinstance(locate(path), Place):
             return False
         parts = path.split("/")
-        return len(parts) < 3 or not await remote_items.is_reserved(self.connection, self.store, "/".join(parts[:3]))
+        return len(parts) < 3 or not await self.ledger.is_reserved("/".join(parts[:3]))
 
     async def _inside(self, found: list[Found]) -> list[RemoteSeen]:
         seen, outside = [], []
@@ -166,7 +160,7 @@ class Placing:
             if isinstance(place, Refused):
                 self.told.refused.append(place)
         if outside:
-            self.told.gone += await remote_items.remove(self.connection, self.feed_id, outside)
+            self.told.gone += await self.ledger.remove(outside)
         return seen
 
 

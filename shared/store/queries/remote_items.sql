@@ -186,9 +186,6 @@ WITH unplaced AS (
 )
 DELETE FROM cloud_folders WHERE feed_id = $1 AND generation < $2
 
--- name: known_ids
-SELECT item_id FROM items WHERE feed_id = $1 AND item_id > $2 ORDER BY item_id LIMIT $3
-
 -- name: arrivals
 -- Files that wait: for their device, which exists now, or for their content to be read, and the time for that has come.
 SELECT i.item_id, i.path, i.parent_id, i.content_version, i.size, i.sha256, i.area, i.device_id
@@ -199,6 +196,3 @@ ORDER BY i.item_id LIMIT $2
 -- name: feeds_with_arrivals
 SELECT DISTINCT i.feed_id FROM items i JOIN devices d ON d.device_id = i.device_id
 WHERE i.state = 'waiting' AND NOT i.leaving AND i.feed_id = ANY ($1::text[]) AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
-
--- name: versions
-SELECT item_id, content_version, state FROM items WHERE feed_id = $1 AND item_id = ANY ($2::text[])
