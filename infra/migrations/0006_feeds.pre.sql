@@ -31,7 +31,8 @@ CREATE INDEX items_leaving ON items (feed_id) WHERE leaving;
 CREATE INDEX items_parent ON items (feed_id, parent_id) WHERE parent_id IS NOT NULL;
 
 -- Folders by id, since a provider tells of a folder that is renamed and not of what lies in it. Written by the feed's owner alone.
--- unsettled: 2 it is new or moved, what lies below it has to follow; 3 it is gone with all below it.
+-- unsettled: 2 it is new or moved, what lies below it has to follow; 1 the same, but where it lies is not known yet; 3 it is gone
+-- with all below it.
 CREATE TABLE cloud_folders (
     feed_id    text COLLATE "C" NOT NULL REFERENCES feeds,
     item_id    text COLLATE "C" NOT NULL,
@@ -45,7 +46,7 @@ CREATE TABLE cloud_folders (
 CREATE INDEX cloud_folders_parent ON cloud_folders (feed_id, parent_id);
 CREATE INDEX cloud_folders_unsettled ON cloud_folders (feed_id) WHERE unsettled > 0;
 
--- Files that were told before the folder they lie in.
+-- Files that were told before the folder they lie in. `since` is the generation when they were first told.
 CREATE TABLE cloud_unplaced (
     feed_id    text COLLATE "C" NOT NULL REFERENCES feeds,
     item_id    text COLLATE "C" NOT NULL,
@@ -55,6 +56,7 @@ CREATE TABLE cloud_unplaced (
     size       bigint NOT NULL,
     sha256     text,
     generation bigint NOT NULL DEFAULT 0,
+    since      bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (feed_id, item_id)
 );
 

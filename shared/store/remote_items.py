@@ -33,6 +33,8 @@ __all__ = [
     "left",
     "mark",
     "misplaced",
+    "park",
+    "parked",
     "placed",
     "put",
     "put_folders",
@@ -97,7 +99,10 @@ class Known(NamedTuple):
 
 
 class RemoteItem(NamedTuple):
-    """A row to write. `retry_s`: the content could not be read and is to be tried again then."""
+    """A row to write. `retry_s`: the content could not be read and is to be tried again then.
+
+    `generation` is that in which the provider told of it, 0 when it is written for another reason.
+    """
 
     item_id: str
     path: str
@@ -108,6 +113,7 @@ class RemoteItem(NamedTuple):
     size: int
     parent_id: str | None
     sha256: str | None
+    generation: int
     retry_s: float | None = None
 
 
@@ -120,6 +126,7 @@ class Unplaced(NamedTuple):
     version: str
     size: int
     sha256: str | None
+    generation: int = 0
 
 
 class Found(NamedTuple):
@@ -134,6 +141,7 @@ class Found(NamedTuple):
     sha256: str | None
     area: Area | None = None
     device_id: str | None = None
+    generation: int = 0
 
 
 async def put_folders(
@@ -169,10 +177,10 @@ async def is_reserved(connection: Connection, store: str, folder: str) -> bool:
     return bool((await connection.fetch(_SQL["reserved"], store, folder))[0]["reserved"])
 
 
-async def put(connection: Connection, feed_id: str, rows: Sequence[RemoteItem], generation: int) -> None:
+async def put(connection: Connection, feed_id: str, rows: Sequence[RemoteItem]) -> None:
     """Write rows, at most one per item."""
     columns = [list(column) for column in zip(*rows, strict=True)]
-    await connection.execute(_SQL["put"], feed_id, *columns, generation)
+    await connection.execute(_SQL["put"], feed_id, *columns)
 
 
 async def mark(connection: Connection, feed_id: str, item_ids: Sequence[str], generation: int) -> None:
@@ -187,7 +195,7 @@ async def remove(connection: Connection, feed_id: str, item_ids: Sequence[str]) 
 
 async def put_unplaced(connection: Connection, feed_id: str, rows: Sequence[Unplaced], generation: int) -> None:
     """Keep files until their folder is told."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
+    columns = [list(column) for column in zip(*(row[:6] for row in rows), strict=True)]
     await connection.execute(_SQL["put_unplaced"], feed_id, *columns, generation)
 
 
@@ -205,6 +213,16 @@ async def unsettled(connection: Connection, feed_id: str) -> tuple[str, int] | N
     """One folder that is left to be settled, and whether it moved (2) or is gone (3)."""
     rows = await connection.fetch(_SQL["unsettled"], feed_id)
     return (rows[0]["item_id"], rows[0]["unsettled"]) if rows else None
+
+
+async def parked(connection: Connection, feed_id: str, above: str, limit: int) -> list[str]:
+    """Folders that wait for where they lie to be told, in order of id."""
+    return [row["item_id"] for row in await connection.fetch(_SQL["parked"], feed_id, above, limit)]
+
+
+async def park(connection: Connection, feed_id: str, folder_id: str) -> None:
+    """Leave a folder until where it lies is told."""
+    await connection.execute(_SQL["park"], feed_id, folder_id)
 
 
 async def leave_below(connection: Connection, feed_id: str, folder_id: str, limit: int) -> int:

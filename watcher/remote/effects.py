@@ -39,7 +39,6 @@ class Record:
 class Settle:
     """Do a bounded part of what folders left to be done: forget, follow, or say which one is to be listed."""
 
-    generation: int
     baseline: bool = False
 
 

@@ -122,7 +122,7 @@ class FeedMachine:
             if self._list is not None:
                 return self._list if cloud_allowed else Wait(self._cloud_from)
             if self.unsettled:
-                return Settle(self.generation, self._in_baseline())
+                return Settle(self._in_baseline())
             if self.phase == "sweep":
                 return Sweep(self.generation, self._above)
             if self._asked or now >= self._full_at:
@@ -254,6 +254,8 @@ class FeedMachine:
             now + 0.05 + full_jitter(self._store_errors, self._rand, base=0.1, cap=times.store_error_max_s)
         )
         self._store_errors += 1
+        # A page that was committed though nobody heard of it says nothing of its folders when it is recorded again.
+        self.unsettled = True
 
     def on_content_failed(self, wait_s: float, now: float) -> None:
         """What a step needs of the provider's content cannot be had now; the step is due again."""

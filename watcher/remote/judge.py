@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RemoteSeen:
-    """A file at its place. `baseline`: the first run over everything came upon it."""
+    """A file at its place. `baseline`: the first run over everything came upon it.
+
+    `generation` is that in which the provider told of it; 0 when that it is there is inferred.
+    """
 
     item_id: str
     place: Place
@@ -28,6 +31,7 @@ class RemoteSeen:
     size: int
     sha256: str | None = None
     baseline: bool = False
+    generation: int = 0
 
 
 def judge(seen: RemoteSeen, known: "Known") -> Verdict:

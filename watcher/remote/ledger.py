@@ -34,7 +34,7 @@ class Ledger(Protocol):
 
     async def is_reserved(self, folder: str) -> bool: ...
 
-    async def put(self, rows: Sequence[RemoteItem], generation: int) -> None: ...
+    async def put(self, rows: Sequence[RemoteItem]) -> None: ...
 
     async def mark(self, item_ids: Sequence[str], generation: int) -> None: ...
 
@@ -47,6 +47,10 @@ class Ledger(Protocol):
     async def drop_unplaced(self, item_ids: Sequence[str]) -> None: ...
 
     async def unsettled(self) -> tuple[str, int] | None: ...
+
+    async def parked(self, above: str, limit: int) -> list[str]: ...
+
+    async def park(self, folder_id: str) -> None: ...
 
     async def leave_below(self, folder_id: str, limit: int) -> int: ...
 
@@ -107,8 +111,8 @@ class SqlLedger:
     async def is_reserved(self, folder: str) -> bool:
         return await remote_items.is_reserved(self._connection, self._store, folder)
 
-    async def put(self, rows: Sequence[RemoteItem], generation: int) -> None:
-        await remote_items.put(*self._at, rows, generation)
+    async def put(self, rows: Sequence[RemoteItem]) -> None:
+        await remote_items.put(*self._at, rows)
 
     async def mark(self, item_ids: Sequence[str], generation: int) -> None:
         await remote_items.mark(*self._at, item_ids, generation)
@@ -127,6 +131,12 @@ class SqlLedger:
 
     async def unsettled(self) -> tuple[str, int] | None:
         return await remote_items.unsettled(*self._at)
+
+    async def parked(self, above: str, limit: int) -> list[str]:
+        return await remote_items.parked(*self._at, above, limit)
+
+    async def park(self, folder_id: str) -> None:
+        await remote_items.park(*self._at, folder_id)
 
     async def leave_below(self, folder_id: str, limit: int) -> int:
         return await remote_items.leave_below(*self._at, folder_id, limit)

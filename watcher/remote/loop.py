@@ -251,7 +251,7 @@ class RemoteFeed:
         elif isinstance(effect, Sweep):
             await self._sweep(machine, effect)
         elif isinstance(effect, Arrive):
-            more = await self._with_hashes(lambda hashes: recorder.arrive(feed_id, term, machine.generation, hashes))
+            more = await self._with_hashes(lambda hashes: recorder.arrive(feed_id, term, hashes))
             machine.on_arrived(more=more)
 
     async def _record(self, machine: FeedMachine, effect: Record) -> None:

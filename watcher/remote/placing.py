@@ -49,7 +49,8 @@ class Placing:
                     continue
                 path = _join(folder.path, one.name or "")
             version = one.version or ""
-            found.append(Found(one.item_id, path, one.parent_id, version, one.size, one.hashes.get("sha256")))
+            sha256 = one.hashes.get("sha256")
+            found.append(Found(one.item_id, path, one.parent_id, version, one.size, sha256, generation=generation))
         seen = await self._inside(found)
         if parents:
             await self.ledger.drop_unplaced([one.item_id for one in seen])
@@ -76,6 +77,8 @@ class Placing:
         """A bounded part of what folders left."""
         left = await self.ledger.unsettled()
         result.more, result.to_list = True, None
+        if left is None and (folder_id := await self._now_known()) is not None:
+            return await self._follow(folder_id, result)
         if left is None:
             seen = await self._now_placed()
             result.more = seen is not None
@@ -86,6 +89,16 @@ class Placing:
         if await self.ledger.leave_below(folder_id, BATCH) < BATCH:
             await self.ledger.forget_folders(folder_id)
         return []
+
+    async def _now_known(self) -> str | None:
+        """A folder that moved to where nothing was known, and now something is."""
+        above = ""
+        while parked := await self.ledger.parked(above, BATCH):
+            above = parked[-1]
+            for folder_id, where in sorted((await self.ledger.placed(parked)).items()):
+                if where.path is not None or where.outside:
+                    return folder_id
+        return None
 
     async def _now_placed(self) -> list[RemoteSeen] | None:
         """Files whose folder was told after them; None when there are none."""
@@ -106,6 +119,7 @@ class Placing:
                             row.version,
                             row.size,
                             row.sha256,
+                            generation=row.generation,
                         )
                         for row in ready
                     ]
@@ -117,7 +131,10 @@ class Placing:
 
         A file that was taken out before its folder moved may be told after it, so nothing is announced by inference.
         """
-        path = (await self.ledger.placed([folder_id]))[folder_id].path
+        path, outside = (await self.ledger.placed([folder_id]))[folder_id]
+        if path is None and not outside:
+            await self.ledger.park(folder_id)
+            return []
         found = await self.ledger.misplaced(folder_id, path, BATCH)
         at_home: list[Found] = []
         leaving: list[str] = []
@@ -152,7 +169,14 @@ class Placing:
             if isinstance(place, Place) and place.name:
                 seen.append(
                     RemoteSeen(
-                        one.item_id, place, one.parent_id, one.version, one.size, one.sha256, baseline=self.baseline
+                        one.item_id,
+                        place,
+                        one.parent_id,
+                        one.version,
+                        one.size,
+                        one.sha256,
+                        baseline=self.baseline,
+                        generation=one.generation,
                     )
                 )
                 continue

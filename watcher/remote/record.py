@@ -76,9 +76,9 @@ class RemoteRecorder:
         """Forget what the run did not see above an id; how far that was, None at the end of the run."""
         return await self._commit(feed_id, term, {}, lambda steps: steps.sweep(generation, above))
 
-    async def arrive(self, feed_id: str, term: int, generation: int, hashes: Hashes) -> bool:
+    async def arrive(self, feed_id: str, term: int, hashes: Hashes) -> bool:
         """Take up files that waited; whether there may be more."""
-        return await self._commit(feed_id, term, hashes, lambda steps: steps.arrive(generation))
+        return await self._commit(feed_id, term, hashes, lambda steps: steps.arrive())
 
     async def _commit(self, feed_id: str, term: int, hashes: Hashes, work: Callable[[Steps], Awaitable[T]]) -> T:
         async def transaction(connection: Connection) -> tuple[T, Told, SqlLedger]:

@@ -43,7 +43,7 @@ class Steps:
         told = len(page.changes) if record.full else None
         await self.ledger.paged(page.cursor, record.phase, more=page.more, changed=bool(page.changes), told=told)
         seen = await Placing(self.ledger, self.told, record.baseline).page(record)
-        await self._judge(seen, record.generation, run=record.full)
+        await self._judge(seen, run=record.generation if record.full else None)
         if not page.more:
             # All was told once more since they were said to leave.
             self.told.gone += await self.ledger.left()
@@ -52,18 +52,27 @@ class Steps:
         """What lies below a folder: objects with the ids of the folders they lie in."""
         seen = [
             RemoteSeen(
-                one.object_id, place, parent, one.version, one.size, one.hashes.get("sha256"), baseline=effect.baseline
+                one.object_id,
+                place,
+                parent,
+                one.version,
+                one.size,
+                one.hashes.get("sha256"),
+                baseline=effect.baseline,
+                generation=effect.generation,
             )
             for one, parent in found
             if isinstance(place := locate(one.path), Place) and place.name
         ]
-        await self._judge(seen, effect.generation)
+        # They were told before this, and perhaps of an older version.
+        await self.ledger.drop_unplaced([one.item_id for one in seen])
+        await self._judge(seen)
 
     async def settle(self, effect: Settle) -> Settled:
         """A bounded part of what folders left."""
         result = Settled(more=True)
         seen = await Placing(self.ledger, self.told, effect.baseline).settle(result)
-        await self._judge(seen, effect.generation)
+        await self._judge(seen)
         return result
 
     async def sweep(self, generation: int, above: str) -> str | None:
@@ -74,14 +83,14 @@ class Steps:
             await self.ledger.swept()
         return reach
 
-    async def arrive(self, generation: int) -> bool:
+    async def arrive(self) -> bool:
         """Take up files that waited; whether there may be more."""
         found = await self.ledger.arrivals(BATCH)
-        await self._judge([one for one in map(_found_again, found) if one is not None], generation)
+        await self._judge([one for one in map(_found_again, found) if one is not None])
         return len(found) >= BATCH
 
-    async def _judge(self, seen: Sequence[RemoteSeen], generation: int, *, run: bool = False) -> None:
-        """`run`: mark also what did not change, for the sweep to pass by."""
+    async def _judge(self, seen: Sequence[RemoteSeen], *, run: int | None = None) -> None:
+        """`run`: the generation that also what did not change is marked with, for the sweep to pass by."""
         if not seen:
             return
         asked = [(one.item_id, one.place.device_id, one.place.top_folder) for one in seen]
@@ -107,9 +116,9 @@ class Steps:
         if needed:
             raise NeedsHashes(needed)
         if rows:
-            await self.ledger.put(rows, generation)
-        if unchanged and run:
-            await self.ledger.mark(unchanged, generation)
+            await self.ledger.put(rows)
+        if unchanged and run is not None:
+            await self.ledger.mark(unchanged, run)
         if announced:
             self.told.jobs, self.told.events = await self.ledger.announce(announced)
 
@@ -156,6 +165,7 @@ def _row(seen: RemoteSeen, known: Known, verdict: Verdict, retry_s: float | None
         seen.size,
         seen.parent_id,
         seen.sha256,
+        seen.generation,
         retry_s,
     )
 

@@ -55,12 +55,13 @@ SELECT EXISTS (SELECT FROM responses r WHERE r.store = $1 AND r.folder = $2 AND 
     OR EXISTS (SELECT FROM left_places l WHERE l.store = $1 AND l.folder = $2) AS reserved
 
 -- name: put
+-- A row that is written for another reason than that the provider told of it has the generation 0, and keeps the one it had.
 INSERT INTO items (feed_id, item_id, path, device_id, area, state, content_version, size, parent_id, sha256, retry_at, generation)
 SELECT $1, i.item_id, i.path, i.device_id, i.area, i.state, i.content_version, i.size, i.parent_id, i.sha256,
-       clock_timestamp() + make_interval(secs => i.retry_s), $12
+       clock_timestamp() + make_interval(secs => i.retry_s), i.generation
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[], $10::text[],
-            $11::double precision[])
-    AS i (item_id, path, device_id, area, state, content_version, size, parent_id, sha256, retry_s)
+            $11::bigint[], $12::double precision[])
+    AS i (item_id, path, device_id, area, state, content_version, size, parent_id, sha256, generation, retry_s)
 ORDER BY i.item_id
 ON CONFLICT (feed_id, item_id) DO UPDATE
 SET path = EXCLUDED.path, device_id = EXCLUDED.device_id, area = EXCLUDED.area, state = EXCLUDED.state,
@@ -82,11 +83,12 @@ WITH placed AS (
 SELECT item_id FROM placed
 
 -- name: put_unplaced
+-- What the ledger has of them stays as it is.
 WITH stays AS (
-    UPDATE items SET leaving = false WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND leaving
+    UPDATE items SET leaving = false, generation = GREATEST(generation, $8) WHERE feed_id = $1 AND item_id = ANY ($2::text[])
 )
-INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, generation)
-SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, $8
+INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, generation, since)
+SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, $8, $8
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
     AS i (item_id, parent_id, name, version, size, sha256)
 ORDER BY i.item_id
@@ -95,7 +97,7 @@ SET parent_id = EXCLUDED.parent_id, name = EXCLUDED.name, version = EXCLUDED.ver
     sha256 = EXCLUDED.sha256, generation = EXCLUDED.generation
 
 -- name: unplaced
-SELECT item_id, parent_id, name, version, size, sha256 FROM cloud_unplaced
+SELECT item_id, parent_id, name, version, size, sha256, generation FROM cloud_unplaced
 WHERE feed_id = $1 AND item_id > $2 ORDER BY item_id LIMIT $3
 
 -- name: drop_unplaced
@@ -103,8 +105,15 @@ DELETE FROM cloud_unplaced WHERE feed_id = $1 AND item_id = ANY ($2::text[])
 
 -- name: unsettled
 -- One folder that is left to be settled, gone ones first.
-SELECT item_id, unsettled FROM cloud_folders WHERE feed_id = $1 AND unsettled > 0
+SELECT item_id, unsettled FROM cloud_folders WHERE feed_id = $1 AND unsettled > 1
 ORDER BY unsettled DESC, item_id LIMIT 1
+
+-- name: parked
+-- Folders that moved to where nothing is known yet.
+SELECT item_id FROM cloud_folders WHERE feed_id = $1 AND unsettled = 1 AND item_id > $2 ORDER BY item_id LIMIT $3
+
+-- name: park
+UPDATE cloud_folders SET unsettled = 1 WHERE feed_id = $1 AND item_id = $2 AND unsettled = 2
 
 -- name: leave_below
 WITH RECURSIVE down AS (
@@ -180,9 +189,11 @@ WITH looked AS (
 SELECT (SELECT max(item_id) FROM looked) AS reach, (SELECT count(*) FROM gone) AS removed
 
 -- name: sweep_folders
--- Folders that the run did not see; and files whose folder nobody told of even then, so it is not below the root.
+-- Folders that the run did not see; and files whose folder nobody told of in two runs, so it is not below the root.
 WITH unplaced AS (
-    DELETE FROM cloud_unplaced WHERE feed_id = $1
+    DELETE FROM cloud_unplaced WHERE feed_id = $1 AND since < $2 RETURNING item_id
+), outside AS (
+    DELETE FROM items i USING unplaced u WHERE i.feed_id = $1 AND i.item_id = u.item_id
 )
 DELETE FROM cloud_folders WHERE feed_id = $1 AND generation < $2
 

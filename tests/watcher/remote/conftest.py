@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from loadtests.watching.model_drive import ModelDrive
 from shared.store import devices, feeds, leases
 from shared.store.pool import Pool, open_pool
-from tests.watcher.remote.model_drive import ModelDrive
 from tests.watcher.rig import until
 from watcher.remote.feed_machine import PollTimes
 from watcher.remote.feed_set import feeds_of

@@ -1,9 +1,9 @@
 """A feed follows a drive: what is in the watched areas is in the ledger, and what is new there is announced once."""
 
+from loadtests.watching.model_drive import ROOT, contents
 from shared.cloud.errors import NotFound, RateLimited, StoreUnavailable
 from shared.store import devices, remote_feeds
 from tests.watcher.remote.conftest import Following
-from tests.watcher.remote.model_drive import ROOT, contents
 from tests.watcher.rig import until
 
 
