@@ -20,14 +20,14 @@ ALTER TABLE feeds
 
 -- Where a provider knows items by ids, `item_id` is its id and `path` follows the folders; there `sha256` is the content's hash,
 -- once it is known, beside the provider's own word in `content_version`. `retry_at`: content that cannot be read now is tried
--- again then. `leaving`: its folder has gone or moved away and probably took it along; if it did not, the provider says so before
--- it has told everything once more.
+-- again then. `leaving`: 1 its folder has gone or moved away and probably took it along; 2 the provider has told everything once more
+-- since then, and when that is settled without a word of it, it has left.
 ALTER TABLE items
     ADD COLUMN parent_id text COLLATE "C",
     ADD COLUMN sha256 text CHECK (length(sha256) = 64),
     ADD COLUMN retry_at timestamptz,
-    ADD COLUMN leaving boolean NOT NULL DEFAULT false;
-CREATE INDEX items_leaving ON items (feed_id) WHERE leaving;
+    ADD COLUMN leaving smallint NOT NULL DEFAULT 0;
+CREATE INDEX items_leaving ON items (feed_id) WHERE leaving > 0;
 CREATE INDEX items_parent ON items (feed_id, parent_id) WHERE parent_id IS NOT NULL;
 
 -- Folders by id, since a provider tells of a folder that is renamed and not of what lies in it. Written by the feed's owner alone.
@@ -46,7 +46,7 @@ CREATE TABLE cloud_folders (
 CREATE INDEX cloud_folders_parent ON cloud_folders (feed_id, parent_id);
 CREATE INDEX cloud_folders_unsettled ON cloud_folders (feed_id) WHERE unsettled > 0;
 
--- Files that were told before the folder they lie in. `since` is the generation when they were first told.
+-- Files that were told before the folder they lie in. What `items` has of them stands until their place is known.
 CREATE TABLE cloud_unplaced (
     feed_id    text COLLATE "C" NOT NULL REFERENCES feeds,
     item_id    text COLLATE "C" NOT NULL,
@@ -56,7 +56,6 @@ CREATE TABLE cloud_unplaced (
     size       bigint NOT NULL,
     sha256     text,
     generation bigint NOT NULL DEFAULT 0,
-    since      bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (feed_id, item_id)
 );
 

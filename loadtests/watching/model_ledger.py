@@ -33,7 +33,7 @@ class FolderRow:
 class ItemRow:
     item: RemoteItem
     generation: int
-    leaving: bool = False
+    leaving: int = 0
     retry_at: float = 0.0
 
 
@@ -71,7 +71,7 @@ class Tables:
     feed: FeedRow = field(default_factory=FeedRow)
     folders: dict[str, FolderRow] = field(default_factory=dict)
     items: dict[str, ItemRow] = field(default_factory=dict)
-    unplaced: dict[str, tuple[Unplaced, int]] = field(default_factory=dict)
+    unplaced: dict[str, Unplaced] = field(default_factory=dict)
     announced: list[Announced] = field(default_factory=list)
 
     def copied(self) -> "Tables":
@@ -148,6 +148,9 @@ class ModelLedger:
         return left
 
     async def drop_folders(self, item_ids: Sequence[str]) -> bool:
+        named = {one.parent_id for one in self.tables.unplaced.values()} & set(item_ids)
+        for item_id in named - self.tables.folders.keys():
+            self.tables.folders[item_id] = FolderRow(None, "", False, 3, 0)
         found = [i for i in item_ids if i in self.tables.folders and not self.tables.folders[i].is_root]
         for item_id in found:
             self.tables.folders[item_id] = replace(self.tables.folders[item_id], unsettled=3)
@@ -189,7 +192,7 @@ class ModelLedger:
             one.size,
             one.sha256,
             one.parent_id,
-            row.leaving,
+            row.leaving > 0,
             known,
             reserved,
         )
@@ -218,15 +221,14 @@ class ModelLedger:
 
     async def put_unplaced(self, rows: Sequence[Unplaced], generation: int) -> None:
         for one in rows:
-            _, first = self.tables.unplaced.get(one.item_id, (one, generation))
-            self.tables.unplaced[one.item_id] = (one._replace(generation=generation), first)
+            self.tables.unplaced[one.item_id] = one._replace(generation=generation)
             if (row := self.tables.items.get(one.item_id)) is not None:
                 newest = max(generation, row.generation)
-                self.tables.items[one.item_id] = replace(row, leaving=False, generation=newest)
+                self.tables.items[one.item_id] = replace(row, leaving=0, generation=newest)
 
     async def unplaced(self, above: str, limit: int) -> list[Unplaced]:
         ids = sorted(item_id for item_id in self.tables.unplaced if item_id > above)
-        return [self.tables.unplaced[item_id][0] for item_id in ids[:limit]]
+        return [self.tables.unplaced[item_id] for item_id in ids[:limit]]
 
     async def drop_unplaced(self, item_ids: Sequence[str]) -> None:
         for item_id in item_ids:
@@ -256,18 +258,31 @@ class ModelLedger:
 
     async def leave_below(self, folder_id: str, limit: int) -> int:
         below = self._below(folder_id)
-        for item_id in [i for i, (one, _) in self.tables.unplaced.items() if one.parent_id in below]:
+        elsewhere = set(self.tables.unplaced)
+        told_here = [i for i, one in self.tables.unplaced.items() if one.parent_id in below]
+        for item_id in told_here:
             del self.tables.unplaced[item_id]
-        ids = [i for i, row in self.tables.items.items() if row.item.parent_id in below and not row.leaving][:limit]
+        rows = sorted(self.tables.items.items())
+        ids = [i for i, row in rows if row.item.parent_id in below and not row.leaving and i not in elsewhere][:limit]
+        ids += [item_id for item_id in told_here if item_id in self.tables.items and item_id not in ids]
         await self.leave(ids)
         return len(ids)
 
     async def leave(self, item_ids: Sequence[str]) -> None:
         for item_id in item_ids:
-            self.tables.items[item_id] = replace(self.tables.items[item_id], leaving=True)
+            self.tables.items[item_id] = replace(self.tables.items[item_id], leaving=1)
+
+    async def told_again(self) -> bool:
+        leaving = [item_id for item_id, row in self.tables.items.items() if row.leaving == 1]
+        for item_id in leaving:
+            self.tables.items[item_id] = replace(self.tables.items[item_id], leaving=2)
+        return bool(leaving)
 
     async def left(self) -> int:
-        return await self.remove([i for i, row in self.tables.items.items() if row.leaving])
+        gone = [item_id for item_id, row in self.tables.items.items() if row.leaving == 2]
+        for item_id in gone:
+            del self.tables.items[item_id]
+        return len(gone)
 
     async def forget_folders(self, folder_id: str) -> None:
         for item_id in self._below(folder_id):
@@ -278,7 +293,7 @@ class ModelLedger:
         found = []
         for item_id, row in sorted(self.tables.items.items()):
             one = row.item
-            if one.parent_id not in below or row.leaving:
+            if one.parent_id not in below or row.leaving or item_id in self.tables.unplaced:
                 continue
             new_path = None
             if path is not None:
@@ -303,9 +318,8 @@ class ModelLedger:
         return (looked[-1] if looked else None), len(gone)
 
     async def sweep_folders(self, generation: int) -> None:
-        for item_id in [i for i, (_, first) in self.tables.unplaced.items() if first < generation]:
+        for item_id in [i for i, one in self.tables.unplaced.items() if one.generation < generation]:
             del self.tables.unplaced[item_id]
-            self.tables.items.pop(item_id, None)
         for item_id in [i for i, row in self.tables.folders.items() if row.generation < generation]:
             del self.tables.folders[item_id]
 

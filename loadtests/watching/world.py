@@ -483,6 +483,7 @@ class Watcher:
         tables = world.store.tables
         feed = tables.feed
         unsettled = any(row.unsettled for row in tables.folders.values()) or bool(tables.unplaced)
+        unsettled = unsettled or any(row.leaving for row in tables.items.values())
         start = FeedStart(
             cursor=feed.cursor,
             phase=feed.phase,
@@ -543,7 +544,7 @@ class Watcher:
         elif isinstance(effect, Settle):
             settled = yield from self._hashing(term, lambda steps: steps.settle(effect))
             yield self._travel()
-            machine.on_settled(more=settled.more, to_list=settled.to_list)
+            machine.on_settled(more=settled.more, to_list=settled.to_list, doubts=settled.doubts)
         elif isinstance(effect, List):
             yield from self._list(effect, term)
             machine.on_listed()

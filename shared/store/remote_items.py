@@ -43,6 +43,7 @@ __all__ = [
     "settled",
     "sweep",
     "sweep_folders",
+    "told_again",
     "unplaced",
     "unsettled",
 ]
@@ -235,8 +236,13 @@ async def leave(connection: Connection, feed_id: str, item_ids: Sequence[str]) -
     await connection.execute(_SQL["leave"], feed_id, list(item_ids))
 
 
+async def told_again(connection: Connection, feed_id: str) -> bool:
+    """The provider has told everything once more; whether any were said to leave before that."""
+    return bool(await connection.fetch(_SQL["told_again"], feed_id))
+
+
 async def left(connection: Connection, feed_id: str) -> int:
-    """Forget the files that were leaving; returns how many."""
+    """Forget the files that were leaving before the provider told everything once more; returns how many."""
     return len(await connection.fetch(_SQL["left"], feed_id))
 
 

@@ -216,10 +216,10 @@ class FeedMachine:
         else:
             self._rest(now)
 
-    def on_settled(self, *, more: bool, to_list: tuple[str, str] | None = None) -> None:
-        """A part of what folders left is done. `to_list` is (folder id, path)."""
+    def on_settled(self, *, more: bool, to_list: tuple[str, str] | None = None, doubts: bool = False) -> None:
+        """A part of what folders left is done. `to_list` is (folder id, path); `doubts`: files are said to leave."""
         self._store_errors = 0
-        self._doubts = True
+        self._doubts = self._doubts or doubts
         self.unsettled = more
         if to_list is not None:
             self._list = List(*to_list, self.generation, self._in_baseline())
@@ -254,8 +254,8 @@ class FeedMachine:
             now + 0.05 + full_jitter(self._store_errors, self._rand, base=0.1, cap=times.store_error_max_s)
         )
         self._store_errors += 1
-        # A page that was committed though nobody heard of it says nothing of its folders when it is recorded again.
-        self.unsettled = True
+        # What was committed though nobody heard of it says nothing of folders and doubts when it is done again.
+        self.unsettled = self._doubts = True
 
     def on_content_failed(self, wait_s: float, now: float) -> None:
         """What a step needs of the provider's content cannot be had now; the step is due again."""

@@ -56,6 +56,8 @@ class Ledger(Protocol):
 
     async def leave(self, item_ids: Sequence[str]) -> None: ...
 
+    async def told_again(self) -> bool: ...
+
     async def left(self) -> int: ...
 
     async def forget_folders(self, folder_id: str) -> None: ...
@@ -143,6 +145,9 @@ class SqlLedger:
 
     async def leave(self, item_ids: Sequence[str]) -> None:
         await remote_items.leave(*self._at, item_ids)
+
+    async def told_again(self) -> bool:
+        return await remote_items.told_again(*self._at)
 
     async def left(self) -> int:
         return await remote_items.left(*self._at)

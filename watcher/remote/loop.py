@@ -244,7 +244,7 @@ class RemoteFeed:
             await self._record(machine, effect)
         elif isinstance(effect, Settle):
             settled = await self._with_hashes(lambda hashes: recorder.settle(feed_id, term, effect, hashes))
-            machine.on_settled(more=settled.more, to_list=settled.to_list)
+            machine.on_settled(more=settled.more, to_list=settled.to_list, doubts=settled.doubts)
         elif isinstance(effect, List):
             await self._list(effect)
             machine.on_listed()

@@ -66,7 +66,11 @@ class Told:
 
 @dataclass(slots=True)
 class Settled:
-    """`more`: something may be left; `to_list`: (folder id, path) of a folder to be listed."""
+    """`more`: something may be left; `to_list`: (folder id, path) of a folder to be listed.
+
+    `doubts`: files are said to leave, which what the provider tells next confirms or not.
+    """
 
     more: bool
     to_list: tuple[str, str] | None = None
+    doubts: bool = False

@@ -86,7 +86,9 @@ class Placing:
         folder_id, level = left
         if level != _GONE:
             return await self._follow(folder_id, result)
-        if await self.ledger.leave_below(folder_id, BATCH) < BATCH:
+        leaving = await self.ledger.leave_below(folder_id, BATCH)
+        result.doubts = leaving > 0
+        if leaving < BATCH:
             await self.ledger.forget_folders(folder_id)
         return []
 
@@ -146,6 +148,7 @@ class Placing:
                 leaving.append(one.item_id)
         if leaving:
             await self.ledger.leave(leaving)
+            result.doubts = True
         if len(found) < BATCH:
             if path and await self._is_watched(path):
                 result.to_list = (folder_id, path)

@@ -45,8 +45,7 @@ class Steps:
         seen = await Placing(self.ledger, self.told, record.baseline).page(record)
         await self._judge(seen, run=record.generation if record.full else None)
         if not page.more:
-            # All was told once more since they were said to leave.
-            self.told.gone += await self.ledger.left()
+            self.told.unsettled |= await self.ledger.told_again()
 
     async def listed(self, effect: List, found: Sequence[tuple[Object, str | None]]) -> None:
         """What lies below a folder: objects with the ids of the folders they lie in."""
@@ -73,6 +72,8 @@ class Steps:
         result = Settled(more=True)
         seen = await Placing(self.ledger, self.told, effect.baseline).settle(result)
         await self._judge(seen)
+        if not result.more:
+            self.told.gone += await self.ledger.left()
         return result
 
     async def sweep(self, generation: int, above: str) -> str | None:

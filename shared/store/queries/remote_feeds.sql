@@ -1,7 +1,8 @@
 -- name: state
 SELECT cursor, phase, more, generation, baseline_at IS NOT NULL AS baselined,
        EXISTS (SELECT FROM cloud_folders c WHERE c.feed_id = f.feed_id AND c.unsettled > 0)
-           OR EXISTS (SELECT FROM cloud_unplaced u WHERE u.feed_id = f.feed_id) AS unsettled,
+           OR EXISTS (SELECT FROM cloud_unplaced u WHERE u.feed_id = f.feed_id)
+           OR EXISTS (SELECT FROM items i WHERE i.feed_id = f.feed_id AND i.leaving > 0) AS unsettled,
        COALESCE(extract(epoch FROM clock_timestamp() - scanned_at), 'infinity')::double precision AS scanned_age_s,
        COALESCE(full_asked_at > COALESCE(full_began_at, '-infinity'), false) AS full_asked,
        full_pages, full_items

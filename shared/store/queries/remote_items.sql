@@ -17,9 +17,17 @@ WHERE f.unsettled = 3 OR f.generation < EXCLUDED.generation OR
 RETURNING f.unsettled > 0 AS unsettled
 
 -- name: drop_folders
--- Gone with all below them, which is seen to when the provider has told everything: what was moved out may be told later.
-UPDATE cloud_folders SET unsettled = 3 WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND NOT is_root
-RETURNING item_id
+-- Gone with all below them, which is seen to when the provider has told everything: what was moved out may be told later. One that
+-- is only known by what was told to lie in it gets a row for that.
+WITH only_named AS (
+    INSERT INTO cloud_folders (feed_id, item_id, name, unsettled)
+    SELECT DISTINCT $1, u.parent_id, '', 3 FROM cloud_unplaced u WHERE u.feed_id = $1 AND u.parent_id = ANY ($2::text[])
+    ON CONFLICT DO NOTHING RETURNING item_id
+), gone AS (
+    UPDATE cloud_folders SET unsettled = 3 WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND NOT is_root
+    RETURNING item_id
+)
+SELECT item_id FROM only_named UNION ALL SELECT item_id FROM gone
 
 -- name: placed
 -- Where folders are: the path below the root; or outside, when the way up ends elsewhere; or not known yet.
@@ -40,7 +48,7 @@ FROM up ORDER BY asked, depth DESC
 -- name: facts
 -- All that decides what becomes of what was told. A job's folder is reserved before anything lies in it, so a reservation that
 -- matters is always visible here.
-SELECT i.content_version, i.state, i.path, i.area, i.device_id, i.size, i.sha256, i.parent_id, COALESCE(i.leaving, false) AS leaving,
+SELECT i.content_version, i.state, i.path, i.area, i.device_id, i.size, i.sha256, i.parent_id, COALESCE(i.leaving > 0, false) AS leaving,
        EXISTS (SELECT FROM devices d WHERE d.device_id = a.device_id) AS device_known,
        a.folder IS NOT NULL AND (
            EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL)
@@ -66,7 +74,7 @@ ORDER BY i.item_id
 ON CONFLICT (feed_id, item_id) DO UPDATE
 SET path = EXCLUDED.path, device_id = EXCLUDED.device_id, area = EXCLUDED.area, state = EXCLUDED.state,
     content_version = EXCLUDED.content_version, size = EXCLUDED.size, parent_id = EXCLUDED.parent_id, sha256 = EXCLUDED.sha256,
-    retry_at = EXCLUDED.retry_at, leaving = false,
+    retry_at = EXCLUDED.retry_at, leaving = 0,
     generation = GREATEST(items.generation, EXCLUDED.generation), seen_at = clock_timestamp()
 
 -- name: mark
@@ -85,10 +93,10 @@ SELECT item_id FROM placed
 -- name: put_unplaced
 -- What the ledger has of them stays as it is.
 WITH stays AS (
-    UPDATE items SET leaving = false, generation = GREATEST(generation, $8) WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+    UPDATE items SET leaving = 0, generation = GREATEST(generation, $8) WHERE feed_id = $1 AND item_id = ANY ($2::text[])
 )
-INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, generation, since)
-SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, $8, $8
+INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, generation)
+SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, $8
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
     AS i (item_id, parent_id, name, version, size, sha256)
 ORDER BY i.item_id
@@ -116,25 +124,35 @@ SELECT item_id FROM cloud_folders WHERE feed_id = $1 AND unsettled = 1 AND item_
 UPDATE cloud_folders SET unsettled = 1 WHERE feed_id = $1 AND item_id = $2 AND unsettled = 2
 
 -- name: leave_below
+-- Of those that were told somewhere else, unknown yet, the ledger's folder says nothing; the one they were told in does.
 WITH RECURSIVE down AS (
     SELECT item_id, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
     UNION ALL
     SELECT c.item_id, d.depth + 1 FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
     WHERE d.depth < 64 AND NOT c.is_root
-), leaving AS (
-    SELECT i.item_id FROM items i WHERE i.feed_id = $1 AND NOT i.leaving AND i.parent_id IN (SELECT item_id FROM down) LIMIT $3
 ), unplaced AS (
-    DELETE FROM cloud_unplaced WHERE feed_id = $1 AND parent_id IN (SELECT item_id FROM down)
+    DELETE FROM cloud_unplaced WHERE feed_id = $1 AND parent_id IN (SELECT item_id FROM down) RETURNING item_id
+), leaving AS (
+    (SELECT i.item_id FROM items i
+     WHERE i.feed_id = $1 AND i.leaving = 0 AND i.parent_id IN (SELECT item_id FROM down)
+       AND NOT EXISTS (SELECT FROM cloud_unplaced u WHERE u.feed_id = $1 AND u.item_id = i.item_id)
+     LIMIT $3)
+    UNION
+    SELECT item_id FROM unplaced
 )
-UPDATE items i SET leaving = true FROM leaving l WHERE i.feed_id = $1 AND i.item_id = l.item_id
+UPDATE items i SET leaving = 1 FROM leaving l WHERE i.feed_id = $1 AND i.item_id = l.item_id
 RETURNING i.item_id
 
 -- name: leave
-UPDATE items SET leaving = true WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+UPDATE items SET leaving = 1 WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+
+-- name: told_again
+-- The provider has told everything since they were said to leave.
+UPDATE items SET leaving = 2 WHERE feed_id = $1 AND leaving = 1 RETURNING item_id
 
 -- name: left
--- The provider told everything since they were said to leave, and not a word of them: they have left.
-DELETE FROM items WHERE feed_id = $1 AND leaving RETURNING item_id
+-- And not a word of them: they have left.
+DELETE FROM items WHERE feed_id = $1 AND leaving = 2 RETURNING item_id
 
 -- name: forget_folders
 -- A folder that is gone and all folders below it, when nothing else is left there.
@@ -160,7 +178,8 @@ WITH RECURSIVE down AS (
 )
 SELECT n.item_id, n.new_path, i.parent_id, i.content_version, i.size, i.sha256, i.area, i.device_id
 FROM now n JOIN items i ON i.feed_id = $1 AND i.item_id = n.item_id
-WHERE n.new_path IS DISTINCT FROM n.path AND NOT i.leaving
+WHERE n.new_path IS DISTINCT FROM n.path AND i.leaving = 0
+  AND NOT EXISTS (SELECT FROM cloud_unplaced u WHERE u.feed_id = $1 AND u.item_id = n.item_id)
 ORDER BY n.item_id LIMIT $4
 
 -- name: folder_paths
@@ -189,11 +208,9 @@ WITH looked AS (
 SELECT (SELECT max(item_id) FROM looked) AS reach, (SELECT count(*) FROM gone) AS removed
 
 -- name: sweep_folders
--- Folders that the run did not see; and files whose folder nobody told of in two runs, so it is not below the root.
+-- Folders that the run did not see, and files that it did not see again before their folder.
 WITH unplaced AS (
-    DELETE FROM cloud_unplaced WHERE feed_id = $1 AND since < $2 RETURNING item_id
-), outside AS (
-    DELETE FROM items i USING unplaced u WHERE i.feed_id = $1 AND i.item_id = u.item_id
+    DELETE FROM cloud_unplaced WHERE feed_id = $1 AND generation < $2
 )
 DELETE FROM cloud_folders WHERE feed_id = $1 AND generation < $2
 
@@ -201,9 +218,9 @@ DELETE FROM cloud_folders WHERE feed_id = $1 AND generation < $2
 -- Files that wait: for their device, which exists now, or for their content to be read, and the time for that has come.
 SELECT i.item_id, i.path, i.parent_id, i.content_version, i.size, i.sha256, i.area, i.device_id
 FROM items i JOIN devices d ON d.device_id = i.device_id
-WHERE i.state = 'waiting' AND NOT i.leaving AND i.feed_id = $1 AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
+WHERE i.state = 'waiting' AND i.leaving = 0 AND i.feed_id = $1 AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
 ORDER BY i.item_id LIMIT $2
 
 -- name: feeds_with_arrivals
 SELECT DISTINCT i.feed_id FROM items i JOIN devices d ON d.device_id = i.device_id
-WHERE i.state = 'waiting' AND NOT i.leaving AND i.feed_id = ANY ($1::text[]) AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
+WHERE i.state = 'waiting' AND i.leaving = 0 AND i.feed_id = ANY ($1::text[]) AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())

@@ -81,8 +81,8 @@ class Following:
                 "SELECT cursor, phase, more, polled_at FROM feeds WHERE feed_id = $1", self.feed_id
             )
             (left,) = await self.pool.fetch(
-                "SELECT (SELECT count(*) FROM cloud_folders WHERE unsettled > 0) "
-                "+ (SELECT count(*) FROM items WHERE leaving) AS left"
+                "SELECT (SELECT count(*) FROM cloud_folders WHERE unsettled > 1) "
+                "+ (SELECT count(*) FROM items WHERE leaving > 0) AS left"
             )
             ends = f":{len(self.drive.log)}:-1:0:0"
             caught_up = (row["cursor"] or "").endswith(ends) and str(row["cursor"]).startswith(f"d:{self.drive.age}:")
