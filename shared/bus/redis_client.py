@@ -43,6 +43,11 @@ class LazyRedis:
     def __repr__(self) -> str:
         return f"LazyRedis({self._seeds[0]}, {type(self._client).__name__ if self._client else 'not asked yet'})"
 
+    @property
+    def at_hand(self) -> "AnyRedis | None":
+        """The client, if it is there already."""
+        return self._client
+
     async def get(self) -> AnyRedis:
         """The client. Raises one of `REDIS_ERRORS` when no server answers what it is."""
         async with self._asking:

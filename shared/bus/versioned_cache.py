@@ -116,6 +116,8 @@ class VersionedCache:
 
     async def _client(self) -> AnyRedis:
         """Connecting goes on when the one who waits for it has waited long enough."""
+        if (client := self._redis.at_hand) is not None:
+            return client
         if self._opening is None:
             self._opening = asyncio.create_task(self._redis.get(), name="cache connects")
             self._opening.add_done_callback(self._opened)

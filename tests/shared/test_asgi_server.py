@@ -14,53 +14,80 @@ from starlette.routing import Route
 from shared.asgi_server import AsgiServer, PortBusy
 
 
-async def slow(request: Request) -> PlainTextResponse:
-    await asyncio.sleep(float(request.query_params["seconds"]))
-    return PlainTextResponse("done")
+class Held:
+    """An application whose requests begin, and end when they may."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+        self.app = Starlette(routes=[Route("/held", self.answer)])
+
+    async def answer(self, request: Request) -> PlainTextResponse:
+        self.begun.set()
+        await self.may_end.wait()
+        return PlainTextResponse("done")
 
 
-APP = Starlette(routes=[Route("/slow", slow)])
+@pytest.fixture
+def held() -> Held:
+    return Held()
 
 
-async def test_it_takes_a_free_port_and_leaves_the_signals_alone() -> None:
+async def test_it_takes_a_free_port_and_leaves_the_signals_alone(held: Held) -> None:
+    held.may_end.set()
     before = [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)]
-    server = AsgiServer(APP, "127.0.0.1", 0, setting="FLEETWIRE_X_PORT")
+    server = AsgiServer(held.app, "127.0.0.1", 0, setting="FLEETWIRE_X_PORT")
     await server.start()
     try:
         assert server.port > 0
         assert [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)] == before
         async with httpx.AsyncClient() as client:
-            assert (await client.get(f"http://127.0.0.1:{server.port}/slow?seconds=0")).text == "done"
+            assert (await client.get(f"http://127.0.0.1:{server.port}/held")).text == "done"
     finally:
         await server.close()
         await server.close()
 
 
-async def test_a_busy_port_is_named_with_the_setting_that_moves_it() -> None:
+async def test_a_busy_port_is_named_with_the_setting_that_moves_it(held: Held) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(PortBusy, match=rf"127\.0\.0\.1:{port}.*FLEETWIRE_X_PORT"):
-            await AsgiServer(APP, "127.0.0.1", port, setting="FLEETWIRE_X_PORT").start()
+            await AsgiServer(held.app, "127.0.0.1", port, setting="FLEETWIRE_X_PORT").start()
 
 
-async def test_closing_lets_an_open_request_end() -> None:
-    server = AsgiServer(APP, "127.0.0.1", 0, setting="FLEETWIRE_X_PORT", close_s=3)
+async def test_closing_lets_an_open_request_end(held: Held) -> None:
+    server = AsgiServer(held.app, "127.0.0.1", 0, setting="FLEETWIRE_X_PORT", close_s=20)
     await server.start()
-    async with httpx.AsyncClient() as client:
-        request = asyncio.create_task(client.get(f"http://127.0.0.1:{server.port}/slow?seconds=0.3"))
-        await asyncio.sleep(0.1)
-        await server.close()
+    async with httpx.AsyncClient(timeout=30) as client:
+        request = asyncio.create_task(client.get(f"http://127.0.0.1:{server.port}/held"))
+        async with asyncio.timeout(20):
+            await held.begun.wait()
+        closing = asyncio.create_task(server.close())
+        async with asyncio.timeout(20):
+            while not await refused(server.port):
+                await asyncio.sleep(0.01)
+        assert not closing.done()
+        held.may_end.set()
         assert (await request).text == "done"
+        await closing
 
 
-async def test_closing_does_not_wait_for_ever() -> None:
-    server = AsgiServer(APP, "127.0.0.1", 0, setting="FLEETWIRE_X_PORT", close_s=0.2)
+async def refused(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return True
+    writer.close()
+    return False
+
+
+async def test_closing_does_not_wait_for_ever(held: Held) -> None:
+    server = AsgiServer(held.app, "127.0.0.1", 0, setting="FLEETWIRE_X_PORT", close_s=0.2)
     await server.start()
-    async with httpx.AsyncClient() as client:
-        request = asyncio.create_task(client.get(f"http://127.0.0.1:{server.port}/slow?seconds=30"))
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(5):
+    async with httpx.AsyncClient(timeout=30) as client:
+        request = asyncio.create_task(client.get(f"http://127.0.0.1:{server.port}/held"))
+        async with asyncio.timeout(20):
+            await held.begun.wait()
             await server.close()
-        await asyncio.wait([request], timeout=2)
+        await asyncio.wait([request], timeout=20)
         assert request.done()
         assert request.exception() is not None or request.result().status_code == 500
