@@ -6,19 +6,22 @@ still comes is answered with 503.
 
 import asyncio
 from random import Random
+from typing import Final
 
 import structlog
 
 from api.settings import Settings
 from shared.backoff import Backoff
 from shared.lifecycle import Stop
-from shared.store import hubs
+from shared.store import hubs, operations, photos
 from shared.store.errors import StoreError
 from shared.store.log import APPEND_STATEMENTS
-from shared.store.operations import TRANSACTION_STATEMENTS
 from shared.store.pool import Pool
 
-__all__ = ["StoreProbe", "open_pool_when_there"]
+__all__ = ["PREPARED", "StoreProbe", "open_pool_when_there"]
+
+PREPARED: Final = (*APPEND_STATEMENTS, *operations.TRANSACTION_STATEMENTS, *photos.TRANSACTION_STATEMENTS)
+"""What each connection knows before its first transaction."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +61,7 @@ async def open_pool_when_there(settings: Settings, stop: Stop, probe: StoreProbe
     backoff = Backoff(rand, base=0.2, cap=3.0)
     while not stop.requested:
         try:
-            pool = await settings.open_pool("api", prepared=(*APPEND_STATEMENTS, *TRANSACTION_STATEMENTS))
+            pool = await settings.open_pool("api", prepared=PREPARED)
         except StoreError as error:
             _log.warning("waiting for the database", detail=str(error))
             probe.saw("the database is not there yet")
