@@ -1,7 +1,7 @@
 """Copies within a bucket, made by S3 itself, where nothing is yet, of a source that stays what it was.
 
-One request up to 5 GiB, by ranges above. What `If-None-Match` refuses and what the condition on the source refuses have
-one status (412), so the source is looked at to tell them apart.
+One request up to 5 GiB; by ranges above, and where a store has no conditional copy. What `If-None-Match` refuses and
+what the condition on the source refuses have one status (412), so the source is looked at to tell them apart.
 """
 
 import asyncio
@@ -58,6 +58,10 @@ class Copies:
             deadline_s=COMPLETE_DEADLINE_S,
         )
         fault = fault_of(answer.body)
+        if answer.status == 501 and head.size:
+            # It has conditions on uploads in parts, if not on copies.
+            await self._by_ranges(path, to, head, source)
+            return
         if answer.status == 412 or (fault is not None and fault.code == "PreconditionFailed"):
             await self._need_unchanged(path, head)
             raise NameTaken(f"{to!r}: something has the name already")

@@ -233,6 +233,17 @@ async def test_a_move_replaces_nothing_and_loses_nothing(
     assert moved.hashes["crc64nvme"] == written(crc64_nvme(BIG))
 
 
+async def test_where_a_copy_takes_no_condition_an_upload_in_parts_does(provider: S3Provider, s3: S3Server) -> None:
+    await provider.put_new("a/x", b"content")
+    await provider.put_new("a/y", b"other")
+    s3.order(Fault("CopyObject", times=2, status=501, reason="NotImplemented"))
+    with pytest.raises(NameTaken):
+        await provider.move("a/x", "a/y")
+    assert (await provider.move("a/x", "b/x")).path == "b/x"
+    assert (await read(provider, "b/x"), await read(provider, "a/y")) == (b"content", b"other")
+    assert s3.calls()["UploadPartCopy"] == 1
+
+
 async def test_a_source_that_is_written_to_meanwhile_is_not_moved(
     provider: S3Provider, client_of: Callable[[], S3Client], prefix: str, s3: S3Server
 ) -> None:
