@@ -35,6 +35,7 @@ from worker.held_jobs import HeldJobs
 from worker.homes import Homes
 from worker.job_loop import JobLoop, LoopLimits
 from worker.job_runner import JobRunner, RunnerLimits
+from worker.left_places import LeftPlaces
 from worker.pool import HandlerPool, PoolLimits
 from worker.retention_loop import RetentionLoop
 from worker.retry import RetryPolicy
@@ -128,7 +129,12 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         for reader in hints:
             closing.push_async_callback(reader.close)
         keeper = RetentionLoop(
-            pool, settings.retention, owner=settings.name, period_s=settings.retention_period_s, rand=rand
+            pool,
+            settings.retention,
+            LeftPlaces(pool, stores),
+            owner=settings.name,
+            period_s=settings.retention_period_s,
+            rand=rand,
         )
         await _work(settings, stop, loop=loop, held=held, endings=endings, hints=hints, keeper=keeper)
     return 0

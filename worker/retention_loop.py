@@ -1,4 +1,5 @@
-"""Keeps tables within their retention: old events, old keys and spent tickets go, in short transactions.
+"""Keeps tables within their retention: old events, old keys and spent tickets go, in short transactions; and stores
+within theirs: what a response left in one that failed.
 
 Every worker has this loop; a lease lets one of them work at a time. Two at once would do no harm, since each
 transaction judges for itself what may go; it would only be done twice.
@@ -10,11 +11,12 @@ from typing import Final
 
 import structlog
 
-from shared.store import leases, log, operations, request_keys, revocations
+from shared.store import feed_hints, leases, log, operations, request_keys, revocations
 from shared.store.errors import StoreError
 from shared.store.log import Retention
 from shared.store.pool import Pool
 from shared.telemetry.metrics import RETENTION_EVENTS, RETENTION_KEYS
+from worker.left_places import LeftPlaces
 
 __all__ = ["LEASE", "RetentionLoop"]
 
@@ -27,9 +29,12 @@ _log = structlog.get_logger(__name__)
 class RetentionLoop:
     """`run()` looks through the log about every `period_s` until cancelled."""
 
-    def __init__(self, pool: Pool, retention: Retention, *, owner: str, period_s: float, rand: Random) -> None:
+    def __init__(
+        self, pool: Pool, retention: Retention, left: LeftPlaces, *, owner: str, period_s: float, rand: Random
+    ) -> None:
         self._pool = pool
         self._retention = retention
+        self._left = left
         self._owner = owner
         self._period_s = period_s
         self._rand = rand
@@ -54,8 +59,10 @@ class RetentionLoop:
             events = await log.trim(self._pool, self._retention)
             keys = await log.prune(self._pool, self._retention) + await revocations.prune(self._pool)
             keys += await operations.prune(self._pool) + await request_keys.prune(self._pool)
+            keys += await feed_hints.prune_channels(self._pool)
+            files = await self._left.sweep()
         RETENTION_EVENTS.inc(events)
         RETENTION_KEYS.inc(keys)
-        if events or keys:
-            _log.info("retention", events=events, keys=keys)
+        if events or keys or files:
+            _log.info("retention", events=events, keys=keys, files=files)
         return events

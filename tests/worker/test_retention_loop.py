@@ -10,13 +10,14 @@ from shared.store.log import PageRequest, Retention
 from shared.store.pool import Pool, open_pool
 from tests.servers import ServerProcess
 from tests.shared.store.samples import event, make_devices
+from worker.left_places import LeftPlaces
 from worker.retention_loop import LEASE, RetentionLoop
 
 AT_ONCE = Retention(acked=timedelta(0), any=timedelta(0), keys=timedelta(0))
 
 
 def keeper(pool: Pool, owner: str = "w1") -> RetentionLoop:
-    return RetentionLoop(pool, AT_ONCE, owner=owner, period_s=0.01, rand=Random(1))
+    return RetentionLoop(pool, AT_ONCE, LeftPlaces(pool, {}), owner=owner, period_s=0.01, rand=Random(1))
 
 
 async def floor_of(pool: Pool, device_id: str) -> int:
