@@ -177,8 +177,7 @@ class LocalProvider(LocalStore):
         view = memoryview(content)
         # Slices, so that no call keeps a thread for long; each is recorded, and repeating one is harmless.
         for offset in range(0, len(content), _WRITE):
-            piece = bytes(view[offset : offset + _WRITE]) if len(content) > _WRITE else content
-            await self._threads.run(upload.path, file.write, start + offset, piece)
+            await self._threads.run(upload.path, file.write, start + offset, view[offset : offset + _WRITE])
         return Part(start, start + len(content))
 
     async def finish(self, upload: Upload, parts: Sequence[Part]) -> Object:

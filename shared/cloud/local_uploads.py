@@ -55,16 +55,15 @@ class PartFile:
         os.fsync(folder)
         return made
 
-    def write(self, start: int, content: bytes) -> None:
+    def write(self, start: int, content: memoryview) -> None:
         """Put these bytes there, and record them once they are on disk."""
         end = start + len(content)
         if not 0 <= start <= end <= self.size:
             raise OSError(errno.EINVAL, f"bytes {start}-{end} lie outside the {self.size} announced")
         fd = self._open(os.O_RDWR)
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.pwrite(fd, view, end - len(view)) :]
+            while content:
+                content = content[os.pwrite(fd, content, end - len(content)) :]
             os.fdatasync(fd)
         finally:
             os.close(fd)
