@@ -25,6 +25,7 @@ from shared.cloud.errors import (
     NotFound,
 )
 from shared.cloud.hashes import digest_of
+from shared.cloud.http import CONNECTIONS_MAX
 from shared.cloud.mirror import Mirror
 from shared.cloud.provider import ChangePage, HashKind, Object, Offer, Part, Provider, Upload
 from shared.cloud.quick_xor import quick_xor
@@ -129,6 +130,33 @@ class ProviderContract:
             assert await read(provider, path) == content
             stat, digest = await provider.content(path)
             assert (stat.size, digest) == (len(content), digest_of(content))
+
+    async def test_more_than_one_request_takes_is_put_all_the_same(self, provider: Provider) -> None:
+        size = provider.capabilities.single_max + 1
+        if size > 16 * 1024 * 1024:
+            pytest.skip("one request takes a lot")
+        content = made_up(size)
+        assert await provider.put_new("big", in_pieces(content, 100_000), expect=digest_of(content)) == Stored(
+            digest_of(content)
+        )
+        assert await read(provider, "big") == content
+        again = await provider.put_new("big", in_pieces(content, 100_000))
+        assert isinstance(again, Existed)
+        assert again.identical
+        other = await provider.put_new("big", in_pieces(content[::-1], 100_000))
+        assert isinstance(other, Existed)
+        assert not other.identical
+        assert list(await listed(provider)) == ["big"]
+
+    async def test_readers_that_stop_early_hold_nothing(self, provider: Provider) -> None:
+        content = made_up(600_000)
+        await provider.put_new("f", content)
+        for _ in range(CONNECTIONS_MAX + 6):
+            async with provider.open("f") as reader:
+                async for piece in reader.chunks():
+                    assert content.startswith(piece)
+                    break
+        assert await read(provider, "f") == content
 
     async def test_an_empty_file_is_a_file(self, provider: Provider) -> None:
         assert await provider.put_new("empty", b"") == Stored(digest_of(b""))
