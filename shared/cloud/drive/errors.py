@@ -35,6 +35,8 @@ _FULL: Final = frozenset(
         "teamDriveHierarchyTooDeep",
     }
 )
+_OF_THE_DRIVE: Final = frozenset({"files.list", "changes.list", "changes.start", "changes.watch"})
+"""Calls that are about nothing smaller than the drive."""
 _PAUSE_S: Final = 5.0
 _DAILY_PAUSE_S: Final = 900.0
 
@@ -82,6 +84,8 @@ def error_of(answer: Answer, store: str, what: str) -> CloudError:
         return RateLimited(said, retry_after_s=answer.retry_after_s or _DAILY_PAUSE_S)
     if location == "pageToken":
         return CursorExpired(said)
+    if answer.status == 404 and what in _OF_THE_DRIVE:
+        return Misconfigured(f"{said}; the shared drive is gone, or the service account is no member of it")
     kind = _BY_REASON.get(reason) or _BY_STATUS.get(answer.status, StoreUnavailable)
     if kind is Misconfigured:
         said += "; look at FLEETWIRE_DRIVE_… and at what the service account may do"

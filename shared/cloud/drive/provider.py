@@ -183,7 +183,7 @@ class DriveProvider:
     async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:
         """See Provider."""
         file, target = await self._need(path, object_id), split_path(to)
-        moved = await self._tree.give_name(file, await self._tree.need_folder(target[:-1]), target[-1])
+        moved = await self._tree.within(target[:-1], lambda folder: self._tree.give_name(file, folder, target[-1]))
         if not (file.parents == moved.parents and file.name == moved.name):
             await self._tree.gone(file)
         return wire.object_of(moved, to)
@@ -220,7 +220,7 @@ class DriveProvider:
     async def finish(self, upload: Upload, parts: Sequence[Part]) -> Object:
         """See Provider."""
         target = split_path(upload.path)
-        file = await self._uploads.finish(upload, await self._tree.need_folder(target[:-1]), target[-1])
+        file = await self._tree.within(target[:-1], lambda folder: self._uploads.finish(upload, folder, target[-1]))
         return wire.object_of(file, upload.path)
 
     async def abort(self, upload: Upload) -> None:

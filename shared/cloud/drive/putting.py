@@ -1,5 +1,6 @@
 """Putting content whose size need not be known: at once where it is small, else aside and moved to its name."""
 
+import asyncio
 import contextlib
 from typing import Final
 
@@ -19,7 +20,7 @@ from shared.cloud.store import Existed, Source, Stored
 __all__ = ["SINGLE_MAX", "Putting", "as_file", "digest_of"]
 
 SINGLE_MAX: Final = 4 * 1024 * 1024
-_PIECE: Final = 32 * BLOCK
+_PIECE: Final = 16 * BLOCK
 
 
 class Putting:
@@ -47,14 +48,17 @@ class Putting:
         hashed.update(content)
         offered = hashed.digest()
         _check(path, offered, expect)
-        folder_id = await self._tree.need_folder(parts[:-1])
+        return await self._tree.within(parts[:-1], lambda folder_id: self._made(path, folder_id, content, offered))
+
+    async def _made(self, path: str, folder_id: str, content: bytes, offered: Digest) -> Stored | Existed:
+        name = split_path(path)[-1]
 
         async def make(object_id: str) -> wire.File:
-            described = {"id": object_id, "name": parts[-1], "parents": [folder_id]}
+            described = {"id": object_id, "name": name, "parents": [folder_id]}
             return await self._client.create(described, content, "application/octet-stream")
 
         for attempt in (0, 1):
-            there = await self._tree.occupy(folder_id, parts[-1], make)
+            there = await self._tree.occupy(folder_id, name, make)
             file = there.file
             if not there.made:
                 # Never to be removed, whatever it holds: a rival was told that it is stored.
@@ -79,7 +83,8 @@ class Putting:
             while True:
                 after = b"" if pieces.ended else await pieces.next()
                 start = hashed.size
-                hashed.update(piece)
+                # Large enough to be felt by everybody else in the loop.
+                await asyncio.to_thread(hashed.update, piece)
                 if expect is not None and hashed.size > expect.size:
                     raise ContentMismatch(f"{path!r}: more bytes came than the {expect.size} announced")
                 is_last = pieces.ended and not after
@@ -91,7 +96,7 @@ class Putting:
             _check(path, offered, expect)
             file = await self._uploads.sealed(upload, hashes={"sha256": offered.sha256}, size=offered.size)
             try:
-                await self._tree.give_name(file, await self._tree.need_folder(parts[:-1]), parts[-1])
+                await self._tree.within(parts[:-1], lambda folder: self._tree.give_name(file, folder, parts[-1]))
             except NameTaken:
                 there = await self._tree.find_path(parts)
                 if there is None:

@@ -8,7 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from shared import clock
@@ -18,11 +18,17 @@ from shared.cloud.drive.names import Claims, PremadeIds, found_by_name, one_of
 from shared.cloud.errors import NameTaken, NotAFile, NotFound, StoreUnavailable
 from shared.cloud.paths import MAX_COMPONENTS
 
-__all__ = ["Tree"]
+__all__ = ["FolderGone", "Tree"]
+
+T = TypeVar("T")
 
 FOLDERS_MAX: Final = 4096
 TRUSTED_S: Final = 20.0
 _ROUNDS: Final = 6
+
+
+class FolderGone(NotFound):
+    """The folder that was known under a path is not there any more."""
 
 
 @dataclass(slots=True)
@@ -88,6 +94,13 @@ class Tree:
         assert found is not None
         return found
 
+    async def within(self, path: tuple[str, ...], act: Callable[[str], Awaitable[T]]) -> T:
+        """`act` in a folder, made where it is missing; once more when the one that was known turns out to be gone."""
+        try:
+            return await act(await self.need_folder(path))
+        except FolderGone:
+            return await act(await self.need_folder(path))
+
     async def find_path(self, path: tuple[str, ...]) -> wire.File | None:
         """What lies at a path that is to be a file's."""
         folder_id = await self.folder(path[:-1])
@@ -128,6 +141,9 @@ class Tree:
                 continue
             try:
                 file = await make(held)
+            except NotFound as error:
+                await self._claims.release(folder_id, name, held)
+                raise self.gone_folder(folder_id) from error
             except NameTaken:
                 # The answer to our own try was lost, or somebody made it for us; or the object was made and is gone.
                 file = await self._client.file(held)
@@ -137,6 +153,11 @@ class Tree:
                 wanted = await self._ids.next()
                 await self._claims.replace(folder_id, name, old=held, new=wanted)
                 continue
+            if file.trashed:
+                # The folder is in the trash, and what is made there is, too.
+                await self._client.delete(file.id)
+                await self._claims.release(folder_id, name, held)
+                raise self.gone_folder(folder_id)
             await self._claims.settle(folder_id, name, held)
             return Occupied(file, made=True, is_ours=True)
         raise StoreUnavailable(f"{self._store}: the name {name!r} goes from object to object; try again")
@@ -181,6 +202,10 @@ class Tree:
             await self._claims.settle(folder_id, name, stranger.id)
             raise NameTaken(f"{self._store}: {name!r} is there already")
         moved = await self._moved(file, folder_id, name)
+        if moved.trashed:
+            await self._moved(moved, file.parents[0] if file.parents else self.root_id, file.name)
+            await self._claims.release(folder_id, name, file.id)
+            raise self.gone_folder(folder_id)
         if not await self._claims.settle(folder_id, name, file.id):
             # We were stopped for so long that the name was given away: two would have it.
             await self._moved(moved, file.parents[0] if file.parents else self.root_id, file.name)
@@ -198,7 +223,16 @@ class Tree:
             now = await self._client.file(file.id)
             if now is not None and now.lies_in(folder_id, name):
                 return now
+            if now is not None and await self._client.file(folder_id) is None:
+                await self._claims.release(folder_id, name, file.id)
+                raise self.gone_folder(folder_id) from None
             raise
+
+    def gone_folder(self, folder_id: str) -> FolderGone:
+        """The error that says so; no folder that was known is trusted after it."""
+        # It may be any folder above it that went: all are looked at again.
+        self._known.clear()
+        return FolderGone(f"{self._store}: the folder {folder_id} is gone or in the trash")
 
     async def gone(self, file: wire.File) -> None:
         """The object is not there any more: its name is free."""

@@ -53,11 +53,17 @@ class Uploads:
 
     async def begin(self, path: str, offer: Offer) -> Upload:
         """A session for `offer.size` bytes; -1: nobody knows yet how many."""
-        aside = await self._tree.folder((ASIDE,), make=True)
         object_id = await self._ids.next()
-        described = {"id": object_id, "name": f"{object_id}.part", "parents": [aside]}
         size = offer.size if offer.size >= 0 else None
-        session = await self._client.begin_upload(described, size, offer.content_type)
+
+        async def begin(aside: str) -> str:
+            described = {"id": object_id, "name": f"{object_id}.part", "parents": [aside]}
+            try:
+                return await self._client.begin_upload(described, size, offer.content_type)
+            except NotFound as error:
+                raise self._tree.gone_folder(aside) from error
+
+        session = await self._tree.within((ASIDE,), begin)
         state = msgspec.json.encode(_State(session, object_id, dict(offer.hashes))).decode()
         return Upload(path, offer.size, state, self._wall() + _LIFETIME_S)
 

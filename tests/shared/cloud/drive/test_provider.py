@@ -18,6 +18,7 @@ from shared.cloud.errors import (
     StoreUnavailable,
 )
 from shared.cloud.hashes import digest_of
+from shared.cloud.provider import Offer
 from shared.cloud.store import Existed, Stored
 from tests.shared.cloud.drive.account import Account
 
@@ -333,3 +334,39 @@ async def test_a_process_without_postgres_reads_and_does_not_put(
     assert await read(provider, "a.txt") == b"x"
     with pytest.raises(Misconfigured, match="FLEETWIRE_DATABASE_URL"):
         await provider.put_new("b.txt", b"x")
+
+
+@pytest.mark.parametrize("how", ["trashed", "deleted", "a folder above is trashed", "a folder above is deleted"])
+async def test_a_folder_that_went_is_made_anew(
+    provider: DriveProvider, drive: DriveEmulator, root: str, how: str
+) -> None:
+    await provider.put_new("Responses/truck-7/a.txt", b"a")
+    upload = await provider.begin("Responses/truck-7/b.txt", Offer(1))
+    await provider.put_part(upload, 0, b"b")
+    await provider.put_new("c.txt", b"c")
+
+    def go() -> None:
+        for one in drive.corpus.children(root):
+            if one.name == "Responses" and not drive.corpus.trashed(one):
+                inner = one if "above" in how else drive.corpus.children(one.id)[-1]
+                if "trashed" in how:
+                    drive.change(inner.id, trashed=True)
+                else:
+                    drive.delete(inner.id)
+
+    go()
+    assert isinstance(await provider.put_new("Responses/truck-7/d.txt", b"d"), Stored)
+    go()
+    assert (await provider.finish(upload, [])).path == "Responses/truck-7/b.txt"
+    go()
+    await provider.move("c.txt", "Responses/truck-7/c.txt")
+    assert [one.path async for one in provider.list("Responses")] == ["Responses/truck-7/c.txt"]
+    assert await read(provider, "Responses/truck-7/c.txt") == b"c"
+
+
+async def test_a_shared_drive_that_nobody_sees_is_a_matter_of_settings(account: Account) -> None:
+    provider = account.provider("0Anothing", drive_id="0Anothing")
+    with pytest.raises(Misconfigured, match="no member"):
+        await provider.changes(None)
+    with pytest.raises(Misconfigured, match="no member"):
+        await provider.look("a.txt")
