@@ -185,6 +185,8 @@ class DriveEmulator:
         all_drives = asked.get("includeItemsFromAllDrives") == "true" and asked.get("supportsAllDrives") == "true"
         if drive_id and not all_drives:
             raise DriveError(403, "teamDrivesNotSupported", "includeItemsFromAllDrives must be true")
+        if any(one != "root" and one not in self.corpus.files for one in query.parents or ()):
+            raise DriveError(404, "notFound", "File not found: .", location="fileId")
         size = self._page_size(asked.get("pageSize"))
         position = self.corpus.position(asked["pageToken"], drive_id)[1] if "pageToken" in asked else 0
         everything = self.corpus.candidates(query.parents, drive_id, all_drives=all_drives)

@@ -86,12 +86,12 @@ async def _listed(client: DriveClient, root_id: str, at: Cursor, size: int, *, i
 async def _below(client: DriveClient, root_id: str, at: Cursor, size: int) -> ChangePage:
     below = at.below or at.waiting[:_FOLDERS_AT_ONCE]
     waiting = at.waiting if at.below else at.waiting[_FOLDERS_AT_ONCE:]
-    found = await client.files(wire.in_folders(list(below)), page=at.page, size=size)
+    found, there = await client.files_in(list(below), page=at.page, size=size)
     told = [one for file in found.files for one in _told(file, root_id)]
     more = tuple(file.id for file in found.files if file.is_folder)
     waiting = _bounded(tuple(dict.fromkeys((*waiting, *more))))
     if found.next_page_token is not None:
-        on = msgspec.structs.replace(at, page=found.next_page_token, below=below, waiting=waiting)
+        on = msgspec.structs.replace(at, page=found.next_page_token, below=tuple(there), waiting=waiting)
     else:
         on = msgspec.structs.replace(at, page=None, below=(), waiting=waiting)
     # Whether the log ended there is not known any more; asking once more costs little.

@@ -36,7 +36,7 @@ _FULL: Final = frozenset(
     }
 )
 _OF_THE_DRIVE: Final = frozenset({"files.list", "changes.list", "changes.start", "changes.watch"})
-"""Calls that are about nothing smaller than the drive."""
+"""Calls that are about nothing smaller than the drive, unless they name a folder that is gone."""
 _PAUSE_S: Final = 5.0
 _DAILY_PAUSE_S: Final = 900.0
 
@@ -84,7 +84,7 @@ def error_of(answer: Answer, store: str, what: str) -> CloudError:
         return RateLimited(said, retry_after_s=answer.retry_after_s or _DAILY_PAUSE_S)
     if location == "pageToken":
         return CursorExpired(said)
-    if answer.status == 404 and what in _OF_THE_DRIVE:
+    if answer.status == 404 and what in _OF_THE_DRIVE and location != "fileId":
         return Misconfigured(f"{said}; the shared drive is gone, or the service account is no member of it")
     kind = _BY_REASON.get(reason) or _BY_STATUS.get(answer.status, StoreUnavailable)
     if kind is Misconfigured:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from shared.cloud.drive import wire
 from shared.cloud.drive.client import DriveClient
-from shared.cloud.errors import Misconfigured
+from shared.cloud.errors import Misconfigured, NotFound
 from shared.store import cloud_names
 from shared.store.cloud_names import Holder
 from shared.store.pool import Pool
@@ -117,7 +117,11 @@ class PremadeIds:
 async def found_by_name(client: DriveClient, folder_id: str, name: str) -> list[wire.File]:
     """What lies in a folder under a name, the exact name first, then the oldest."""
     query = f"{wire.quoted(folder_id)} in parents and name = {wire.quoted(name)} and trashed = false"
-    page = await client.files(query, size=_SEARCH_PAGE)
+    try:
+        page = await client.files(query, size=_SEARCH_PAGE)
+    except NotFound:
+        # The folder is gone.
+        return []
     found = [one for one in page.files if one.lies_in(folder_id, name)]
     return sorted(found, key=lambda one: (one.name != name, one.created_time or "", one.id))
 

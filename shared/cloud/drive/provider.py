@@ -120,8 +120,9 @@ class DriveProvider:
             some = [left.popitem() for _ in range(min(len(left), _FOLDERS_AT_ONCE))]
             paths = dict(some)
             page: str | None = None
+            there = list(paths)
             while True:
-                found = await self._client.files(wire.in_folders(list(paths)), page=page)
+                found, there = await self._client.files_in(there, page=page)
                 for file in found.files:
                     above = next((paths[one] for one in file.parents if one in paths), None)
                     if above is None:

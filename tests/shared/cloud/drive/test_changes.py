@@ -184,6 +184,21 @@ async def test_too_many_folders_to_list_again_are_a_run_over_everything(
     assert drive.calls["files.list"] == 2
 
 
+async def test_folders_that_go_while_they_are_listed_again_hold_nothing(
+    account: Account, drive: DriveEmulator, root: str
+) -> None:
+    client, follower = account.client(), Follower(root)
+    await follow(client, follower)
+    for n in range(4):
+        drive.put("a.txt", b"a", parent=drive.folder(f"Fleet/Requests/truck-{n}"))
+    follower.apply(await changes.next_page(client, root, follower.cursor))
+    drive.delete(drive.folder("Fleet/Requests/truck-1"))
+    drive.delete(drive.folder("Fleet/Requests/truck-2"))
+    await follow(client, follower, size=1)
+    assert follower.files() == actual(drive, root)
+    assert len(follower.files()) == 2
+
+
 async def test_a_root_that_is_gone_is_trouble_and_not_the_end_of_all_files(
     account: Account, drive: DriveEmulator, root: str
 ) -> None:

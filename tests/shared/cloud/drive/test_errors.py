@@ -43,6 +43,12 @@ def test_each_answer_has_its_error(told: Answer, kind: type[Exception]) -> None:
     assert type(error_of(told, "drive", "files.get")) is kind
 
 
+def test_a_list_tells_a_folder_that_is_gone_from_a_drive_that_is() -> None:
+    gone = error_of(answer(404, "notFound", location="fileId"), "drive", "files.list")
+    lost = error_of(answer(404, "notFound", location="driveId"), "drive", "files.list")
+    assert (type(gone), type(lost)) == (errors.NotFound, errors.Misconfigured)
+
+
 def test_a_limit_says_when_to_come_back() -> None:
     soon = error_of(answer(429, retry_after="7"), "drive", "files.get")
     unsaid = error_of(answer(403, "userRateLimitExceeded"), "drive", "files.get")
