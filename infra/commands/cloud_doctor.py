@@ -13,9 +13,9 @@ from typing import Any, Final
 from infra.commands.cloud_stores import CloudCommandSettings, OpenedStores, opened_stores
 from infra.commands.doctor import Finding, Verdict, report
 from shared import clock
-from shared.cloud.errors import CloudError, Misconfigured, RateLimited, StoreFull, StoreUnavailable
+from shared.cloud.errors import CloudError, Misconfigured, NameTaken, RateLimited, StoreFull, StoreUnavailable
 from shared.cloud.hashes import digest_of
-from shared.cloud.provider import Probe, Provider
+from shared.cloud.provider import Offer, Probe, Provider
 from shared.cloud.store import Stored
 from shared.settings import load
 from shared.store import remote_feeds
@@ -29,6 +29,8 @@ _SKEW_NOTE_S: Final = 30.0
 _SKEW_BAD_S: Final = 240.0
 _FREE_BAD: Final = 1024**3
 _QUIET_S: Final = 900.0
+_OTHER: Final = b"other content"
+_OVERWRITTEN: Final = "a file was overwritten: this store does not honour what Fleetwire asks it to refuse"
 _PAGE: Final = "docs/cloud-stores.md"
 _SECTIONS: Final = {"local": "local-disk", "s3": "s3", "drive": "google-drive", "sharepoint": "sharepoint-and-onedrive"}
 
@@ -127,6 +129,8 @@ class _Examination:
         provider = self._provider
         path = f"{FOLDER}/{secrets.token_hex(8)}.txt"
         moved = f"{FOLDER}/moved/{path.rpartition('/')[2]}"
+        taken = f"{path}.taken"
+        in_parts = f"{path}.parts"
         content = secrets.token_bytes(1000)
         digest = digest_of(content)
         findings = []
@@ -136,8 +140,28 @@ class _Examination:
                 raise StoreUnavailable("a name that nobody else knows is said to be there already")
 
         async def keep() -> None:
-            if isinstance(await provider.put_new(path, b"other content"), Stored):
-                raise Misconfigured("a file was overwritten: this store does not honour conditional writes")
+            if isinstance(await provider.put_new(path, _OTHER), Stored):
+                raise Misconfigured(_OVERWRITTEN)
+
+        async def keep_in_parts() -> None:
+            upload = await provider.begin(in_parts, Offer(len(content)))
+            try:
+                await provider.put_new(in_parts, _OTHER)
+                try:
+                    await provider.finish(upload, [await provider.put_part(upload, 0, content)])
+                except NameTaken:
+                    return
+                raise Misconfigured(_OVERWRITTEN)
+            finally:
+                await provider.abort(upload)
+
+        async def keep_from_move() -> None:
+            await provider.put_new(taken, _OTHER)
+            try:
+                await provider.move(path, taken)
+            except NameTaken:
+                return
+            raise Misconfigured(_OVERWRITTEN)
 
         async def read() -> None:
             if (await provider.content(path))[1] != digest:
@@ -153,26 +177,31 @@ class _Examination:
         async def move() -> None:
             await provider.move(path, moved)
 
-        steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            ("write a file", write),
-            ("be refused to overwrite one", keep),
-            ("read one", read),
-            ("list a folder", listed),
-            ("ask for changes", told),
+        kept = "a file from being overwritten"
+        steps: list[tuple[str, str, Callable[[], Awaitable[None]]]] = [
+            ("may write a file", "may not write a file", write),
+            (f"keeps {kept}", f"does not keep {kept}", keep),
+            (f"keeps {kept} in parts", f"does not keep {kept} in parts", keep_in_parts),
+            ("may read a file", "may not read a file", read),
+            ("may list a folder", "may not list a folder", listed),
+            ("may ask for changes", "may not ask for changes", told),
         ]
         if provider.capabilities.moves:
-            steps.append(("move a file", move))
+            steps += [
+                (f"keeps {kept} by a move", f"does not keep {kept} by a move", keep_from_move),
+                ("may move a file", "may not move a file", move),
+            ]
         try:
-            for what, step in steps:
-                done = await self._tried(f"may not {what}", step)
+            for good, bad, step in steps:
+                done = await self._tried(bad, step)
                 if isinstance(done, _Failed):
                     findings.append(done.finding)
                     if step is write:
                         return findings
                 else:
-                    findings.append(self._line("good", f"may {what}"))
+                    findings.append(self._line("good", good))
         finally:
-            findings.append(await self._cleared((path, moved)))
+            findings.append(await self._cleared((path, moved, taken, in_parts)))
         return findings
 
     async def _cleared(self, paths: tuple[str, ...]) -> Finding:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,10 @@ from infra.commands.errors import CommandFailed
 from loadtests.ports import free_port
 from shared.clock import wall
 from shared.cloud.errors import NotFound
-from shared.cloud.hashes import digest_of
+from shared.cloud.hashes import Digest, digest_of
 from shared.cloud.local_provider import LocalProvider
-from shared.cloud.provider import Probe
+from shared.cloud.provider import Object, Part, Probe, Upload
+from shared.cloud.store import Existed, Source, Stored
 from shared.settings import SettingsError, load
 from tests.shared.cloud.contract import made_up
 
@@ -191,7 +192,13 @@ def test_a_good_store_is_good_line_by_line_and_nothing_is_left_of_the_trial(envi
     findings = verdicts(environ)
     said = [finding.what for finding in findings]
     assert [finding for finding in findings if finding.verdict == "bad"] == []
-    for line in ("credentials are good", "GiB free", "may write a file", "may be refused to overwrite one", "may move"):
+    for line in (
+        "credentials are good",
+        "GiB free",
+        "may write a file",
+        "keeps a file from being overwritten",
+        "may move",
+    ):
         assert any(what.startswith("local: ") and line in what for what in said), line
     assert said[-1] == "new responses go to local 100%"
     assert [path for path in folder.rglob("*") if path.is_file()] == []
@@ -219,6 +226,35 @@ def test_the_whole_verdict_is_the_status(environ: Environ, folder: Path, capsys:
     (folder / FOLDER).write_bytes(b"in the way")
     assert cloud_doctor.run(environ) == 1
     assert "BAD  local: may not write a file" in capsys.readouterr().out
+
+
+class Careless(LocalProvider):
+    """A store that puts one file in the place of another."""
+
+    async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:
+        await self.remove(to)
+        return await super().move(path, to)
+
+    async def finish(self, upload: Upload, parts: Sequence[Part]) -> Object:
+        await self.remove(upload.path)
+        return await super().finish(upload, parts)
+
+    async def put_new(self, path: str, source: Source, *, expect: Digest | None = None) -> Stored | Existed:
+        await self.remove(path)
+        return await super().put_new(path, source, expect=expect)
+
+
+def test_a_store_that_overwrites_is_found_in_each_way_that_it_does(
+    environ: Environ, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.commands.cloud_stores.LocalProvider", Careless)
+    bad = [one.what for one in verdicts(environ) if one.verdict == "bad"]
+    assert [what.partition(": a file was overwritten")[0] for what in bad if "overwritten" in what] == [
+        "local: does not keep a file from being overwritten",
+        "local: does not keep a file from being overwritten in parts",
+        "local: does not keep a file from being overwritten by a move",
+    ]
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 class Skewed(LocalProvider):

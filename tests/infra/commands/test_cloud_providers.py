@@ -115,7 +115,7 @@ async def test_the_doctor_finds_a_good_store_good_and_says_what_is_wrong_with_an
 
     findings = await examine_cloud(load(CloudCommandSettings, set_up.environ))
     assert said(findings, "bad") == []
-    assert f"{set_up.store}: may be refused to overwrite one → " in said(findings, "good")
+    assert f"{set_up.store}: keeps a file from being overwritten by a move → " in said(findings, "good")
     assert any("clock is right" in line for line in said(findings, "good"))
     if set_up.wrong:
         findings = await examine_cloud(load(CloudCommandSettings, set_up.environ | set_up.wrong))
