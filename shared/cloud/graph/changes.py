@@ -106,6 +106,7 @@ def _changes_of(item: wire.DriveItem, root_id: str) -> list[Change]:
             )
         ]
     if item.folder is not None or item.root is not None:
-        return [Changed(item.id, "folder", parent_id=parent_id, name=item.name)]
+        # The drive's own root has nothing above it, whatever is said: the way up ends there.
+        return [Changed(item.id, "folder", parent_id=None if item.root is not None else parent_id, name=item.name)]
     # A notebook or something else without bytes.
     return []
