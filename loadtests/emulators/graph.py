@@ -67,7 +67,7 @@ class GraphEmulator:
         self.small_max = _SMALL_MAX
         self.calls: dict[str, int] = {}
         self._seed = seed
-        self._downloads: dict[str, tuple[Item, Blob, float]] = {}
+        self._downloads: dict[str, tuple[Item, float]] = {}
         self.drive = self.add_drive(DRIVE)
         self._routes: dict[str, Callable[[Request, Address], Awaitable[Response]]] = {
             "token": self._token,
@@ -318,7 +318,9 @@ class GraphEmulator:
         return Response(status_code=302, headers={"Location": self._row(request, drive, item)[_DOWNLOAD_URL]})
 
     async def _download(self, request: Request, address: Address) -> Response:
-        item, blob, end = self._downloads.get(request.url.path.rpartition("/")[2], (None, None, 0.0))
+        # The address is of the item: what it gives is whatever is in there by then.
+        item, end = self._downloads.get(request.url.path.rpartition("/")[2], (None, 0.0))
+        blob = item.blob if item is not None else None
         if item is None or blob is None or end <= self.clock.now() or item.deleted:
             raise GraphFault(404, "itemNotFound", "The resource could not be found.")
         headers = {"Content-Type": item.mime, "Accept-Ranges": "bytes"}
@@ -396,7 +398,7 @@ class GraphEmulator:
         row = drive.row(item)
         if item.blob is not None:
             key = secrets.token_urlsafe(24)
-            self._downloads[key] = (item, item.blob, self.clock.now() + _DOWNLOAD_S)
+            self._downloads[key] = (item, self.clock.now() + _DOWNLOAD_S)
             while len(self._downloads) > _DOWNLOADS_MAX:
                 self._downloads.pop(next(iter(self._downloads)))
             row[_DOWNLOAD_URL] = f"{self.content_url}/download/{key}"

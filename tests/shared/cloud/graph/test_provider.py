@@ -264,7 +264,12 @@ async def test_a_file_that_is_written_while_it_is_read_is_not_mixed(
     provider: GraphProvider, graph: GraphEmulator
 ) -> None:
     graph.write("a", b"1" * 3_000_000)
-    graph.script.add(Fault("download", "cut_answer", after_bytes=1_000_000))
+    graph.script.add(Fault("download", "cut_answer", after_bytes=1_000_000, skip=1))
+    async with provider.open("a") as reader:
+        graph.write("a", b"3" * 2_999_999 + b"4")
+        with pytest.raises(ContentChanged):
+            async for _ in reader.chunks():
+                pass
     async with provider.open("a") as reader, aclosing(reader.chunks()) as pieces:  # type: ignore[type-var]
         await anext(pieces)
         graph.write("a", b"2" * 3_000_000)
