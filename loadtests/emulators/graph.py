@@ -232,14 +232,16 @@ class GraphEmulator:
         if not item.folder:
             return JSONResponse({"value": []})
         size = min(int(request.query_params.get("$top", "200")), drive.manners.page_size)
-        skip = int(request.query_params.get("$skiptoken", "0"))
-        found = sorted(drive.children(item), key=lambda one: one.order)
-        rows = [self._row(request, drive, one) for one in found[skip : skip + size]]
+        after = int(request.query_params.get("$skiptoken", "0"))
+        found = sorted((one for one in drive.children(item) if one.order > after), key=lambda one: one.order)
+        rows = [self._row(request, drive, one) for one in found[:size]]
         answer: dict[str, Any] = {"value": rows}
-        if skip + size < len(found):
+        if size < len(found):
             select = request.query_params.get("$select")
             here = f"{self.url}/v1.0/drives/{drive.id}/items/{item.id}/children?$top={size}"
-            answer["@odata.nextLink"] = f"{here}&$skiptoken={skip + size}" + (f"&$select={select}" if select else "")
+            answer["@odata.nextLink"] = f"{here}&$skiptoken={found[size - 1].order}" + (
+                f"&$select={select}" if select else ""
+            )
         return JSONResponse(answer)
 
     async def _item(self, request: Request, address: Address) -> Response:

@@ -67,6 +67,8 @@ class DriveManners:
     early_conflict: bool = True
     """Whether a taken name is told when a session is made; otherwise only at its end."""
     resync_code: str = "resyncChangesApplyDifferences"
+    leaves_changed_to_log: bool = False
+    """Whether a run over everything passes over what changed since it began: the feed tells that afterwards."""
     tells_children: bool = True
     """Whether what was in a folder that is deleted is told, too, or only the folder."""
     code_inside: bool = False
@@ -348,7 +350,7 @@ class Drive:
         while place < len(self._order) and len(rows) < size:
             item = self.items[self._order[place]]
             place += 1
-            if not item.deleted:
+            if not item.deleted and not (self.manners.leaves_changed_to_log and item.seq > start):
                 rows += self._rows(item)
         if place < len(self._order):
             return DeltaPage(rows, self._token("full", place, start), more=True)

@@ -1,9 +1,11 @@
 """The delta feed of a drive as pages of the port.
 
 A cursor is the address that Graph gave out, with a mark whether the run over everything still goes on: the feed itself
-does not say so. Rows come as they are, the last of an item counts; a folder that was renamed does not tell what is in
-it, which is why they carry parents and not paths. The feed covers the whole drive, so a drive that is watched from a
-folder on tells that folder as the root, and what is above it as folders that lead nowhere.
+does not say so. A run is over only when the feed was followed to its end once more, from the address that the last page
+gave: what was moved while the pages came may stand on none of them, and must not count as gone. Rows come as they are,
+the last of an item counts; a folder that was renamed does not tell what is in it, which is why they carry parents and
+not paths. The feed covers the whole drive, so a drive that is watched from a folder on tells that folder as the root,
+and what is above it as folders that lead nowhere.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from shared.cloud.provider import Change, Changed, ChangePage, Removed
 __all__ = ["next_page"]
 
 _FULL: Final = "full "
+_REST: Final = "rest "
 _ON: Final = "on "
 _PAGE: Final = 1000
 _LOOKS_AT_ONCE: Final = 8
@@ -28,13 +31,10 @@ _LINK_MAX: Final = 8192
 async def next_page(client: GraphClient, items: Items, cursor: str | None, *, hint_s: float = 0.0) -> ChangePage:
     """The page after `cursor`. Raises CursorExpired, with the address of a fresh run when Graph gave one."""
     root = await items.root()
-    is_full = cursor is None or cursor.startswith(_FULL)
     if cursor is None:
-        where = f"{items.drive}/root/delta?$top={_PAGE}&$select={SELECT}"
-    elif cursor.startswith((_FULL, _ON)):
-        where = cursor.removeprefix(_FULL).removeprefix(_ON)
+        mark, where = _FULL, f"{items.drive}/root/delta?$top={_PAGE}&$select={SELECT}"
     else:
-        raise CursorExpired(f"{client.store}: the cursor is not one of Graph")
+        mark, where = _parsed(cursor, client.store)
     try:
         # A page without a token costs twice as much; so does the first one of a run.
         page = await client.read("delta", where, wire.ItemPage, cost=2 if cursor is None else 1)
@@ -48,20 +48,30 @@ async def next_page(client: GraphClient, items: Items, cursor: str | None, *, hi
     link = page.next_link or page.delta_link
     if link is None or len(link) > _LINK_MAX:
         raise StoreUnavailable(f"{client.store}: a page of changes has no address to go on with")
-    more = page.next_link is not None
     last = {row.id: row for row in page.value}
     if root.id in last and last[root.id].deleted is not None:
         # Another folder may have its path by now; whoever comes again finds out.
         items.forget_root()
         raise StoreUnavailable(f"{client.store}: its root folder was deleted: restore it; nothing counts as removed")
     told = await _with_hashes(items, page.value)
+    on = mark
+    if page.next_link is None:
+        on = _REST if mark == _FULL else _ON
     return ChangePage(
         [change for item in told for change in _changes_of(item, root.id)],
-        f"{_FULL if is_full and more else _ON}{link}",
-        more=more,
-        full=is_full,
+        f"{on}{link}",
+        more=page.next_link is not None or on == _REST,
+        full=mark != _ON,
         hint_s=hint_s or None,
     )
+
+
+def _parsed(cursor: str, store: str) -> tuple[str, str]:
+    """The mark and the address."""
+    for mark in (_FULL, _REST, _ON):
+        if cursor.startswith(mark):
+            return mark, cursor.removeprefix(mark)
+    raise CursorExpired(f"{store}: the cursor is not one of Graph")
 
 
 def _restart(client: GraphClient, location: str | None) -> str | None:

@@ -90,6 +90,29 @@ async def test_a_token_that_died_says_where_a_fresh_run_begins(
         assert mirror.files() == expected(filled)
 
 
+async def test_what_is_moved_or_written_while_a_run_goes_on_is_not_taken_for_gone(
+    provider: GraphProvider, filled: GraphEmulator
+) -> None:
+    manners = filled.drive.manners
+    manners.page_size, manners.leaves_changed_to_log = 7, True
+    mirror = Mirror()
+    await follow(provider, mirror)
+    mirror.restart(None)
+    number = 0
+    while True:
+        page = await provider.changes(mirror.cursor)
+        mirror.apply(page)
+        if not page.more:
+            break
+        if page.cursor.startswith("full "):
+            number += 1
+            filled.rename(f"Requests/truck-4/{5 * number + 4}.jpg", f"Responses/{number}.jpg")
+            filled.write("Requests/truck-0/25.jpg", b"%d" % number)
+    assert number >= 4
+    assert page.full
+    assert mirror.files() == expected(filled)
+
+
 async def test_a_token_may_die_in_the_middle_of_a_run(provider: GraphProvider, filled: GraphEmulator) -> None:
     filled.drive.manners.page_size = 7
     page = await provider.changes(None)
