@@ -236,6 +236,9 @@ class Strict:
             return
         if call.header("if-none-match") == "*" and _object(call.bucket, call.key):
             raise Problem(412, "PreconditionFailed")
+        numbers = [int(number) for number in re.findall(rb"<PartNumber>(\d+)</PartNumber>", call.body)]
+        if numbers != list(range(1, len(numbers) + 1)) and b"<Checksum" in call.body:
+            raise Problem(400, "InvalidPartOrder")
         whole, size = 0, 0
         for number in upload.partlist:
             part = upload.parts[number]

@@ -1,8 +1,13 @@
 """Paths as keys and back [pure]."""
 
+from typing import Final
+
+from shared.cloud.errors import BadPath
 from shared.cloud.paths import Parts, split_path
 
 __all__ = ["Keys"]
+
+_KEY_MAX_BYTES: Final = 1024
 
 
 class Keys:
@@ -13,7 +18,10 @@ class Keys:
 
     def of(self, path: str) -> str:
         """Of a file. Raises BadPath."""
-        return self.prefix + "/".join(split_path(path))
+        key = self.prefix + "/".join(split_path(path))
+        if len(key.encode()) > _KEY_MAX_BYTES:
+            raise BadPath(f"{path[:100]!r}…: with the prefix longer than the {_KEY_MAX_BYTES} bytes of a key")
+        return key
 
     def folder(self, parts: Parts) -> str:
         """What all keys in a folder begin with."""

@@ -1,8 +1,9 @@
 """Uploads in parts, several on their way at a time.
 
-Parts are numbered by where they start, in steps of 5 MiB (more, for the largest), so what S3 lists after a crash says
-where each belongs. Every part goes with its CRC-64/NVME, which S3 checks; the whole is named at the end with the CRC
-that theirs combine to, and with `If-None-Match: *`. S3 may say an error with status 200 there.
+Parts are numbered by where they start, in steps of 10 MiB (more, for the largest), so what S3 lists after a crash says
+where each belongs; S3 wants the numbers without a gap, so every part but the last has that size. Every part goes with
+its CRC-64/NVME, which S3 checks; the whole is named at the end with the CRC that theirs combine to, and with
+`If-None-Match: *`. S3 may say an error with status 200 there.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ _LARGE: Final = 64 * 1024
 
 
 class Multipart:
-    """Of one bucket. `step` is what every part but the last is a multiple of."""
+    """Of one bucket. `step` is the size of parts, or, of the largest uploads, what it is a multiple of."""
 
     def __init__(self, client: S3Client, keys: Keys, *, step: int) -> None:
         self._client = client
@@ -82,8 +83,10 @@ class Multipart:
         """Bring one. Raises ContentMismatch when other bytes arrived, NotFound when S3 forgot the upload."""
         session = Session.of(upload)
         before, off = divmod(start, session.step)
-        if off:
-            raise Misconfigured(f"a part begins at {start}: it must be a multiple of {session.step}")
+        if off or len(content) > session.step or before >= _PARTS_MAX:
+            raise Misconfigured(
+                f"{len(content)} bytes from {start} are no part: {_PARTS_MAX} of {session.step} bytes, the last less"
+            )
         crc = written(crc64_nvme(content) if len(content) < _LARGE else await asyncio.to_thread(crc64_nvme, content))
         answer = await self._client.ask(
             "part",

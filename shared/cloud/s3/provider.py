@@ -7,6 +7,7 @@ A move is a copy and then a removal, each only while its object is the one that 
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from shared.cloud.crc64nvme import written
@@ -51,26 +52,33 @@ CAPABILITIES: Final = Capabilities(
     moves=True,
     hashes=frozenset({"sha256", "crc64nvme"}),
     single_max=10 * _MIB,
-    part_multiple=5 * _MIB,
-    part_min=5 * _MIB,
+    part_multiple=10 * _MIB,
+    part_min=10 * _MIB,
     part_max=5 * 1024 * _MIB,
     parts_at_once=3,
 )
 
 
 class S3Provider:
-    """See provider.Provider. `prefix` is a path, or empty."""
+    """See provider.Provider. `prefix` is a path, or empty; S3 takes no parts below 5 MiB, but for the last."""
 
     def __init__(
-        self, client: S3Client, *, prefix: str = "", watch: Watch | None = None, copies: Copies | None = None
+        self,
+        client: S3Client,
+        *,
+        prefix: str = "",
+        part_size: int = CAPABILITIES.part_min,
+        watch: Watch | None = None,
+        copies: Copies | None = None,
     ) -> None:
+        self.capabilities = replace(CAPABILITIES, part_min=part_size, part_multiple=part_size)
         self._client = client
         self._keys = Keys(prefix)
         self._listing = Listing(client)
         self._watch = watch or Watch(self._listing, self._keys)
-        self._multipart = Multipart(client, self._keys, step=CAPABILITIES.part_multiple)
+        self._multipart = Multipart(client, self._keys, step=part_size)
         self._copies = copies or Copies(client, self._keys, self._multipart)
-        self._putting = Putting(self, client, self._keys, self._multipart)
+        self._putting = Putting(self, client, self._keys, self._multipart, piece=part_size)
 
     def __repr__(self) -> str:
         return f"S3Provider({self.name}, {self._client.bucket.url}{self._keys.prefix})"
@@ -79,11 +87,6 @@ class S3Provider:
     def name(self) -> str:
         """See provider.Provider."""
         return self._client.store
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """See provider.Provider."""
-        return CAPABILITIES
 
     async def probe(self) -> Probe:
         """One key is listed: that needs the bucket, the key and the right that most set-ups lack."""
@@ -212,7 +215,7 @@ class S3Provider:
         return await self._multipart.parts(upload)
 
     async def put_part(self, upload: Upload, start: int, content: bytes) -> Part:
-        """See provider.Provider. `start` is a multiple of `part_multiple`, or, for the largest, of several of it."""
+        """See provider.Provider. Every part but the last has `part_min`, or, of the largest, a multiple of it."""
         return await self._multipart.put_part(upload, start, content)
 
     async def finish(self, upload: Upload, parts: Sequence[Part]) -> Object:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Putting"]
 
-_PIECE: Final = 10 * 1024 * 1024
 _AT_ONCE: Final = 3
 _ROUNDS: Final = 3
 
@@ -28,7 +27,8 @@ _ROUNDS: Final = 3
 class Putting:
     """Into one bucket. Memory: one piece more than are on their way."""
 
-    def __init__(self, provider: "Provider", client: S3Client, keys: Keys, multipart: Multipart) -> None:
+    def __init__(self, provider: "Provider", client: S3Client, keys: Keys, multipart: Multipart, *, piece: int) -> None:
+        self._piece = piece
         self._provider = provider
         self._client = client
         self._keys = keys
@@ -37,7 +37,7 @@ class Putting:
     async def put_new(self, path: str, source: Source, expect: Digest | None) -> Stored | Existed:
         """See store.Store."""
         self._keys.of(path)
-        async with Pieces(source, _PIECE) as pieces:
+        async with Pieces(source, self._piece) as pieces:
             first = await pieces.next()
             if pieces.ended:
                 offered = digest_of(first)
@@ -64,8 +64,8 @@ class Putting:
         raise StoreUnavailable(f"{path!r}: its name is removed again and again by somebody else")
 
     async def _in_parts(self, path: str, first: bytes, pieces: Pieces, expect: Digest | None) -> Stored | Existed:
-        # How much comes is known only at the end: the step is that of what is not among the very largest.
-        upload = await self._multipart.begin(path, Offer(expect.size if expect is not None else 0))
+        # How much comes is known only at the end; parts of this size do for all but the very largest.
+        upload = await self._multipart.begin(path, Offer(0))
         try:
             parts, offered = await self._bring(path, upload, first, pieces, expect)
             _check(path, offered, expect)
@@ -107,10 +107,11 @@ class Putting:
                         raise ContentMismatch(f"{path!r}: more bytes came than the {expect.size} announced")
                     await free.acquire()
                     tasks.append(group.create_task(bring(start, piece)))
+                    # Not to be held by this frame while the next comes.
+                    del piece
                     if pieces.ended:
                         break
                     piece = await pieces.next()
-                del piece
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks], hashed.digest()

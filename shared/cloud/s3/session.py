@@ -13,7 +13,7 @@ __all__ = ["Receipt", "Session", "checksum_of", "receipts_of"]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """`step`: parts are numbered by where they start, in steps of so many bytes. `crc`: of the whole, if announced."""
+    """`step`: the size of every part but the last. `crc`: of the whole, if it was announced."""
 
     upload_id: str
     step: int
@@ -59,8 +59,8 @@ def receipts_of(upload: Upload, parts: Sequence[Part]) -> list[Receipt]:
             raise ContentMismatch(f"{upload.path!r}: no part begins at {end}")
         end = part.end
         number, crc, etag = int(fields[0]), fields[1], fields[2]
-        if receipts and number <= receipts[-1].number:
-            raise ContentMismatch(f"{upload.path!r}: two parts have the number {number}")
+        if number != len(receipts) + 1:
+            raise ContentMismatch(f"{upload.path!r}: part {len(receipts) + 1} has the number {number}")
         receipts.append(Receipt(number, etag, None if crc == "-" else crc, part.end - part.start))
     if end != upload.size or not receipts:
         raise ContentMismatch(f"{upload.path!r}: the parts have {end} bytes of {upload.size}")

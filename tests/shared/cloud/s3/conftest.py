@@ -56,6 +56,6 @@ def client_of(s3: S3Server, http: HttpClient) -> Callable[[str], S3Client]:
 
 @pytest.fixture
 async def provider(client_of: Callable[[], S3Client], prefix: str) -> AsyncIterator[S3Provider]:
-    made = S3Provider(client_of(), prefix=prefix)
+    made = S3Provider(client_of(), prefix=prefix, part_size=5 * 1024 * 1024)
     yield made
     await made.close()

@@ -13,6 +13,6 @@ from tests.shared.cloud.contract import ProviderContract
 class TestContract(ProviderContract):
     @pytest.fixture
     async def provider(self, client_of: Callable[[], S3Client], prefix: str) -> AsyncIterator[Provider]:
-        made = S3Provider(client_of(), prefix=prefix)
+        made = S3Provider(client_of(), prefix=prefix, part_size=5 * 1024 * 1024)
         yield made
         await made.close()

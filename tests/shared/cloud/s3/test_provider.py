@@ -161,8 +161,9 @@ async def test_parts_that_are_not_the_whole_or_not_the_announced_are_refused(pro
     for wrong in ([], parts[1:], parts[:-1], [parts[0], parts[2]], [replace(parts[0], receipt=None), *parts[1:]]):
         with pytest.raises(ContentMismatch):
             await provider.finish(upload, wrong)
-    with pytest.raises(Misconfigured):
-        await provider.put_part(upload, 1, b"x")
+    for start, content in ((1, b"x"), (0, BIG[: 5 * MIB + 1]), (10_000 * 5 * MIB, b"x")):
+        with pytest.raises(Misconfigured):
+            await provider.put_part(upload, start, content)
     # S3 has another part than the one that was confirmed.
     swapped = [replace(parts[0], receipt=f"1 {written(1)} {(parts[0].receipt or '').rpartition(' ')[2]}"), *parts[1:]]
     honest = await provider.begin("a/c", Offer(len(BIG)))
