@@ -19,17 +19,22 @@ from shared import lifecycle
 from shared.bus.job_hints import JobHintReader
 from shared.bus.publisher import Publisher
 from shared.bus.redis_client import LazyRedis
+from shared.cloud.large_puts import LargePuts
 from shared.cloud.local import LocalStore
 from shared.cloud.placement import Placement
 from shared.cloud.store import Store
 from shared.cloud.stores import open_stores
 from shared.cloud.threads import FileThreads
+from shared.cloud.transfer import Transfer
+from shared.cloud.transfer_plan import Patience
+from shared.cloud.upload_rows import RowJournal
 from shared.lifecycle import Stop
 from shared.settings import SettingsError, load
 from shared.store import jobs, log, responses
 from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
+from worker.cloud_leftovers import CloudLeftovers
 from worker.endings import Endings
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
@@ -48,6 +53,8 @@ _log = structlog.get_logger(__name__)
 
 _LEFTOVER_DRAFTS_S: Final = 3600.0
 _END_S: Final = 3.0
+# For a part of a large file: a store that is down should lose the response to another before the job's time is over.
+_PATIENCE: Final = Patience(tries=4, total_s=120.0)
 
 
 def main() -> int:
@@ -95,7 +102,14 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         closing.push_async_callback(redis.aclose)
         opened = open_stores(settings, local=store, pool=pool, redis=redis)
         closing.push_async_callback(opened.close)
-        stores = {one.name: one for one in opened}
+        providers = {one.name: one for one in opened}
+        transfer = Transfer(patience=_PATIENCE, rand=rand)
+        closing.push_async_callback(transfer.close)
+        # The disk takes a large file in one go; what goes out over a line may break off and is gone on with.
+        journal = RowJournal(pool)
+        stores: dict[str, Store] = {
+            name: one if one is store else LargePuts(one, transfer, journal) for name, one in providers.items()
+        }
         placement = Placement(settings.cloud_placement, spread=rand.random())
         homes = Homes(placement, first=settings.cloud_placement[0][0], rand=rand)
         held = HeldJobs(pool, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, rand=rand)
@@ -131,7 +145,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         keeper = RetentionLoop(
             pool,
             settings.retention,
-            LeftPlaces(pool, stores),
+            [LeftPlaces(pool, providers), CloudLeftovers(pool, providers)],
             owner=settings.name,
             period_s=settings.retention_period_s,
             rand=rand,

@@ -1,13 +1,14 @@
 """Keeps tables within their retention: old events, old keys and spent tickets go, in short transactions; and stores
-within theirs: what a response left in one that failed.
+within theirs: what a response left in one that failed, and uploads that nobody goes on with.
 
 Every worker has this loop; a lease lets one of them work at a time. Two at once would do no harm, since each
 transaction judges for itself what may go; it would only be done twice.
 """
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -16,9 +17,8 @@ from shared.store.errors import StoreError
 from shared.store.log import Retention
 from shared.store.pool import Pool
 from shared.telemetry.metrics import RETENTION_EVENTS, RETENTION_KEYS
-from worker.left_places import LeftPlaces
 
-__all__ = ["LEASE", "RetentionLoop"]
+__all__ = ["LEASE", "RetentionLoop", "Sweeps"]
 
 LEASE: Final = "retention"
 _LEASE_S: Final = 300.0
@@ -26,11 +26,19 @@ _LEASE_S: Final = 300.0
 _log = structlog.get_logger(__name__)
 
 
+class Sweeps(Protocol):
+    """What knows of things in stores that have to go."""
+
+    async def sweep(self) -> int:
+        """Remove some of them; returns how many."""
+        ...
+
+
 class RetentionLoop:
     """`run()` looks through the log about every `period_s` until cancelled."""
 
     def __init__(
-        self, pool: Pool, retention: Retention, left: LeftPlaces, *, owner: str, period_s: float, rand: Random
+        self, pool: Pool, retention: Retention, left: Sequence[Sweeps], *, owner: str, period_s: float, rand: Random
     ) -> None:
         self._pool = pool
         self._retention = retention
@@ -60,7 +68,7 @@ class RetentionLoop:
             keys = await log.prune(self._pool, self._retention) + await revocations.prune(self._pool)
             keys += await operations.prune(self._pool) + await request_keys.prune(self._pool)
             keys += await feed_hints.prune_channels(self._pool)
-            files = await self._left.sweep()
+            files = sum([await left.sweep() for left in self._left])
         RETENTION_EVENTS.inc(events)
         RETENTION_KEYS.inc(keys)
         if events or keys or files:

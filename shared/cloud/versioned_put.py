@@ -35,7 +35,6 @@ _log = structlog.get_logger(__name__)
 FOLDER_MAX_BYTES: Final = 1024
 _CLAIM_S: Final = 120.0
 _NAMES_MAX: Final = 1_000
-_PARTS_FROM: Final = 16 * 1024 * 1024
 _PIECE: Final = 256 * 1024
 
 
@@ -73,7 +72,7 @@ async def put_once(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> PutOnce:
     """Put under this very name: in one request, or in parts; see Transfer.put. Raises NameTaken."""
-    if content.size > min(provider.capabilities.single_max, _PARTS_FROM):
+    if content.size > provider.capabilities.single_max:
         landed = await transfer.put(
             provider,
             path,

@@ -17,7 +17,7 @@ AT_ONCE = Retention(acked=timedelta(0), any=timedelta(0), keys=timedelta(0))
 
 
 def keeper(pool: Pool, owner: str = "w1") -> RetentionLoop:
-    return RetentionLoop(pool, AT_ONCE, LeftPlaces(pool, {}), owner=owner, period_s=0.01, rand=Random(1))
+    return RetentionLoop(pool, AT_ONCE, [LeftPlaces(pool, {})], owner=owner, period_s=0.01, rand=Random(1))
 
 
 async def floor_of(pool: Pool, device_id: str) -> int:
