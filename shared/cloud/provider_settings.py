@@ -197,6 +197,12 @@ class ProviderSettings:
         help="Where its tokens are given out.",
         parse=_secure,
     )
+    cloud_graph_units: float = setting(
+        "FLEETWIRE_GRAPH_UNITS",
+        1200.0,
+        help="Resource units a minute that Graph gives the application in its tenant; all processes share them.",
+        parse=bounded_float(60, 1_000_000),
+    )
     cloud_placement: tuple[tuple[str, float], ...] = setting(
         "FLEETWIRE_CLOUD_PLACEMENT",
         (("local", 1.0),),

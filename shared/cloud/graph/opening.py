@@ -1,7 +1,6 @@
 """From the settings to the providers: one for each drive, all under one application, one token and one budget."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from shared.cloud.budget import CallBudget
 from shared.cloud.call_bucket import CallLimit
@@ -13,9 +12,6 @@ from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.stores import Means
 
 __all__ = ["open_graph"]
-
-_UNITS_A_MINUTE: Final = 1_200
-"""Resource units of an application in a tenant of up to 1,000 licences, the smallest there is."""
 
 
 def open_graph(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
@@ -36,7 +32,7 @@ def open_graph(settings: ProviderSettings, means: Means) -> Sequence[Provider]:
         proof=proof,
         scope=f"{settings.cloud_graph_url}/.default",
     )
-    limit = CallLimit(_UNITS_A_MINUTE)
+    limit = CallLimit(settings.cloud_graph_units)
     budget = CallBudget(f"graph:{tenant}:{client_id}", store="sharepoint", limit=limit, redis=means.redis)
     opened: list[Provider] = []
     for drive in settings.cloud_graph_drives:
