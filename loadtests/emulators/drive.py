@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Scope
 
 from loadtests.emulators.blobs import BlobFolder
 from loadtests.emulators.clock import EmulatedClock
@@ -32,25 +31,11 @@ from loadtests.emulators.drive_channels import Channels
 from loadtests.emulators.drive_corpus import FOLDER, Corpus, DriveError, File
 from loadtests.emulators.drive_query import Mask, masked, parse_mask, parse_query
 from loadtests.emulators.drive_uploads import Session, Sessions, split_related
+from loadtests.emulators.drive_wire import BASIC, call_of, fault_answer, file_resource, parent_of, pieces_of, refusal
 from loadtests.emulators.faults import Fault, FaultScript, FaultyWire
 from loadtests.emulators.serving import serving
 
 __all__ = ["DriveEmulator", "running_drive"]
-
-_BASIC: Final = "kind,id,name,mimeType"
-_CALLS: Final = {
-    ("GET", "/drive/v3/about"): "about.get",
-    ("GET", "/drive/v3/files"): "files.list",
-    ("POST", "/drive/v3/files"): "files.create",
-    ("GET", "/drive/v3/files/generateIds"): "files.generate_ids",
-    ("GET", "/drive/v3/changes/startPageToken"): "changes.start",
-    ("GET", "/drive/v3/changes"): "changes.list",
-    ("POST", "/drive/v3/changes/watch"): "changes.watch",
-    ("POST", "/drive/v3/channels/stop"): "channels.stop",
-    ("POST", "/token"): "token",
-    ("POST", "/control"): "control",
-    ("PUT", "/upload/drive/v3/files"): "upload.put",
-}
 
 
 class DriveEmulator:
@@ -91,7 +76,7 @@ class DriveEmulator:
         }
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
         bare = Starlette(routes=[Route("/{path:path}", self._answer, methods=methods)])
-        self.wire = FaultyWire(bare, self.script, name=call_of, answer=_fault_answer)
+        self.wire = FaultyWire(bare, self.script, name=call_of, answer=fault_answer)
 
     # What others do to the files, without going over the wire
 
@@ -153,11 +138,11 @@ class DriveEmulator:
                 raise DriveError(401, "authError", "Invalid Credentials", location="Authorization")
             return await handler(request)
         except DriveError as error:
-            return _refusal(error)
+            return refusal(error)
         except ClientDisconnect:
             return Response(status_code=499)
         except (ValueError, KeyError, TypeError) as error:
-            return _refusal(DriveError(400, "badRequest", f"Bad Request: {error}"))
+            return refusal(DriveError(400, "badRequest", f"Bad Request: {error}"))
 
     async def _token(self, request: Request) -> Response:
         form = dict(parse_qsl((await request.body()).decode()))
@@ -196,10 +181,10 @@ class DriveEmulator:
         if order is not None and not self.ignore_order:
             found.sort(key=lambda one: one.created)
         answer: dict[str, Any] = {"kind": "drive#fileList", "incompleteSearch": False}
-        answer["files"] = [self._file(one) for one in found[position : position + size]]
+        answer["files"] = [self._resource(one) for one in found[position : position + size]]
         if position + size < len(found):
             answer["nextPageToken"] = self.corpus.token(0, drive_id, position + size)
-        default = f"kind,incompleteSearch,nextPageToken,files({_BASIC})"
+        default = f"kind,incompleteSearch,nextPageToken,files({BASIC})"
         return self._fields(request, answer, default=default)
 
     async def _create(self, request: Request) -> Response:
@@ -207,12 +192,12 @@ class DriveEmulator:
         made = self.corpus.make(
             str(body.get("name", "Untitled")),
             str(body.get("mimeType", "application/octet-stream")),
-            _parent(body),
+            parent_of(body),
             file_id=body.get("id"),
             blob=None if body.get("mimeType", "").startswith("application/vnd.google-apps.") else self.blobs.put(b""),
             app_properties=body.get("appProperties"),
         )
-        return self._fields(request, self._file(self._told(made)), default=_BASIC)
+        return self._fields(request, self._resource(self._told(made)), default=BASIC)
 
     async def _generate_ids(self, request: Request) -> Response:
         count = int(request.query_params.get("count", "10"))
@@ -222,7 +207,7 @@ class DriveEmulator:
         return self._fields(request, {"kind": "drive#generatedIds", "space": "drive", "ids": ids})
 
     async def _get(self, request: Request) -> Response:
-        return self._fields(request, self._file(self._asked_file(request)), default=_BASIC)
+        return self._fields(request, self._resource(self._asked_file(request)), default=BASIC)
 
     async def _download(self, request: Request) -> Response:
         file = self._asked_file(request)
@@ -235,13 +220,13 @@ class DriveEmulator:
             start = int(first) if first else max(0, end - int(last))
             end = min(end, int(last) + 1) if first and last else end
             if start >= file.blob.size:
-                answer = _refusal(DriveError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable"))
+                answer = refusal(DriveError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable"))
                 answer.headers["Content-Range"] = f"bytes */{file.blob.size}"
                 return answer
             status = 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.blob.size}"
         headers["Content-Length"] = str(end - start)
-        return StreamingResponse(_pieces(file, start, end - start), status, headers)
+        return StreamingResponse(pieces_of(file, start, end - start), status, headers)
 
     async def _update(self, request: Request) -> Response:
         file = self._asked_file(request)
@@ -250,7 +235,7 @@ class DriveEmulator:
         if (removed := asked.get("removeParents")) and removed != file.parent:
             raise DriveError(404, "parentNotFound", "The specified parent was not found.", location="removeParents")
         self.corpus.update(file, body, add=asked.get("addParents"), remove=removed)
-        return self._fields(request, self._file(self._told(file)), default=_BASIC)
+        return self._fields(request, self._resource(self._told(file)), default=BASIC)
 
     async def _delete(self, request: Request) -> Response:
         file = self._asked_file(request)
@@ -284,15 +269,15 @@ class DriveEmulator:
             self.corpus.update(file, metadata)
             self.corpus.write(file, blob)
         else:
-            name, parent = str(metadata.get("name", "Untitled")), _parent(metadata)
+            name, parent = str(metadata.get("name", "Untitled")), parent_of(metadata)
             known = metadata.get("appProperties")
             file = self.corpus.make(name, mime, parent, file_id=metadata.get("id"), blob=blob, app_properties=known)
-        return self._fields(request, self._file(self._told(file)), default=_BASIC)
+        return self._fields(request, self._resource(self._told(file)), default=BASIC)
 
     async def _begin_session(self, request: Request, file_id: str | None) -> Response:
         metadata = json.loads(await request.body() or b"{}")
         if file_id is None:
-            self.corpus.file(_parent(metadata) or "root")
+            self.corpus.file(parent_of(metadata) or "root")
             if metadata.get("id") is not None:
                 self.corpus.check_new_id(metadata["id"])
         size = request.headers.get("x-upload-content-length")
@@ -306,12 +291,12 @@ class DriveEmulator:
     async def _upload_put(self, request: Request) -> Response:
         session = self.sessions.find(request.query_params.get("upload_id", ""))
         if session.made is not None:
-            return self._fields(request, self._file(self.corpus.file(session.made)), default=_BASIC)
+            return self._fields(request, self._resource(self.corpus.file(session.made)), default=BASIC)
         if not await self.sessions.take(session, request):
             held = session.growing.size
             return Response(status_code=308, headers={"Range": f"bytes=0-{held - 1}"} if held else {})
         file = self._told(self._seal(session))
-        return self._fields(request, self._file(file), default=_BASIC)
+        return self._fields(request, self._resource(file), default=BASIC)
 
     async def _upload_end(self, request: Request) -> Response:
         self.sessions.drop(self.sessions.find(request.query_params.get("upload_id", "")).key)
@@ -330,7 +315,7 @@ class DriveEmulator:
             file = self.corpus.make(
                 str(described.get("name", "Untitled")),
                 session.mime,
-                _parent(described),
+                parent_of(described),
                 file_id=described.get("id"),
                 blob=blob,
                 app_properties=described.get("appProperties"),
@@ -367,13 +352,13 @@ class DriveEmulator:
                 "fileId": entry.file_id,
             }
             if not gone:
-                change["file"] = self._file(self.corpus.files[entry.file_id])
+                change["file"] = self._resource(self.corpus.files[entry.file_id])
             changes.append(change)
         token = self.corpus.token(position, drive_id)
         is_last = position >= self.corpus.start_position()
         answer = {"kind": "drive#changeList", "changes": changes}
         answer["newStartPageToken" if is_last else "nextPageToken"] = token
-        default = f"kind,nextPageToken,newStartPageToken,changes(kind,changeType,time,removed,fileId,file({_BASIC}))"
+        default = f"kind,nextPageToken,newStartPageToken,changes(kind,changeType,time,removed,fileId,file({BASIC}))"
         return self._fields(request, answer, default=default)
 
     async def _watch(self, request: Request) -> Response:
@@ -421,37 +406,18 @@ class DriveEmulator:
         return min(size, self.page_max)
 
     def _check_quota(self, size: int) -> None:
+        if self.quota is None:
+            return
         used = sum(one.blob.size for one in self.corpus.files.values() if one.blob is not None)
-        if self.quota is not None and used + size > self.quota:
+        if used + size > self.quota:
             raise DriveError(403, "storageQuotaExceeded", "The user's Drive storage quota has been exceeded.")
 
     def _fields(self, request: Request, value: dict[str, Any], *, default: str = "*") -> Response:
         mask: Mask = parse_mask(request.query_params.get("fields", default))
         return JSONResponse(masked(value, mask))
 
-    def _file(self, file: File) -> dict[str, Any]:
-        said: dict[str, Any] = {
-            "kind": "drive#file",
-            "id": file.id,
-            "name": file.name,
-            "mimeType": file.mime,
-            "createdTime": self.clock.iso(file.created),
-            "modifiedTime": self.clock.iso(file.modified),
-            "version": str(file.version),
-            "trashed": self.corpus.trashed(file),
-            "explicitlyTrashed": file.trashed_itself,
-            "capabilities": {"canAddChildren": file.mime == FOLDER, "canEdit": True, "canDelete": True},
-        }
-        if file.parent is not None:
-            said["parents"] = [file.parent]
-        if file.drive_id is not None:
-            said["driveId"] = file.drive_id
-        if file.app_properties:
-            said["appProperties"] = file.app_properties
-        if file.blob is not None:
-            said |= {"size": str(file.blob.size), "headRevisionId": file.revision}
-            said |= {f"{name}Checksum": digest.hex() for name, digest in file.blob.hashes.items()}
-        return said
+    def _resource(self, file: File) -> dict[str, Any]:
+        return file_resource(self.corpus, file)
 
     async def _control(self, request: Request) -> Response:
         """One order per key of the body; answers with how things stand."""
@@ -491,55 +457,6 @@ class DriveEmulator:
         said |= {"calls": self.calls, "channels": len(self.channels.open), "files": len(self.corpus.files)}
         said |= {"faults": [asdict(one) for one in self.script.faults], "happened": len(self.script.happened)}
         return JSONResponse(said | {"root": self.corpus.root, "sessions": len(self.sessions.open)})
-
-
-def call_of(scope: Scope) -> str:
-    """The name of a request's call."""
-    path, method = str(scope["path"]), str(scope["method"])
-    if (known := _CALLS.get((method, path))) is not None:
-        return known
-    if path.startswith("/upload/drive/v3/files"):
-        return {"POST": "upload.begin", "PATCH": "upload.begin", "DELETE": "upload.end"}.get(method, "upload.put")
-    if path.startswith("/drive/v3/files/"):
-        if method == "GET":
-            return "files.download" if b"alt=media" in scope["query_string"] else "files.get"
-        return {"PATCH": "files.update", "DELETE": "files.delete"}.get(method, "unknown")
-    return "drives.get" if path.startswith("/drive/v3/drives/") else "unknown"
-
-
-def _parent(described: dict[str, Any]) -> str | None:
-    parents = described.get("parents") or [None]
-    if len(parents) > 1:
-        raise DriveError(400, "invalid", "A file can only have a single parent.", location="parents")
-    return str(parents[0]) if parents[0] is not None else None
-
-
-async def _pieces(file: File, start: int, length: int) -> AsyncIterator[bytes]:
-    assert file.blob is not None
-    for piece in file.blob.pieces(start, length):
-        yield piece
-        await asyncio.sleep(0)
-
-
-def _refusal(error: DriveError) -> Response:
-    limits = "LimitExceeded" in error.reason or "QuotaExceeded" in error.reason
-    one: dict[str, Any] = {
-        "message": error.message,
-        "domain": "usageLimits" if limits else "global",
-        "reason": error.reason,
-    }
-    if error.location is not None:
-        is_header = error.location == "Authorization"
-        one |= {"location": error.location, "locationType": "header" if is_header else "parameter"}
-    body = {"error": {"code": error.status, "message": error.message, "errors": [one]}}
-    return JSONResponse(body, error.status)
-
-
-def _fault_answer(fault: Fault) -> ASGIApp:
-    answer = _refusal(DriveError(fault.status, fault.reason or "backendError", "as scripted"))
-    if fault.retry_after is not None:
-        answer.headers["Retry-After"] = fault.retry_after
-    return answer
 
 
 @asynccontextmanager
