@@ -84,7 +84,7 @@ from shared.telemetry.metrics import API_SHED_PRESSURE
 
 __all__ = ["Keys", "Parts", "main", "route_table", "serve"]
 
-PARTING_MAX_S: Final = 1.0
+PARTING_S: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -345,7 +345,7 @@ def _server(envelope: Envelope, settings: Settings, listener: socket.socket | No
         connections_max=settings.connections_max,
         head_s=settings.head_s,
         stall_s=settings.stall_s,
-        parting_s=min(settings.drain_s, PARTING_MAX_S),
+        parting_s=PARTING_S if settings.drain_s else 0.0,
     )
     return AsgiServer(
         envelope,
