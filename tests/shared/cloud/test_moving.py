@@ -20,7 +20,7 @@ FROM, TO = "Inbox/a.bin", "Archive/2026/a.bin"
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    opened = await open_pool(database_url, name="test", max_size=4)
+    opened = await open_pool(database_url, name="test", max_size=4, acquire_timeout_s=50)
     yield opened
     await opened.close()
 

@@ -24,7 +24,7 @@ PATH = "Responses/truck-7/photo.jpg"
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[Pool]:
-    opened = await open_pool(database_url, name="test", max_size=8)
+    opened = await open_pool(database_url, name="test", max_size=8, acquire_timeout_s=50)
     yield opened
     await opened.close()
 

@@ -34,7 +34,7 @@ class WritersContract:
 
     @pytest.fixture
     async def names(self, database_url: str) -> AsyncIterator[Pool]:
-        opened = await open_pool(database_url, name="writers", max_size=8)
+        opened = await open_pool(database_url, name="writers", max_size=8, acquire_timeout_s=50)
         yield opened
         await opened.close()
 

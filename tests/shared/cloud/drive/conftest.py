@@ -34,7 +34,7 @@ def names_url(_databases: Any) -> Iterator[str]:
 
 @pytest.fixture
 async def pool(names_url: str) -> AsyncIterator[Pool]:
-    opened = await open_pool(names_url, name="test", max_size=8)
+    opened = await open_pool(names_url, name="test", max_size=8, acquire_timeout_s=50)
     yield opened
     await opened.close()
 
