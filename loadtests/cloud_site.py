@@ -1,13 +1,13 @@
-"""A whole Fleetwire between an emulated Microsoft Graph and an emulated Google Drive, both in this process.
+"""A whole Fleetwire between an emulated Microsoft Graph, an emulated Google Drive and an S3 of its own process.
 
-Requests are put into Graph's drive as people do; where responses go is the run's choice. Providers call the API of the
-machine as they would from outside, and may be made to lose, repeat and reorder those calls.
+Requests are put there as people do; where responses go is the run's choice. Providers call the API of the machine as
+they would from outside, and may be made to lose, repeat and reorder those calls; for S3 the run itself is the bridge.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -20,9 +20,17 @@ from loadtests.emulators.graph import DRIVE, GraphEmulator, running_graph
 from loadtests.emulators.graph_login import CLIENT_ID, CLIENT_SECRET, TENANT
 from loadtests.machine import Machine, running_machine
 from loadtests.ports import free_port
+from loadtests.s3_process import KEY, S3Server, running_s3
+from shared.cloud.http import HttpClient
+from shared.cloud.s3.client import S3Client
+from shared.cloud.s3.provider import S3Provider
+from shared.hash_slots import PARTITIONS
 
 __all__ = ["CloudSite", "running_cloud_site"]
 
+BUCKET: Final = "depot"
+PREFIX: Final = "fleet"
+S3_SECRET: Final = "a-secret-of-the-bucket-0123456789"
 _WAIT_S: Final = 5
 
 
@@ -34,6 +42,7 @@ class CloudSite:
     graph: GraphEmulator
     drive: DriveEmulator
     fleet: str
+    s3: S3Provider | None
     http: httpx.AsyncClient
     _positions: dict[str, str] = field(default_factory=dict)
 
@@ -48,6 +57,16 @@ class CloudSite:
         """A file below the watched folder at Drive, put there by somebody else."""
         folder, _, name = path.rpartition("/")
         self.drive.put(name, content, parent=self.drive.folder(folder, parent=self.fleet))
+
+    async def put_at_s3(self, path: str, content: bytes, *, call: bool = True) -> None:
+        """An object, put there by somebody else, and the call that tells of it."""
+        assert self.s3 is not None, "the site was started without it"
+        await self.s3.put_new(path, content)
+        if call:
+            record = {"s3": {"bucket": {"name": BUCKET}, "object": {"key": f"{PREFIX}/{path}"}}}
+            headers = {"Fleetwire-Hook-Secret": S3_SECRET}
+            answer = await self.http.post("/api/v1/hooks/s3", json={"Records": [record]}, headers=headers)
+            answer.raise_for_status()
 
     async def events(self, device_id: str, *, wait_s: int = _WAIT_S) -> list[dict[str, Any]]:
         """What the device was not given before; acked."""
@@ -86,7 +105,7 @@ class CloudSite:
         return content, location
 
     async def until_subscribed(self, *, deadline_s: float = 60.0) -> None:
-        """Until both providers were asked to call, and both feeds have read everything once."""
+        """Until providers were asked to call, and all feeds have read everything once."""
         end = time.monotonic() + deadline_s
         async with httpx.AsyncClient(trust_env=False) as client:
             while not (self.graph.subscriptions.open and self.drive.channels.open and await self._settled(client)):
@@ -98,17 +117,26 @@ class CloudSite:
         port = self.machine.ops_port("watcher-1")
         detail = (await client.get(f"http://127.0.0.1:{port}/ready")).json().get("detail", {})
         feeds = detail.get("cloud_feeds", {})
-        return len(feeds) == 2 and all(one["phase"] == "changes" and one["generation"] > 0 for one in feeds.values())
+        return len(feeds) == 2 + (PARTITIONS if self.s3 is not None else 0) and all(
+            one["phase"] == "changes" and (one["generation"] > 0 or one["pages"] > 0) for one in feeds.values()
+        )
 
     def _bearer(self, subject: str, scope: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.machine.token(subject, scope)}"}
 
 
 @asynccontextmanager
-async def running_cloud_site(folder: Path, *, placement: str, **settings: str) -> AsyncIterator[CloudSite]:
-    """Stores `sharepoint`, `drive` and `local`; `folder` is for the emulators' bytes."""
+async def running_cloud_site(
+    folder: Path, *, placement: str, with_s3: bool = False, **settings: str
+) -> AsyncIterator[CloudSite]:
+    """Stores `sharepoint`, `drive`, `local` and perhaps `s3`; `folder` is for the emulators' bytes."""
     api_port = free_port()
-    async with running_graph(folder / "graph") as graph, running_drive(folder / "drive") as drive:
+    async with AsyncExitStack() as closing:
+        server = closing.enter_context(running_s3()) if with_s3 else None
+        graph = await closing.enter_async_context(running_graph(folder / "graph"))
+        drive = await closing.enter_async_context(running_drive(folder / "drive"))
+        to_s3 = HttpClient()
+        closing.push_async_callback(to_s3.close)
         fleet = drive.folder("Fleet")
         given: dict[str, Any] = {
             "FLEETWIRE_API_PORT": str(api_port),
@@ -125,6 +153,7 @@ async def running_cloud_site(folder: Path, *, placement: str, **settings: str) -
             ),
             "FLEETWIRE_CLOUD_PLACEMENT": placement,
             "FLEETWIRE_HOOKS_URL": f"http://127.0.0.1:{api_port}",
+            **(_s3_settings(server) if server is not None else {}),
             **settings,
         }
         machine_of = running_machine(hubs=1, **given)
@@ -132,6 +161,18 @@ async def running_cloud_site(folder: Path, *, placement: str, **settings: str) -
         machine = await asyncio.to_thread(machine_of.__enter__)
         try:
             async with httpx.AsyncClient(base_url=machine.api, trust_env=False, timeout=30) as http:
-                yield CloudSite(machine, graph, drive, fleet, http)
+                s3 = None if server is None else S3Provider(S3Client(server.bucket, KEY, to_s3), prefix=PREFIX)
+                yield CloudSite(machine, graph, drive, fleet, s3, http)
         finally:
             await asyncio.to_thread(machine_of.__exit__, None, None, None)
+
+
+def _s3_settings(server: S3Server) -> dict[str, str]:
+    return {
+        "FLEETWIRE_S3_BUCKET": BUCKET,
+        "FLEETWIRE_S3_PREFIX": PREFIX,
+        "FLEETWIRE_S3_ENDPOINT": server.url,
+        "FLEETWIRE_S3_KEY_ID": KEY.key_id,
+        "FLEETWIRE_S3_SECRET": KEY.secret,
+        "FLEETWIRE_HOOKS_S3_SECRET": S3_SECRET,
+    }

@@ -1,9 +1,10 @@
 """`python -m loadtests.hooks`: how soon a provider's call makes a row, and what finds a change of which no call told.
 
-A whole Fleetwire between an emulated Graph and an emulated Drive, whose feeds poll every ten seconds, so that what
-comes sooner came by a call. Three phases: calls as they come; calls while Redis is stopped, when the bus tells nothing
-and the look at Postgres does; and calls that all get lost. Each time is from the write at the provider to the job's
-row, by one clock. Exits with 0 only if every change made its row once, and in time.
+A whole Fleetwire between an emulated Graph, an emulated Drive and an S3, whose feeds poll every ten seconds, so that
+what comes sooner came by a call. Three phases: calls as they come; calls while Redis is stopped, when the bus tells
+nothing and the look at Postgres does; and calls that all get lost. Each time is from the write at the provider to the
+job's row, by one clock. Responses go to S3, and the device fetches some of them at the end. Exits with 0 only if
+every change made its row once, and in time.
 """
 
 import argparse
@@ -29,6 +30,8 @@ __all__ = ["Phase", "Report", "run"]
 
 RESULTS: Final = Path(__file__).parent / "results"
 DEVICE: Final = "truck-7"
+PROVIDERS: Final = ("graph", "drive", "s3")
+LOST: Final = "calls lost"
 CALLED_P99_S: Final = 1.0
 # The look comes every second, a fifth more or less; then the provider is asked and the page recorded, as with a call.
 LOOKED_MAX_S: Final = 1.2 + 2 * CALLED_P99_S
@@ -81,10 +84,7 @@ class _Bench:
             self._number += 1
             file = f"load-{self._number}.noop"
             written[file] = time.time()
-            if provider == "graph":
-                self._site.graph.write(f"Requests/{DEVICE}/{file}", file.encode())
-            else:
-                self._site.put_at_drive(f"Requests/{DEVICE}/{file}", file.encode())
+            await self._write(provider, f"Requests/{DEVICE}/{file}", file.encode(), call=name != LOST)
             self._progress.advance(task)
             await asyncio.sleep(self._pause_s * self._rand.uniform(0.5, 1.5))
         rows = await self._rows(list(written), within_s)
@@ -102,6 +102,14 @@ class _Bench:
             within_s,
             len(took) == changes and judged <= within_s,
         )
+
+    async def _write(self, provider: str, path: str, content: bytes, *, call: bool) -> None:
+        if provider == "graph":
+            self._site.graph.write(path, content)
+        elif provider == "drive":
+            self._site.put_at_drive(path, content)
+        else:
+            await self._site.put_at_s3(path, content, call=call)
 
     async def _rows(self, files: list[str], within_s: float) -> list[tuple[str, float]]:
         """(name, moment of the row) of every job that these files made, two for one that made two."""
@@ -121,30 +129,41 @@ async def run(*, changes: int, lost: int, poll_s: float, pause_s: float, progres
     settings = {
         "FLEETWIRE_WATCHER_REMOTE_IDLE_S": str(poll_s),
         "FLEETWIRE_WATCHER_REMOTE_ACTIVE_S": str(poll_s),
+        "FLEETWIRE_WATCHER_LISTING_S": str(poll_s),
         "FLEETWIRE_WORKER_NOOP": "1",
     }
     phases = []
     with tempfile.TemporaryDirectory(prefix="fleetwire-hooks-") as folder:
-        async with running_cloud_site(Path(folder), placement="local=1", **settings) as site:
+        async with running_cloud_site(Path(folder), placement="s3=1,local=0", with_s3=True, **settings) as site:
             await site.register(DEVICE)
             await site.until_subscribed()
             sql = await asyncpg.connect(site.machine.database_url)
             bench = _Bench(site, sql, progress, pause_s=pause_s)
-            for provider in ("graph", "drive"):
+            for provider in PROVIDERS:
                 phases.append(
                     await bench.measure("called", provider, changes, within_s=CALLED_P99_S, by_p99=changes >= 100)
                 )
             stopped = site.machine.pause("valkey")
-            for provider in ("graph", "drive"):
+            for provider in PROVIDERS:
                 phases.append(await bench.measure("bus silent", provider, lost, within_s=LOOKED_MAX_S, by_p99=False))
             site.machine.resume(stopped)
             site.graph.subscriptions.manners.drop = 1.0
             site.drive.channels.faults.drop = 1.0
             within_s = poll_s * (1 + POLLED_MARGIN_S) + CALLED_P99_S
-            for provider in ("graph", "drive"):
-                phases.append(await bench.measure("calls lost", provider, lost, within_s=within_s, by_p99=False))
+            for provider in PROVIDERS:
+                phases.append(await bench.measure(LOST, provider, lost, within_s=within_s, by_p99=False))
             await sql.close()
+            await _fetch_some(site)
     return Report(poll_s, phases)
+
+
+async def _fetch_some(site: CloudSite) -> None:
+    """Fetch the files of what came first, by the addresses that S3 gave for them."""
+    for event in (await site.events(DEVICE))[:3]:
+        for file in event["data"]["files"]:
+            _, location = await site.fetch(DEVICE, file)
+            if "X-Amz-Signature=" not in location:
+                raise RuntimeError(f"{file['name']} did not come from S3")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ CSV = b"site,load\nHamburg,12\nBremen,7\n"
 @pytest.fixture
 async def cloud(tmp_path: Path) -> AsyncIterator[CloudSite]:
     # Polls are so rare that what comes soon came by a call.
-    settings = {"FLEETWIRE_WATCHER_REMOTE_IDLE_S": "120", "FLEETWIRE_WATCHER_REMOTE_ACTIVE_S": "120"}
-    async with running_cloud_site(tmp_path, placement="drive=1,local=0", **settings) as site:
+    settings = dict.fromkeys(("REMOTE_IDLE_S", "REMOTE_ACTIVE_S"), "120")
+    given: dict[str, Any] = {f"FLEETWIRE_WATCHER_{name}": value for name, value in settings.items()}
+    async with running_cloud_site(tmp_path, placement="drive=1,local=0", **given) as site:
         await site.register("truck-7", "truck-8")
         await site.until_subscribed()
         yield site
