@@ -171,7 +171,7 @@ class Settings(
     job_store: str = setting(
         "FLEETWIRE_API_JOB_STORE",
         "local",
-        help="Store that the responses to such jobs are written to.",
+        help="What stands as the store of such jobs; where their responses go, FLEETWIRE_CLOUD_PLACEMENT says.",
         parse=text(max_length=64),
     )
     hubs_age_s: float = setting(

@@ -6,7 +6,8 @@ WorkerError
 │   ├── HandlerCrashed     its process died: a signal, the memory bound, an exit
 │   ├── HandlerTimedOut    it did not end in time and was killed
 │   ├── PoolUnavailable    no process could be started
-│   └── HomeUnavailable    the store of the response does not answer; another may take it
+│   └── Outage             a store does not answer: no fault of the job, and not counted among its attempts
+│       └── HomeUnavailable    that of the response; another may take it
 ├── PermanentFailure       no attempt can succeed
 └── LeaseLost              the job is another's now, or was ended: stop, write nothing more
 """
@@ -18,6 +19,7 @@ __all__ = [
     "HandlerTimedOut",
     "HomeUnavailable",
     "LeaseLost",
+    "Outage",
     "PermanentFailure",
     "PoolUnavailable",
     "WorkerError",
@@ -51,7 +53,11 @@ class PoolUnavailable(AttemptFailed):
     """No handler process could be started."""
 
 
-class HomeUnavailable(AttemptFailed):
+class Outage(AttemptFailed):
+    """A store does not answer."""
+
+
+class HomeUnavailable(Outage):
     """The store of the response does not answer."""
 
 

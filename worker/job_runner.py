@@ -22,7 +22,7 @@ from shared.store.jobs import Claimed
 from shared.store.pool import Connection, Pool
 from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WORKER_REPLACED, WORKER_RETRIES
 from worker.endings import Endings
-from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, PermanentFailure, WorkerError
+from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, Outage, PermanentFailure, WorkerError
 from worker.handlers.contract import Answer
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
@@ -90,7 +90,8 @@ class JobRunner:
         except PermanentFailure as error:
             await self._fail(job, queue, Failure(str(error), permanent=True))
         except AttemptFailed as error:
-            await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"))
+            outage = isinstance(error, Outage)
+            await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}", outage=outage))
         except StoreError as error:
             # The database cannot be told now. The lease ends by itself, and another attempt adopts what was written.
             _log.warning("job left to its lease", error=str(error))
@@ -199,9 +200,8 @@ class JobRunner:
 
     async def _fail(self, job: Claimed, queue: str, failure: Failure) -> None:
         """Queue the job again, or end it. Never raises."""
-        verdict = after_failure(
-            self._policy, failure, attempt=job.attempt, expires_in_s=job.expires_in_s, rand=self._rand
-        )
+        tries = job.lease_token if failure.outage else job.attempt
+        verdict = after_failure(self._policy, failure, attempt=tries, expires_in_s=job.expires_in_s, rand=self._rand)
         try:
             if isinstance(verdict, Again):
                 await self._again(job, queue, failure, verdict)
@@ -217,7 +217,8 @@ class JobRunner:
 
     async def _again(self, job: Claimed, queue: str, failure: Failure, verdict: Again) -> None:
         delay_s = verdict.delay_s
-        if not await jobs.retry(self._pool, job.job_id, job.lease_token, error=failure.error, delay_s=delay_s):
+        held = job.job_id, job.lease_token
+        if not await jobs.retry(self._pool, *held, error=failure.error, delay_s=delay_s, counts=not failure.outage):
             raise LeaseLost
         WORKER_RETRIES.labels(queue).inc()
         _log.warning("attempt failed", error=failure.error, again_in_s=round(delay_s, 2), attempt=job.attempt)

@@ -17,7 +17,7 @@ from shared.cloud.provider import Object, Provider, stat_of_object
 from shared.cloud.store import Reader, Stat, Store
 from shared.cloud.threads import FileThreads
 from shared.store.jobs import Claimed
-from worker.errors import AttemptFailed, PermanentFailure
+from worker.errors import AttemptFailed, Outage, PermanentFailure
 from worker.handlers.contract import Answer
 
 __all__ = ["stage"]
@@ -57,7 +57,7 @@ async def stage(
     except BadPath as error:
         raise PermanentFailure(f"the request file has a path that cannot be opened: {error}") from error
     except StoreUnavailable as error:
-        raise AttemptFailed(f"the request file cannot be read now: {error}") from error
+        raise Outage(f"the request file cannot be read now: {error}") from error
     if _kind_of(job.content_version) == "sha256" and content.digest().sha256 != job.content_version[-64:]:
         return _changed()
     return None

@@ -224,9 +224,9 @@ async def finish(connection: Connection, ends: Sequence[Finish]) -> dict[UUID, f
     return {row["job_id"]: row["age_s"] for row in await connection.fetch(_SQL["finish"], *columns)}
 
 
-async def retry(pool: Pool, job_id: UUID, lease_token: int, *, error: str, delay_s: float) -> bool:
-    """Queue a failed job again. False when it was no longer the caller's."""
-    return bool(await pool.fetch(_SQL["retry"], job_id, lease_token, error, delay_s))
+async def retry(pool: Pool, job_id: UUID, lease_token: int, *, error: str, delay_s: float, counts: bool = True) -> bool:
+    """Queue a failed job again; not every attempt counts. False when it was no longer the caller's."""
+    return bool(await pool.fetch(_SQL["retry"], job_id, lease_token, error, delay_s, counts))
 
 
 async def release(pool: Pool, held: Sequence[tuple[UUID, int]]) -> set[UUID]:

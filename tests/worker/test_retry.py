@@ -50,3 +50,12 @@ def test_delays_differ_so_that_jobs_that_failed_together_do_not_return_together(
 def test_a_policy_that_cannot_work_is_refused() -> None:
     with pytest.raises(ValueError, match="max_attempts"):
         RetryPolicy(max_attempts=0)
+
+
+def test_attempts_at_a_store_that_is_away_end_only_with_the_time_to_live() -> None:
+    away = Failure("away", outage=True)
+    for tries in (4, 100, 10**6):
+        verdict = after_failure(POLICY, away, attempt=tries, expires_in_s=3600.0, rand=Random(tries))
+        assert isinstance(verdict, Again)
+        assert verdict.delay_s <= min(POLICY.cap_s, POLICY.outage_cap_s)
+    assert after_failure(POLICY, away, attempt=4, expires_in_s=0.05, rand=Random(1)) == GiveUp("expired")

@@ -83,10 +83,11 @@ WITH held AS (
 SELECT job_id, extract(epoch FROM age)::double precision AS age_s FROM finished
 
 -- name: retry
--- Queue a failed job again after a delay.
+-- Queue a failed job again after a delay. An attempt that does not count is as if it had not been made.
 WITH held AS (
     UPDATE jobs SET current_status = 'retry', error = $3, lease_until = NULL,
-        run_at = clock_timestamp() + make_interval(secs => $4)
+        run_at = clock_timestamp() + make_interval(secs => $4),
+        attempts = CASE WHEN $5 THEN attempts ELSE GREATEST(attempts - 1, 0) END
     WHERE job_id = $1 AND lease_token = $2 AND current_status = 'running'
     RETURNING job_id, worker, error
 ), noted AS (
