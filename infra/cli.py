@@ -382,6 +382,22 @@ def cloud_get(
     _exit(_reported(lambda: get(os.environ, path, file, store=store)))
 
 
+@cloud.command("mv")
+def cloud_mv(
+    path: Annotated[str, typer.Argument(help="The file in the store.")],
+    to: Annotated[str, typer.Argument(help="Where to; with a / at its end, a folder.")],
+    store: StoreName = "local",
+    to_store: Annotated[
+        str | None, typer.Option(help="Another store; the same without it.", show_default=False)
+    ] = None,
+) -> None:
+    """Move a file within its store or to another; the same call finishes what broke off. Nothing is overwritten."""
+    from infra.commands.cloud_move import move
+
+    _log_quietly()
+    _exit(_reported(lambda: move(os.environ, path, to, store=store, to_store=to_store)))
+
+
 @cloud.command("watch")
 def cloud_watch(
     folder: Annotated[str, typer.Argument(help="Only below this folder.", show_default=False)] = "",

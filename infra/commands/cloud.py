@@ -38,7 +38,7 @@ from shared.cloud.transfer_source import FileContent
 from shared.cloud.versioned_put import VersionedPut, put_once
 from shared.settings import load
 
-__all__ = ["get", "ls", "put", "run"]
+__all__ = ["bar", "get", "ls", "put", "run"]
 
 _OCTETS: Final = "application/octet-stream"
 _REMEMBERED: Final = "uploads"
@@ -86,7 +86,7 @@ def put(
         journal = SidecarJournal(settings.home.path / _REMEMBERED)
         try:
             content = await FileContent.of(file, transfer.threads)
-            with _bar(f"{file.name} → {store}", content.size) as advance:
+            with bar(f"{file.name} → {store}", content.size) as advance:
                 if count_on:
                     versions = VersionedPut(opened.need_pool(), transfer, journal)
                     placed = await versions.put(provider, target, content, content_type=kind, on_progress=advance)
@@ -125,7 +125,7 @@ def get(environ: Mapping[str, str], path: str, file: Path | None, *, store: str)
         if found is None:
             raise NotFound(f"{path!r}: nothing is there")
         hashes = ContentHashes(provider.capabilities.hashes)
-        with _aside(target) as aside, _bar(f"{store} → {target.name}", found.size) as advance:
+        with _aside(target) as aside, bar(f"{store} → {target.name}", found.size) as advance:
             with aside.open("wb") as stream:
                 async for piece in _pieces(provider, found):
                     await asyncio.to_thread(_take, stream.write, hashes, piece)
@@ -181,7 +181,7 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _bar(what: str, size: int) -> Iterator[Callable[[Brought], None]]:
+def bar(what: str, size: int) -> Iterator[Callable[[Brought], None]]:
     """A progress bar on stderr, for people; programs see none."""
     columns = (
         SpinnerColumn(),

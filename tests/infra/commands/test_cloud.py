@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.commands import cloud, cloud_doctor, cloud_follow
+from infra.commands import cloud, cloud_doctor, cloud_follow, cloud_move
 from infra.commands.cloud_doctor import FOLDER, examine_cloud
 from infra.commands.cloud_stores import CloudCommandSettings
 from infra.commands.doctor import Finding
@@ -280,3 +280,25 @@ def test_a_clock_that_is_wrong_is_said_with_its_way(
     assert (clock.verdict, said in clock.what) == (verdict, True)
     (space,) = [one for one in findings if "free" in one.what]
     assert space.verdict == "note"
+
+
+def test_a_file_is_moved_once_and_the_same_call_again_says_so(
+    environ: Environ, folder: Path, tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_database = environ | {"FLEETWIRE_DATABASE_URL": database_url}
+    put(environ, _file(tmp_path, b"content"), "In/a.bin")
+    capsys.readouterr()
+    said = []
+    for _ in range(2):
+        assert cloud_move.move(with_database, "In/a.bin", "Archive/", store="local", to_store=None) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    wanted = {"store": "local", "path": "Archive/a.bin", "size": 7, "sha256": digest_of(b"content").sha256}
+    assert said == [wanted, wanted]
+    assert (folder / "Archive/a.bin").read_bytes() == b"content"
+    assert not (folder / "In/a.bin").exists()
+    put(environ, _file(tmp_path, b"another"), "In/a.bin")
+    with pytest.raises(CommandFailed, match="stays where it was"):
+        cloud_move.move(with_database, "In/a.bin", "Archive/a.bin", store="local", to_store="local")
+    assert (folder / "In/a.bin").read_bytes() == b"another"
+    with pytest.raises(CommandFailed, match="database"):
+        cloud_move.move(environ, "In/a.bin", "Archive/b.bin", store="local", to_store=None)
