@@ -33,7 +33,8 @@ class Pieces:
                 self._gathered += await anext(self._stream)
             except StopAsyncIteration:
                 break
-        piece = bytes(self._gathered[: self._size])
+        with memoryview(self._gathered) as gathered:
+            piece = bytes(gathered[: self._size])
         del self._gathered[: self._size]
         self.ended = not self._gathered
         return piece

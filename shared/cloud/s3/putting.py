@@ -25,7 +25,7 @@ _ROUNDS: Final = 3
 
 
 class Putting:
-    """Into one bucket. Memory: one piece more than are on their way."""
+    """Into one bucket. Memory: the pieces on their way, and twice the one that is gathered."""
 
     def __init__(self, provider: "Provider", client: S3Client, keys: Keys, multipart: Multipart, *, piece: int) -> None:
         self._piece = piece
@@ -38,11 +38,11 @@ class Putting:
         """See store.Store."""
         self._keys.of(path)
         async with Pieces(source, self._piece) as pieces:
-            first = await pieces.next()
+            first = [await pieces.next()]
             if pieces.ended:
-                offered = digest_of(first)
+                offered = digest_of(first[0])
                 _check(path, offered, expect)
-                return await self._single(path, first, offered)
+                return await self._single(path, first[0], offered)
             return await self._in_parts(path, first, pieces, expect)
 
     async def _single(self, path: str, content: bytes, offered: Digest) -> Stored | Existed:
@@ -63,7 +63,8 @@ class Putting:
                 return existed
         raise StoreUnavailable(f"{path!r}: its name is removed again and again by somebody else")
 
-    async def _in_parts(self, path: str, first: bytes, pieces: Pieces, expect: Digest | None) -> Stored | Existed:
+    async def _in_parts(self, path: str, first: list[bytes], pieces: Pieces, expect: Digest | None) -> Stored | Existed:
+        """`first` is taken out of its list, so that nobody goes on holding it."""
         # How much comes is known only at the end; parts of this size do for all but the very largest.
         upload = await self._multipart.begin(path, Offer(0))
         try:
@@ -85,7 +86,7 @@ class Putting:
             raise
 
     async def _bring(
-        self, path: str, upload: Upload, first: bytes, pieces: Pieces, expect: Digest | None
+        self, path: str, upload: Upload, first: list[bytes], pieces: Pieces, expect: Digest | None
     ) -> tuple[list[Part], Digest]:
         hashed = StreamHash()
         free = asyncio.Semaphore(_AT_ONCE)
@@ -99,19 +100,18 @@ class Putting:
 
         try:
             async with asyncio.TaskGroup() as group:
-                piece = first
                 while True:
+                    # Before the next is gathered, so that no more are held than may be on their way.
+                    await free.acquire()
+                    piece = first.pop() if first else await pieces.next()
                     start = hashed.size
                     await asyncio.to_thread(hashed.update, piece)
                     if expect is not None and hashed.size > expect.size:
                         raise ContentMismatch(f"{path!r}: more bytes came than the {expect.size} announced")
-                    await free.acquire()
                     tasks.append(group.create_task(bring(start, piece)))
-                    # Not to be held by this frame while the next comes.
-                    del piece
+                    piece = b""
                     if pieces.ended:
                         break
-                    piece = await pieces.next()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks], hashed.digest()

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from loadtests.emulators.faults import Fault
 from loadtests.fault_proxy import FaultProxy
 from loadtests.link_faults import Fault as LinkFault
 from loadtests.link_faults import Heading, What
-from loadtests.s3_process import S3Server
+from loadtests.s3_process import KEY, S3Server
 from shared.cloud.crc64nvme import crc64_nvme, written
 from shared.cloud.errors import (
     BadPath,
@@ -26,7 +27,7 @@ from shared.cloud.errors import (
     StoreUnavailable,
 )
 from shared.cloud.hashes import Digest, digest_of
-from shared.cloud.http import HttpClient
+from shared.cloud.http import Answer, HttpClient
 from shared.cloud.provider import Offer, Part, Upload
 from shared.cloud.s3.client import S3Client
 from shared.cloud.s3.copying import Copies
@@ -245,18 +246,32 @@ async def test_where_a_copy_takes_no_condition_an_upload_in_parts_does(provider:
     assert s3.calls()["UploadPartCopy"] == 1
 
 
+class Meddled(S3Client):
+    """Somebody else writes to an object just before a certain call."""
+
+    meddle: Callable[[], Awaitable[object]] | None = None
+    before = ""
+
+    async def ask(self, call: str, method: str, key: str = "", **more: Any) -> Answer:
+        """See S3Client."""
+        if call == self.before and self.meddle is not None:
+            meddle, self.meddle = self.meddle, None
+            await meddle()
+        return await super().ask(call, method, key, **more)
+
+
+@pytest.mark.parametrize("before", ["copy", "remove"])
 async def test_a_source_that_is_written_to_meanwhile_is_not_moved(
-    provider: S3Provider, client_of: Callable[[], S3Client], prefix: str, s3: S3Server
+    provider: S3Provider, s3: S3Server, http: HttpClient, prefix: str, before: str
 ) -> None:
+    async def overwrite() -> None:
+        await client.ask("put", "PUT", f"{prefix}/a/x", body=b"newer")
+
     await provider.put_new("a/x", b"old")
-    s3.order(Fault("CopyObject", kind="delay", delay_s=0.3))
-    moving = asyncio.create_task(provider.move("a/x", "b/x"))
-    while not s3.calls().get("CopyObject"):
-        await asyncio.sleep(0.01)
-    client = client_of()
-    assert (await client.ask("put", "PUT", f"{prefix}/a/x", body=b"newer")).status == 200
+    client = Meddled(s3.bucket, KEY, http)
+    client.meddle, client.before = overwrite, before
     with pytest.raises(ContentChanged):
-        await moving
+        await S3Provider(client, prefix=prefix).move("a/x", "b/x")
     assert await read(provider, "a/x") == b"newer"
     assert await provider.look("b/x") is None
 
