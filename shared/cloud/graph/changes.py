@@ -8,7 +8,6 @@ not paths. The feed covers the whole drive, so a drive that is watched from a fo
 and what is above it as folders that lead nowhere.
 """
 
-import asyncio
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,7 +23,6 @@ _FULL: Final = "full "
 _REST: Final = "rest "
 _ON: Final = "on "
 _PAGE: Final = 1000
-_LOOKS_AT_ONCE: Final = 8
 _LINK_MAX: Final = 8192
 
 
@@ -89,10 +87,8 @@ async def _with_hashes(items: Items, rows: list[wire.DriveItem]) -> list[wire.Dr
     last = {row.id: at for at, row in enumerate(rows)}
     bare = [at for at in last.values() if (row := rows[at]).file is not None and not row.deleted and not row.hashes]
     found = list(rows)
-    for start in range(0, len(bare), _LOOKS_AT_ONCE):
-        some = bare[start : start + _LOOKS_AT_ONCE]
-        for at, item in zip(some, await asyncio.gather(*(items.with_hash(rows[at]) for at in some)), strict=True):
-            found[at] = item
+    for at, item in zip(bare, await items.with_hashes([rows[at] for at in bare]), strict=True):
+        found[at] = item
     return found
 
 

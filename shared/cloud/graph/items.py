@@ -4,7 +4,8 @@ Paths are resolved by Graph itself, from the id of the root folder on, which out
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,6 +22,9 @@ SELECT: Final = "id,name,size,eTag,cTag,lastModifiedDateTime,parentReference,fil
 _PAGE: Final = 200
 _FOLDERS_MAX: Final = 100_000
 _HASH_LOOKS_S: Final = (0.25, 1.0, 2.0)
+_HASH_LOOKS_MAX: Final = 20
+_LOOKS_AT_ONCE: Final = 8
+_HASHLESS_MAX: Final = 10_000
 _FAIL: Final = {"@microsoft.graph.conflictBehavior": "fail"}
 _FAIL_QUERY: Final = "@microsoft.graph.conflictBehavior=fail"
 
@@ -42,6 +46,7 @@ class Items:
         self._sleep = sleep
         self._found_root: wire.DriveItem | None = None
         self._asking_root = asyncio.Lock()
+        self._hashless: OrderedDict[tuple[str, str | None], None] = OrderedDict()
         self.root_path = root
 
     def __repr__(self) -> str:
@@ -110,15 +115,36 @@ class Items:
 
     async def with_hash(self, item: wire.DriveItem) -> wire.DriveItem:
         """A file with its hash, which Graph may take a moment to know; without, when it takes longer."""
+        return (await self.with_hashes([item]))[0]
+
+    async def with_hashes(self, files: Sequence[wire.DriveItem]) -> list[wire.DriveItem]:
+        """The same for many, all of them waited for together; too many are asked for only once.
+
+        Some files never have one: who was waited for in vain is not waited for again until it changes, and asked only
+        where a row of the feed has not even its tag.
+        """
+        found = list(files)
         for wait_s in _HASH_LOOKS_S:
-            if item.hashes:
+            bare = [at for at, one in enumerate(found) if not one.hashes and (self._is_new(one) or one.c_tag is None)]
+            if not bare or (wait_s > _HASH_LOOKS_S[0] and len(bare) > _HASH_LOOKS_MAX):
                 break
-            await self._sleep(wait_s)
-            again = await self._there(self.by_id(item.id) + f"?$select={SELECT}", item.id)
-            if again is None or again.file is None:
-                break
-            item = again
-        return item
+            if any(self._is_new(found[at]) for at in bare):
+                await self._sleep(wait_s)
+            for start in range(0, len(bare), _LOOKS_AT_ONCE):
+                some = bare[start : start + _LOOKS_AT_ONCE]
+                looks = (self._there(self.by_id(found[at].id) + f"?$select={SELECT}", found[at].id) for at in some)
+                for at, again in zip(some, await asyncio.gather(*looks), strict=True):
+                    if again is not None and again.file is not None:
+                        found[at] = again
+        for one in found:
+            if not one.hashes:
+                self._hashless[one.id, one.e_tag] = None
+        while len(self._hashless) > _HASHLESS_MAX:
+            self._hashless.popitem(last=False)
+        return found
+
+    def _is_new(self, item: wire.DriveItem) -> bool:
+        return (item.id, item.e_tag) not in self._hashless
 
     def path_of(self, item: wire.DriveItem, path: str) -> str:
         """Where an item that was found by its id is now, by what it says of its parent."""

@@ -146,6 +146,17 @@ async def test_a_file_told_without_its_hash_is_asked_for_it_so_that_it_does_not_
     assert mirror.files() == expected(graph)
 
 
+async def test_many_files_without_a_hash_are_asked_for_it_once(provider: GraphProvider, filled: GraphEmulator) -> None:
+    for _, item in filled.drive.files():
+        item.hash_kept_back = 1000
+    page = await provider.changes(None)
+    told = [one for one in page.changes if isinstance(one, Changed) and one.kind == "file"]
+    assert {(one.version or "")[:5] for one in told} == {"ctag:"}
+    assert filled.calls["item"] == 1 + 30
+    assert (await provider.changes(None)).changes == page.changes
+    assert filled.calls["item"] == 1 + 60, "a row of the feed has not even a tag"
+
+
 async def test_a_change_of_nothing_but_metadata_is_the_same_version(
     provider: GraphProvider, filled: GraphEmulator
 ) -> None:

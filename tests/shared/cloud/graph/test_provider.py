@@ -316,6 +316,10 @@ async def test_a_hash_that_comes_late_is_waited_for_and_one_that_never_comes_is_
     found = await provider.look("b")
     assert found is not None
     assert found.version.startswith("ctag:")
+    looks = graph.calls["item"]
+    assert await provider.look("b") == found
+    assert graph.calls["item"] == looks + 1, "it is not waited for again"
+    assert await read(provider, "b") == b"never"
     assert isinstance(await provider.put_new("c", b"x"), Stored)
 
 
