@@ -20,7 +20,15 @@ import structlog
 from shared import clock
 from shared.cloud.beside import every
 from shared.cloud.byte_budget import ByteBudget
-from shared.cloud.errors import CloudError, ContentChanged, ContentMismatch, NameTaken, NotFound, StoreUnavailable
+from shared.cloud.errors import (
+    CloudError,
+    ContentChanged,
+    ContentMismatch,
+    NameTaken,
+    NotAFile,
+    NotFound,
+    StoreUnavailable,
+)
 from shared.cloud.hash_kinds import ContentHashes, agree, proven
 from shared.cloud.hashes import Digest
 from shared.cloud.provider import HashKind, Object, Offer, Part, Provider, Upload
@@ -185,6 +193,14 @@ class Transfer:
                 return await self._put(job)
 
     async def _put(self, job: _Job) -> Landed:
+        try:
+            return await self._until_it_stands(job)
+        except NotAFile:
+            # A folder has the name: no repetition would go on with it.
+            await job.entry.ended()
+            raise
+
+    async def _until_it_stands(self, job: _Job) -> Landed:
         if (standing := await self._standing(job)) is not None:
             if job.entry.upload is not None:
                 await self._abort(job, job.entry.upload)
@@ -244,7 +260,7 @@ class Transfer:
             if agree(job.offer.hashes, hashes.values()) is False:
                 raise ContentMismatch(f"{job.path!r}: the source is not what was announced; it was written to")
             return await self._finish(job, upload, plan.parts(), hashes)
-        except (ContentMismatch, ContentChanged, NameTaken):
+        except (ContentMismatch, ContentChanged, NameTaken, NotAFile):
             # No repetition would go on with it.
             await self._abort(job, upload)
             if not job.quarantined:

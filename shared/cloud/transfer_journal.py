@@ -110,7 +110,13 @@ class SidecarJournal:
             except BlockingIOError:
                 yield _Nothing()
                 return
-            yield _Sidecar(fd, self._folder / f"{key}.json", path, content.size)
+            file = self._folder / f"{key}.json"
+            try:
+                yield _Sidecar(fd, file, path, content.size)
+            finally:
+                if os.fstat(fd).st_size == 0:
+                    # It never came to anything that another could go on with.
+                    file.unlink(missing_ok=True)
         finally:
             os.close(fd)
 

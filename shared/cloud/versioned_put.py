@@ -5,6 +5,7 @@ so the next writer passes it over. The same content ends at the same object, who
 that crashed anywhere repeats itself and finds what it made.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -35,6 +36,7 @@ _log = structlog.get_logger(__name__)
 FOLDER_MAX_BYTES: Final = 1024
 _CLAIM_S: Final = 120.0
 _NAMES_MAX: Final = 1_000
+_TURNS: Final = 4
 _PIECE: Final = 256 * 1024
 
 
@@ -108,13 +110,14 @@ async def _pieces(content: Content) -> AsyncIterator[bytes]:
 
 
 class VersionedPut:
-    """Puts for one process."""
+    """Puts for one process. Writers by the hundred take turns at Postgres here, and not in everybody's queue for it."""
 
     def __init__(self, pool: Pool, transfer: Transfer, journal: Journal, *, claim_s: float = _CLAIM_S) -> None:
         self._pool = pool
         self._transfer = transfer
         self._journal = journal
         self._claim_s = claim_s
+        self._turns = asyncio.Semaphore(_TURNS)
 
     async def put(
         self,
@@ -137,7 +140,8 @@ class VersionedPut:
         if digest is None:
             digest = (await self._transfer.measure(content)).digest()
         for _ in range(_NAMES_MAX):
-            version = await cloud_names.claim(self._pool, provider.name, folder, name, digest, ttl_s=self._claim_s)
+            async with self._turns:
+                version = await cloud_names.claim(self._pool, provider.name, folder, name, digest, ttl_s=self._claim_s)
             at = "/".join((*parents, version.name))
             try:
                 async with self._renewing(provider, folder, version, digest):
@@ -153,7 +157,8 @@ class VersionedPut:
                     )
             except (NameTaken, NotAFile):
                 # Somebody's who did not ask: a number that is never given out again.
-                await cloud_names.found(self._pool, provider.name, folder, version.name, None)
+                async with self._turns:
+                    await cloud_names.found(self._pool, provider.name, folder, version.name, None)
                 continue
             await self._noted(provider, folder, version, digest)
             return Placed(at, version.number, digest, put.existed, put.object)
@@ -161,7 +166,8 @@ class VersionedPut:
 
     async def _noted(self, provider: Provider, folder: str, version: Version, digest: Digest) -> None:
         try:
-            await cloud_names.found(self._pool, provider.name, folder, version.name, digest)
+            async with self._turns:
+                await cloud_names.found(self._pool, provider.name, folder, version.name, digest)
         except StoreError as error:
             # It stands all the same. The claim lapses, and who is given the number next finds the name taken.
             _log.warning("a version was put and is not written down", store=provider.name, error=str(error))

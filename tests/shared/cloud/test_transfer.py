@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.cloud.errors import CloudError, ContentChanged, ContentMismatch, NameTaken, StoreUnavailable
+from shared.cloud.errors import CloudError, ContentChanged, ContentMismatch, NameTaken, NotAFile, StoreUnavailable
 from shared.cloud.hashes import digest_of
 from shared.cloud.provider import HashKind
 from shared.cloud.transfer import QUARANTINE, Landed, Progress, Transfer
@@ -258,6 +258,30 @@ async def test_it_is_verified_by_what_the_provider_says_and_by_reading_where_it_
     await put(transfer, provider)
     assert provider.text(PATH) == CONTENT
     assert provider.calls["remove"] == 1
+
+
+@pytest.mark.parametrize("call", ["look", "finish"])
+async def test_a_folder_of_that_name_is_said_and_nothing_is_kept_of_the_try(
+    transfer: Transfer, tmp_path: Path, call: str
+) -> None:
+    def folder(called: str, number: int) -> None:
+        if called == call == "look" or (called, number) == ("look", 2):
+            raise NotAFile("a folder")
+        if called == call:
+            provider.outside(PATH, b"")
+
+    provider = PlainProvider(trouble=folder)
+    with pytest.raises(NotAFile):
+        await put(transfer, provider, journal=SidecarJournal(tmp_path))
+    assert not list(tmp_path.iterdir())
+    assert not provider.sessions
+
+
+async def test_a_try_that_began_nothing_leaves_no_sidecar(transfer: Transfer, tmp_path: Path) -> None:
+    provider = PlainProvider(trouble=lambda c, _: Trouble.DOWN if c == "begin" else None)
+    with pytest.raises(StoreUnavailable):
+        await put(transfer, provider, journal=SidecarJournal(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_source_that_is_not_what_was_announced_makes_nothing(transfer: Transfer) -> None:
