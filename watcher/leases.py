@@ -143,6 +143,7 @@ class LeaseKeeper:
             members = await feeds.watchers(
                 self._pool, self._name, self._instance, beat_s=beat_s, silence_s=self._times.silence_s
             )
+            held = await leases.holders(self._pool, sorted(self._ownership.feeds))
         self.answered_at = clock.monotonic()
         ours = next((member for member in members if member.name == self._name), None)
         if ours is None:
@@ -150,7 +151,8 @@ class LeaseKeeper:
         elif ours.instance != self._instance:
             raise Replaced
         live = [member.name for member in members if member.live]
-        self._ownership.on_members(live, [member.name for member in members])
+        holders = {one.name: one.owner for one in held if one.owner is not None and one.remaining_s > 0}
+        self._ownership.on_members(live, [member.name for member in members], holders)
         if give_away := self._ownership.to_give_away():
             terms = {feed: self._ownership.held[feed].term for feed in give_away}
             task = asyncio.create_task(self._give_up(terms, "given_away", grace_s=_PAGE_GRACE_S), name="giving away")

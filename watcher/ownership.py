@@ -1,8 +1,10 @@
 """Which feeds a watcher holds, may act for, should take and should give away [pure].
 
-Assignment is rendezvous hashing over the watchers that live, so nobody coordinates: a watcher that joins only takes
-feeds, one that leaves only gives its own away. The rules of trust, with the usual numbers (lease 30 s, heartbeat 10
-s, trust 20 s):
+Nobody coordinates. All see the same leases and the same watchers, and share the feeds evenly: no two watchers differ by
+more than one. Who holds too many gives some away; what is free goes to the watcher with room that rendezvous hashing
+says. So a change of the watchers moves one share: one that joins is given what the others have too much of, and of one
+that leaves only its own feeds move. The rules of trust, with the usual numbers (lease 30 s, heartbeat 10 s, trust 20
+s):
 
     renewal begins at t, Postgres sets the lease to end at (some moment after t) + 30
     the owner trusts itself until t + 20, by its own clock, which counts suspend
@@ -40,12 +42,13 @@ class Ownership:
         self._trust_s = trust_s
         self._stable = False
         self._scans = 0
+        self._holders: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Ownership({self.name}: {len(self.held)} of {len(self.feeds)} feeds, {len(self.members)} watchers)"
 
-    def on_members(self, live: Collection[str], known: Collection[str]) -> None:
-        """What a scan of the membership found: watchers heard lately, and all that have not said goodbye.
+    def on_members(self, live: Collection[str], known: Collection[str], holders: Mapping[str, str]) -> None:
+        """What a scan found: watchers heard lately, all that have not said goodbye, and who holds which feed's lease.
 
         A change is acted upon when the next scan confirms it; a goodbye needs no confirmation.
         """
@@ -54,26 +57,52 @@ class Ownership:
         said_goodbye = seen <= self.members and not gone & frozenset(known)
         self._stable = seen == self.members or said_goodbye or self._scans == 0
         self.members = seen
+        self._holders = holders
         self._scans += 1
 
-    def preferred(self, feed: str) -> bool:
-        """Whether this watcher should have the feed."""
-        return preferred_owner(feed, self.members) == self.name
-
     def to_claim(self) -> list[str]:
-        """Feeds that this watcher should have and has not; whether they are free is for Redis and Postgres to say."""
+        """Free feeds that this watcher should take; whether they still are free is for Redis and Postgres to say."""
         if not self._stable:
             return []
-        return sorted(feed for feed in self.feeds if feed not in self.held and self.preferred(feed))
+        held = self._held_by()
+        held[self.name] = len(self.held)
+        each = len(self.feeds) // len(held)
+        ours = []
+        for feed in sorted(self.feeds - self._holders.keys() - self.held.keys()):
+            with_room = [member for member, count in held.items() if count < each]
+            taker = preferred_owner(feed, with_room or [member for member, count in held.items() if count == each])
+            if taker is not None:
+                held[taker] += 1
+            if taker == self.name:
+                ours.append(feed)
+        return ours
 
     def to_give_away(self) -> list[str]:
-        """Feeds held that another live watcher should have. They are marked; release them when their page is done."""
+        """Feeds above this watcher's share. They are marked; release them when their page is done."""
         if not self._stable:
             return []
-        given = [feed for feed, held in self.held.items() if not held.leaving and not self.preferred(feed)]
+        staying = [feed for feed, held in self.held.items() if not held.leaving]
+        least_wanted = sorted(staying, key=lambda feed: (_weight(self.name, feed), feed))
+        given = least_wanted[: max(0, len(staying) - self._share(len(staying)))]
         for feed in given:
             self.held[feed].leaving = True
         return given
+
+    def _held_by(self) -> dict[str, int]:
+        held = dict.fromkeys(self.members, 0)
+        for feed, owner in self._holders.items():
+            if owner in held and feed in self.feeds:
+                held[owner] += 1
+        return held
+
+    def _share(self, staying: int) -> int:
+        """How many this watcher may keep of those it holds: some may have one more than the others, by their names."""
+        each, with_one_more = divmod(len(self.feeds), len(self.members))
+        if staying <= each:
+            return staying
+        above = {member for member, count in self._held_by().items() if count > each} | {self.name}
+        favoured = sorted(above, key=lambda member: (_weight(member, ""), member))[:with_one_more]
+        return each + 1 if self.name in favoured else each
 
     def on_claimed(self, terms: Mapping[str, int], started: float) -> None:
         """Postgres gave these leases."""
@@ -129,7 +158,7 @@ class Ownership:
 
 
 def preferred_owner(feed: str, watchers: Collection[str]) -> str | None:
-    """The watcher with the largest BLAKE2b-64 of `watcher|feed`."""
+    """The watcher with the largest BLAKE2b-64 of `watcher|feed`; None when there are none."""
     return max(watchers, key=lambda watcher: (_weight(watcher, feed), watcher), default=None)
 
 

@@ -408,7 +408,9 @@ class Watcher:
             if world.postgres_up:
                 world.heartbeats[self.name] = world.now
                 live = [name for name, at in world.heartbeats.items() if world.now - at < SILENCE_S]
-                owned.on_members(live, list(world.heartbeats))
+                lease = world.store.lease
+                holders = {FEED: lease.owner} if lease.owner is not None and lease.expires_at > world.now else {}
+                owned.on_members(live, list(world.heartbeats), holders)
                 for feed in owned.to_give_away():
                     yield from self._give_away(feed)
                 if owned.to_claim() and world.store.lease.expires_at <= world.now:
