@@ -156,6 +156,8 @@ async def test_files_come_through_once_while_watchers_are_killed_and_started(rig
     await dropping
     await until(lambda: _jobs(rig, 150), "all jobs", deadline_s=15)
     for process in running:
+        # One that was started a moment ago may not hear of a signal yet.
+        await process.ready()
         process.signal(signal.SIGTERM)
         assert await process.exit_status() == 0
     final = watcher_process(FLEETWIRE_WATCHER_NAME="w9")
