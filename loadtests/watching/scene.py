@@ -29,6 +29,7 @@ TIMES: Final = {
     "FLEETWIRE_WATCHER_TRUST_S": 20.0,
     "FLEETWIRE_WATCHER_MEMBERSHIP_S": 0.5,
     "FLEETWIRE_WATCHER_SILENCE_S": 15.0,
+    "FLEETWIRE_WATCHER_QUIET_S": 0.5,
 }
 
 
@@ -94,6 +95,8 @@ class Scene:
         self.settings = settings
         self.watchers: dict[str, Watcher] = {}
         self._logs = 0
+        self._connection: asyncpg.Connection | None = None
+        self._asking = asyncio.Lock()
 
     def start(self, name: str, **settings: str) -> Watcher:
         """Start one, or start it again."""
@@ -117,8 +120,15 @@ class Scene:
         return started
 
     async def query(self, statement: str, *arguments: Any) -> list[Any]:
-        """Rows."""
-        return await self.stand.query(statement, *arguments)
+        """Rows, one question at a time over one connection: who asks often must not be what is measured."""
+        async with self._asking:
+            if self._connection is None:
+                self._connection = await asyncpg.connect(self.stand.postgres.url)
+            try:
+                return list(await self._connection.fetch(statement, *arguments))
+            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
+                self._connection = None
+                raise
 
     async def holders(self) -> dict[str, int]:
         """How many leases each watcher holds."""
@@ -236,8 +246,3 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The value that this share of them does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
-
-
-async def connect(scene: Scene) -> asyncpg.Connection:
-    """A connection to keep, for runs that ask often."""
-    return await asyncpg.connect(scene.stand.postgres.url)
