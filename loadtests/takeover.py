@@ -1,9 +1,9 @@
 """How long feeds are without an owner: `python -m loadtests.takeover [--divide 20] [--kills 200] [--scenes 4]`.
 
 Three watchers in each scene; one after the other is killed and a file is put for a device of its partitions. A takeover
-is from the kill until others hold all of its feeds; `recorded` until that file has its job. Then a clean stop, a watcher
-stopped for twice the lease, which must change nothing when it wakes up, and Redis gone while watching goes on. Scenes
-run beside each other, since mostly they wait; with `--divide 20` all deadlines of leases are a twentieth.
+is from the kill until others hold all of its feeds; `recorded` until that file has its job. Then a clean stop, a
+watcher stopped for twice the lease, which must change nothing when it wakes up, and Redis gone while watching goes on.
+Scenes run beside each other, since mostly they wait; with `--divide 20` all deadlines of leases are a twentieth.
 """
 
 import argparse
