@@ -272,6 +272,7 @@ async def test_a_source_that_is_written_to_meanwhile_is_not_moved(
     client.meddle, client.before = overwrite, before
     with pytest.raises(ContentChanged):
         await S3Provider(client, prefix=prefix).move("a/x", "b/x")
+    assert s3.calls().get("DeleteObject", 0) == (0 if before == "copy" else 2), "a copy of the newer is not even made"
     assert await read(provider, "a/x") == b"newer"
     assert await provider.look("b/x") is None
 

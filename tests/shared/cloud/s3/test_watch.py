@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.emulators.faults import Fault
+from loadtests.fault_proxy import FaultProxy
+from loadtests.link_faults import Fault as LinkFault
+from loadtests.link_faults import What
 from loadtests.s3_process import S3Server
 from shared.cloud.errors import CursorExpired, StoreUnavailable
 from shared.cloud.provider import Changed
@@ -98,16 +101,32 @@ async def test_partitions_that_ask_together_share_the_listing_of_devices(provide
     assert s3.calls()["ListObjectsV2"] <= 4 + len(DEVICES)
 
 
-async def test_what_was_there_before_one_asks_is_always_seen(provider: S3Provider, s3: S3Server) -> None:
+async def test_what_was_there_before_one_asks_is_always_seen(
+    provider: S3Provider, client_of: Callable[[str], S3Client], prefix: str, s3: S3Server
+) -> None:
+    class Answered:
+        """Of a listing that is held up on its way back."""
+
+        def from_server(self, data: bytes) -> None:
+            answered.release()
+
+        def to_server(self, data: bytes) -> None:
+            pass
+
+    answered = asyncio.Semaphore(0)
     partition = partition_of("truck-1")
-    s3.order(Fault("ListObjectsV2", kind="delay", delay_s=0.3, times=2))
-    early = asyncio.create_task(provider.changes(None, partition=partition))
-    while s3.calls().get("ListObjectsV2", 0) < 1:
-        await asyncio.sleep(0.01)
-    await provider.put_new("Requests/truck-1/new", b"x")
-    late = await provider.changes(None, partition=partition)
-    assert [one.item_id for one in late.changes] == ["Requests/truck-1/new"]
-    await early
+    async with FaultProxy(s3.url, taps=Answered) as proxy:
+        proxy.script = lambda number: LinkFault(What.HOLD, after=1, hold_s=0.5) if number <= 2 else None
+        watcher = S3Provider(client_of(f"http://127.0.0.1:{proxy.port}"), prefix=prefix)
+        early = asyncio.create_task(watcher.changes(None, partition=partition))
+        async with asyncio.timeout(20):
+            await answered.acquire()
+            await answered.acquire()
+        await provider.put_new("Requests/truck-1/new", b"x")
+        late = await watcher.changes(None, partition=partition)
+        assert [one.item_id for one in late.changes] == ["Requests/truck-1/new"]
+        await early
+        await watcher.close()
 
 
 async def test_a_listing_that_fails_fails_for_all_who_wait_and_not_for_the_next(
