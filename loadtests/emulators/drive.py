@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -175,11 +176,13 @@ class DriveEmulator:
         size = self._page_size(asked.get("pageSize"))
         position = self.corpus.position(asked["pageToken"], drive_id)[1] if "pageToken" in asked else 0
         everything = self.corpus.candidates(query.parents, drive_id, all_drives=all_drives)
-        found = [one for one in everything if query.matches(self.corpus, one)]
         if (order := asked.get("orderBy")) not in (None, "createdTime"):
             raise DriveError(400, "invalid", "Invalid Value", location="orderBy")
-        if order is not None and not self.ignore_order:
-            found.sort(key=lambda one: one.created)
+        by_age = order is not None and not self.ignore_order
+        everything.sort(key=lambda one: (one.created, one.id) if by_age else (0.0, one.id))
+        # No more of them than are asked for, and one to know that there are more.
+        matching = (one for one in everything if query.matches(self.corpus, one))
+        found = list(itertools.islice(matching, position + size + 1))
         answer: dict[str, Any] = {"kind": "drive#fileList", "incompleteSearch": False}
         answer["files"] = [self._resource(one) for one in found[position : position + size]]
         if position + size < len(found):

@@ -141,13 +141,13 @@ class Corpus:
         return [self.files[one] for one in self._children.get(folder_id, {})]
 
     def candidates(self, parents: set[str] | None, drive_id: str | None, *, all_drives: bool) -> list[File]:
-        """The files a list is made from, in a stable order; `parents` when the query names them."""
+        """The files a list is made from; `parents` when the query names them."""
         if parents is not None:
             found: Iterator[File] = (one for parent in sorted(parents) for one in self.children(parent))
         else:
             found = iter(list(self.files.values()))
         now = self.clock.now()
-        kept = [
+        return [
             one
             for one in found
             if one.id != self.root
@@ -155,8 +155,6 @@ class Corpus:
             and (one.drive_id == drive_id if drive_id else all_drives or one.drive_id is None)
             and one.searchable_from <= now
         ]
-        kept.sort(key=lambda one: one.id)
-        return kept
 
     def entries(self, position: int, limit: int, drive_id: str | None, *, everywhere: bool) -> tuple[list[_Entry], int]:
         """Entries of one corpus after `position`, at most `limit`, and where to go on."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 from loadtests.emulators.drive_corpus import Corpus, DriveError, File
@@ -119,9 +120,17 @@ class _Reader:
             case "modifiedTime", ">":
                 return lambda corpus, file: corpus.clock.iso(file.modified) > value
             case "createdTime", ">=":
-                return lambda corpus, file: corpus.clock.iso(file.created) >= value
+                since = _milliseconds(value)
+                return lambda _, file: round(file.created * 1e6) // 1000 >= since
             case _:
                 raise _bad_query()
+
+
+def _milliseconds(value: str) -> int:
+    try:
+        return round(datetime.fromisoformat(value).timestamp() * 1000)
+    except ValueError:
+        raise _bad_query() from None
 
 
 def _and(one: Test, two: Test) -> Test:

@@ -5,12 +5,14 @@ one makes it, under that id, and Drive lets only one of them. A claim is not rig
 and delete: it counts while its object lies there, or is on its way there and the claim has not lapsed.
 """
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from shared.cloud.drive import wire
 from shared.cloud.drive.client import DriveClient
-from shared.cloud.errors import Misconfigured, NotFound
+from shared.cloud.errors import Misconfigured, NotFound, StoreBusy
 from shared.store import cloud_names
 from shared.store.cloud_names import Holder
 from shared.store.pool import Pool
@@ -19,6 +21,8 @@ __all__ = ["Claims", "NoClaims", "PostgresClaims", "PremadeIds", "found_by_name"
 
 CLAIM_S: Final = 600.0
 """Longer than any request takes, retries included: who is still on the way after that has to look again."""
+_CLAIMS_AT_ONCE: Final = 4
+_TURN_S: Final = 30.0
 _IDS_AT_ONCE: Final = 100
 _SEARCH_PAGE: Final = 100
 
@@ -48,32 +52,52 @@ class Claims(Protocol):
 
 
 class PostgresClaims:
-    """The claims of one store."""
+    """The claims of one store. A few at a time, so that many files at once leave connections for everybody else."""
 
-    def __init__(self, pool: Pool, store: str) -> None:
+    def __init__(self, pool: Pool, store: str, *, at_once: int = _CLAIMS_AT_ONCE) -> None:
         self._pool = pool
         self._store = store
+        self._turns = asyncio.Semaphore(at_once)
 
     async def claim(self, folder_id: str, name: str, object_id: str) -> Holder:
         """See Claims."""
-        return await cloud_names.claim_alone(self._pool, self._store, f"id:{folder_id}", name, object_id, ttl_s=CLAIM_S)
+        async with self._turn():
+            return await cloud_names.claim_alone(
+                self._pool, self._store, f"id:{folder_id}", name, object_id, ttl_s=CLAIM_S
+            )
 
     async def holder(self, folder_id: str, name: str) -> Holder | None:
         """See Claims."""
-        return await cloud_names.holder_of(self._pool, self._store, f"id:{folder_id}", name)
+        async with self._turn():
+            return await cloud_names.holder_of(self._pool, self._store, f"id:{folder_id}", name)
 
     async def replace(self, folder_id: str, name: str, *, old: str, new: str) -> bool:
         """See Claims."""
         folder = f"id:{folder_id}"
-        return await cloud_names.replace(self._pool, self._store, folder, name, old=old, new=new, ttl_s=CLAIM_S)
+        async with self._turn():
+            return await cloud_names.replace(self._pool, self._store, folder, name, old=old, new=new, ttl_s=CLAIM_S)
 
     async def settle(self, folder_id: str, name: str, object_id: str) -> bool:
         """See Claims."""
-        return await cloud_names.settle(self._pool, self._store, f"id:{folder_id}", name, object_id)
+        async with self._turn():
+            return await cloud_names.settle(self._pool, self._store, f"id:{folder_id}", name, object_id)
 
     async def release(self, folder_id: str, name: str, object_id: str) -> None:
         """See Claims."""
-        await cloud_names.release(self._pool, self._store, f"id:{folder_id}", name, object_id=object_id)
+        async with self._turn():
+            await cloud_names.release(self._pool, self._store, f"id:{folder_id}", name, object_id=object_id)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise StoreBusy(f"{self._store}: too many names are being claimed") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
 
 class NoClaims:

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from loadtests.emulators.drive import DriveEmulator
+from shared.cloud.drive import names
 from shared.cloud.drive.names import PostgresClaims
 from shared.cloud.drive.provider import DriveProvider
-from shared.cloud.errors import NameTaken
+from shared.cloud.errors import NameTaken, StoreBusy
 from shared.cloud.hashes import digest_of
 from shared.cloud.store import Existed, Stored
 from tests.shared.cloud.drive.account import Account
@@ -57,6 +58,17 @@ async def test_who_wakes_up_after_its_claim_was_given_away_takes_its_file_back(
     holder = await claims.holder(root, "a.txt")
     assert holder is not None
     assert holder.stored
+
+
+async def test_too_many_claims_at_once_are_told_so_and_leave_connections_for_others(
+    account: Account, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_TURN_S", 0.01)
+    claims = PostgresClaims(account.pool, account.store, at_once=1)
+    async with claims._turn():
+        with pytest.raises(StoreBusy):
+            await claims.holder(root, "a.txt")
+    assert await claims.holder(root, "a.txt") is None
 
 
 async def test_an_id_that_was_used_up_is_replaced(
