@@ -35,6 +35,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "CLOUD_REQUESTS",
         "CLOUD_SECONDS",
         "CLOUD_BUDGET_WAIT_SECONDS",
+        "CLOUD_AVOIDED",
         "CLOUD_PARTS",
         "CLOUD_RESTARTS",
         "CLOUD_QUARANTINED",

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from random import Random, SystemRandom
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from shared import lifecycle
 from shared.bus.job_hints import JobHintReader
 from shared.bus.publisher import Publisher
 from shared.bus.redis_client import LazyRedis
+from shared.clock import monotonic
 from shared.cloud.large_puts import LargePuts
 from shared.cloud.local import LocalStore
 from shared.cloud.placement import Placement
@@ -34,6 +36,7 @@ from shared.store import jobs, log, responses
 from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
+from shared.telemetry.metrics import CLOUD_AVOIDED
 from worker.cloud_leftovers import CloudLeftovers
 from worker.endings import Endings
 from worker.held_jobs import HeldJobs
@@ -111,6 +114,8 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             name: one if one is store else LargePuts(one, transfer, journal) for name, one in providers.items()
         }
         placement = Placement(settings.cloud_placement, spread=rand.random())
+        for name, _ in settings.cloud_placement:
+            CLOUD_AVOIDED.labels(name).set_function(partial(_is_avoided, placement, name))
         homes = Homes(placement, first=settings.cloud_placement[0][0], rand=rand)
         held = HeldJobs(pool, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, rand=rand)
         # As long as the lease is ours: a response that stands should not wait for the next attempt to find it.
@@ -243,6 +248,10 @@ async def _unless_stopped(stop: Stop, work: Coroutine[Any, Any, None]) -> bool:
     working.cancel()
     await asyncio.wait([working], timeout=_END_S)
     return False
+
+
+def _is_avoided(placement: Placement, store: str) -> bool:
+    return placement.states(monotonic())[store] != "closed"
 
 
 async def _tidy(store: LocalStore, scratch: Scratch, threads: FileThreads) -> None:

@@ -18,7 +18,7 @@ from shared.cloud.hashes import digest_of
 from shared.cloud.provider import Offer, Probe, Provider
 from shared.cloud.store import Stored
 from shared.settings import load
-from shared.store import remote_feeds
+from shared.store import cloud_uploads, remote_feeds
 from shared.store.errors import StoreError
 
 __all__ = ["examine_cloud", "run"]
@@ -100,7 +100,7 @@ class _Examination:
         findings = [self._line("good", f"credentials are good: {probe.who}")]
         findings += self._clock(probe) + self._space(probe)
         findings += await self._permissions()
-        return [*findings, *self._calls(), *await self._watched()]
+        return [*findings, *self._calls(), *await self._watched(), *await self._quarantined()]
 
     def _clock(self, probe: Probe) -> list[Finding]:
         if probe.server_time is None:
@@ -239,6 +239,22 @@ class _Examination:
             ago = "never" if oldest is None else f"{oldest:.0f} s ago"
             return [self._line("note", f"was last looked at {ago}{running}", "do the watchers run?")]
         return [self._line("good", f"was looked at {oldest:.0f} s ago{running}")]
+
+    async def _quarantined(self) -> list[Finding]:
+        pool = self._opened.pool
+        if pool is None:
+            return []
+        try:
+            rows = await cloud_uploads.quarantined(pool, self._name)
+        except StoreError as error:
+            return [self._line("note", f"whether uploads are in quarantine cannot be told: {error}")]
+        if not rows:
+            return []
+        newest = (
+            f"{len(rows)} uploads arrived wrong twice, the last {rows[0].changed_at:%Y-%m-%d %H:%M}: {rows[0].detail}"
+        )
+        mend = "find out what changes bytes on the way; when that is known, delete the rows of cloud_uploads"
+        return [self._line("bad", newest, mend)]
 
     async def _tried(self, what: str, step: Callable[[], Awaitable[Any]]) -> Any:
         """What the step gives, or why it failed."""

@@ -106,6 +106,6 @@ async def left(pool: Pool, stores: Sequence[str], *, older_than_s: float, lease_
     return [Left(*row) for row in await pool.fetch(_SQL["left"], list(stores), older_than_s, lease_s, limit)]
 
 
-async def quarantined(pool: Pool, *, limit: int = 100) -> list[Quarantined]:
-    """What waits for a person."""
-    return [Quarantined(*row) for row in await pool.fetch(_SQL["quarantined"], limit)]
+async def quarantined(pool: Pool, store: str, *, limit: int = 100) -> list[Quarantined]:
+    """What waits for a person, of one store."""
+    return [Quarantined(*row) for row in await pool.fetch(_SQL["quarantined"], store, limit)]

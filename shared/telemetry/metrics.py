@@ -171,6 +171,7 @@ CLOUD_REQUESTS = _counter(
     "call",
     "outcome",
 )
+CLOUD_AVOIDED = _gauge("cloud_avoided", "1 while new responses are sent elsewhere, since the store fails.", "store")
 CLOUD_RESTARTS = _counter("cloud_restarts_total", "Uploads that began anew from their first byte.", "store")
 CLOUD_SECONDS = _histogram(
     "cloud_seconds",

@@ -50,6 +50,6 @@ RETURNING u.upload_id, u.token, u.store, u.path, u.size, u.session,
           extract(epoch FROM u.expires_at)::double precision AS expires_at
 
 -- name: quarantined
--- For a person to look at, the newest first.
+-- Of one store, for a person to look at, the newest first.
 SELECT upload_id, store, path, size, sha256, detail, changed_at FROM cloud_uploads
-WHERE state = 'quarantined' ORDER BY changed_at DESC LIMIT $1
+WHERE state = 'quarantined' AND store = $1 ORDER BY changed_at DESC LIMIT $2

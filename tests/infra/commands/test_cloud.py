@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -22,6 +23,8 @@ from shared.cloud.local_provider import LocalProvider
 from shared.cloud.provider import Object, Part, Probe, Upload
 from shared.cloud.store import Existed, Source, Stored
 from shared.settings import SettingsError, load
+from shared.store import cloud_uploads
+from shared.store.pool import open_pool
 from tests.shared.cloud.contract import made_up
 
 Environ = dict[str, str]
@@ -302,3 +305,20 @@ def test_a_file_is_moved_once_and_the_same_call_again_says_so(
     assert (folder / "In/a.bin").read_bytes() == b"another"
     with pytest.raises(CommandFailed, match="database"):
         cloud_move.move(environ, "In/a.bin", "Archive/b.bin", store="local", to_store=None)
+
+
+def test_the_doctor_says_what_is_in_quarantine(environ: Environ, database_url: str) -> None:
+    with_database = environ | {"FLEETWIRE_DATABASE_URL": database_url}
+    assert not [one for one in verdicts(with_database) if "arrived wrong" in one.what]
+
+    async def quarantine() -> None:
+        pool = await open_pool(database_url, name="test", max_size=1)
+        held = await cloud_uploads.hold(pool, UUID(int=1), "local", "a/b", digest_of(b""), lease_s=60)
+        await cloud_uploads.quarantine(pool, held, "kept as .quarantine/x/b")
+        await pool.close()
+
+    asyncio.run(quarantine())
+    (found,) = [one for one in verdicts(with_database) if "arrived wrong" in one.what]
+    assert found.verdict == "bad"
+    assert found.what.startswith("local: 1 uploads arrived wrong twice")
+    assert found.what.endswith("kept as .quarantine/x/b")

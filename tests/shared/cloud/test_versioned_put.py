@@ -157,7 +157,7 @@ async def test_what_arrived_wrong_twice_waits_for_a_person(put: VersionedPut, po
     provider = PlainProvider(trouble=lambda c, _: Trouble.DAMAGED if c == "finish" else None)
     with pytest.raises(CloudError):
         await placed(put, provider, LARGE)
-    (row,) = await cloud_uploads.quarantined(pool)
+    (row,) = await cloud_uploads.quarantined(pool, "plain")
     assert (row.store, row.path, row.size) == ("plain", PATH, len(LARGE))
     assert row.detail is not None
     assert ".quarantine/" in row.detail
