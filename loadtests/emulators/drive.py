@@ -32,7 +32,16 @@ from loadtests.emulators.drive_channels import Channels
 from loadtests.emulators.drive_corpus import FOLDER, Corpus, DriveError, File
 from loadtests.emulators.drive_query import Mask, masked, parse_mask, parse_query
 from loadtests.emulators.drive_uploads import Session, Sessions, split_related
-from loadtests.emulators.drive_wire import BASIC, call_of, fault_answer, file_resource, parent_of, pieces_of, refusal
+from loadtests.emulators.drive_wire import (
+    BASIC,
+    call_of,
+    check_parameters,
+    fault_answer,
+    file_resource,
+    parent_of,
+    pieces_of,
+    refusal,
+)
 from loadtests.emulators.faults import Fault, FaultScript, FaultyWire
 from loadtests.emulators.serving import serving
 
@@ -137,6 +146,7 @@ class DriveEmulator:
             is_open = call in ("token", "control", "upload.put", "upload.end")
             if not is_open and not self.account.admits(request.headers.get("authorization", "")):
                 raise DriveError(401, "authError", "Invalid Credentials", location="Authorization")
+            check_parameters(call, request.query_params)
             return await handler(request)
         except DriveError as error:
             return refusal(error)

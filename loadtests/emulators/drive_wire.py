@@ -1,7 +1,7 @@
 """The shapes of Google Drive's wire, for its emulator: which call a request is, what a file and a refusal look like."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Scope
 from loadtests.emulators.drive_corpus import FOLDER, Corpus, DriveError, File
 from loadtests.emulators.faults import Fault
 
-__all__ = ["BASIC", "call_of", "fault_answer", "file_resource", "parent_of", "pieces_of", "refusal"]
+__all__ = ["BASIC", "call_of", "check_parameters", "fault_answer", "file_resource", "parent_of", "pieces_of", "refusal"]
 
 BASIC: Final = "kind,id,name,mimeType"
 """What is said of a file when nobody asks for `fields`."""
@@ -27,6 +27,36 @@ _CALLS: Final = {
     ("POST", "/control"): "control",
     ("PUT", "/upload/drive/v3/files"): "upload.put",
 }
+
+_EVERYWHERE: Final = frozenset(
+    {"alt", "fields", "key", "prettyPrint", "quotaUser", "uploadType", "upload_id", "$.xgafv"}
+)
+_DRIVES: Final = frozenset({"supportsAllDrives", "supportsTeamDrives"})
+_CORPUS: Final = _DRIVES | {"driveId", "includeItemsFromAllDrives", "pageSize", "pageToken", "spaces"}
+_WRITING: Final = _DRIVES | {"enforceSingleParent", "keepRevisionForever"}
+_PARAMETERS: Final = {
+    "files.list": _CORPUS | {"corpora", "orderBy", "q"},
+    "files.get": _DRIVES | {"acknowledgeAbuse"},
+    "files.download": _DRIVES | {"acknowledgeAbuse"},
+    "files.create": _WRITING,
+    "files.update": _WRITING | {"addParents", "removeParents"},
+    "files.delete": _DRIVES | {"enforceSingleParent"},
+    "files.generate_ids": frozenset({"count", "space", "type"}),
+    "upload.begin": _WRITING | {"addParents", "removeParents"},
+    "upload.put": _WRITING,
+    "upload.end": _WRITING,
+    "changes.start": _DRIVES | {"driveId"},
+    "changes.list": _CORPUS | {"includeCorpusRemovals", "includeRemoved", "restrictToMyDrive"},
+    "changes.watch": _CORPUS | {"includeCorpusRemovals", "includeRemoved", "restrictToMyDrive"},
+}
+"""What may be asked for, by the document of the API; calls that are missing take nothing of their own."""
+
+
+def check_parameters(call: str, names: Iterable[str]) -> None:
+    """Refuse a parameter that the call does not know."""
+    for name in names:
+        if name not in _EVERYWHERE and name not in _PARAMETERS.get(call, frozenset()):
+            raise DriveError(400, "invalidParameter", f"Unknown parameter {name}", location=name)
 
 
 def call_of(scope: Scope) -> str:

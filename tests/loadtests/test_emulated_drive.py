@@ -111,6 +111,15 @@ async def test_without_a_token_nothing_is_told(drive: DriveEmulator) -> None:
         assert answer.json()["error"]["errors"][0]["reason"] == "authError"
 
 
+async def test_a_parameter_that_a_call_does_not_know_is_refused(drive: DriveEmulator) -> None:
+    drive.account.tokens["good"] = drive.clock.now() + 60
+    async with httpx.AsyncClient(trust_env=False, base_url=drive.url, headers={"Authorization": "Bearer good"}) as http:
+        assert (await http.get("/drive/v3/files/generateIds?count=2&space=drive")).status_code == 200
+        answer = await http.get("/drive/v3/files/generateIds?count=2&supportsAllDrives=true")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["errors"][0]["location"] == "supportsAllDrives"
+
+
 def test_fields_choose_from_an_answer() -> None:
     value = {"a": 1, "b": [{"c": 2, "d": {"e": 3, "f": 4}}], "g": 5}
     assert masked(value, parse_mask("a,b(c,d/e)")) == {"a": 1, "b": [{"c": 2, "d": {"e": 3}}]}

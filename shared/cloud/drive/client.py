@@ -1,7 +1,7 @@
 """Google Drive's calls, one method each: the token, the shared drive's parameters, one retry after a token died.
 
 Every error that leaves here is one of errors.py. Single requests are sent again as retrying.py has it; a create is safe
-to repeat because it brings its own id. Every call says `supportsAllDrives`, without which shared drives do not exist.
+to repeat because it brings its own id. Calls about files say `supportsAllDrives`, or see no shared drive.
 """
 
 import json
@@ -25,6 +25,7 @@ __all__ = ["DriveClient"]
 T = TypeVar("T")
 
 PAGE: Final = 1000
+_OF_THE_ACCOUNT: Final = frozenset({"files/generateIds", "channels/stop", "about"})
 _JSON: Final = {"Content-Type": "application/json; charset=UTF-8"}
 
 
@@ -259,8 +260,10 @@ class DriveClient:
         }
 
     def _at(self, what: str, *, upload: bool = False, **parameters: str | int | bool | None) -> str:
-        said = wire.query(**parameters, supportsAllDrives=True)
-        return f"{self._url}{'/upload' if upload else ''}/drive/v3/{what}?{said}"
+        # Only files and changes know the parameter; elsewhere one that is not known may be refused.
+        of_drives = what not in _OF_THE_ACCOUNT
+        said = wire.query(**parameters, supportsAllDrives=True if of_drives else None)
+        return f"{self._url}{'/upload' if upload else ''}/drive/v3/{what}{f'?{said}' if said else ''}"
 
     def _file(self, file_id: str, **parameters: str | None) -> str:
         said: dict[str, Any] = dict(parameters)
