@@ -163,8 +163,11 @@ async def running_cloud_site(
             async with httpx.AsyncClient(base_url=machine.api, trust_env=False, timeout=30) as http:
                 s3 = None if server is None else S3Provider(S3Client(server.bucket, KEY, to_s3), prefix=PREFIX)
                 yield CloudSite(machine, graph, drive, fleet, s3, http)
-        finally:
-            await asyncio.to_thread(machine_of.__exit__, None, None, None)
+        except BaseException as error:
+            # It keeps its folder, with the log, when it hears of an error.
+            await asyncio.to_thread(machine_of.__exit__, type(error), error, error.__traceback__)
+            raise
+        await asyncio.to_thread(machine_of.__exit__, None, None, None)
 
 
 def _s3_settings(server: S3Server) -> dict[str, str]:

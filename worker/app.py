@@ -24,6 +24,7 @@ from shared.clock import monotonic
 from shared.cloud.large_puts import LargePuts
 from shared.cloud.local import LocalStore
 from shared.cloud.placement import Placement
+from shared.cloud.provider import Provider
 from shared.cloud.store import Store
 from shared.cloud.stores import open_stores
 from shared.cloud.threads import FileThreads
@@ -123,6 +124,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         loop = _build_loop(
             settings=settings,
             pool=pool,
+            sources=providers,
             stores=stores,
             homes=homes,
             handlers=handlers,
@@ -163,6 +165,7 @@ def _build_loop(
     *,
     settings: Settings,
     pool: Pool,
+    sources: Mapping[str, Provider],
     stores: Mapping[str, Store],
     homes: Homes,
     handlers: HandlerPool,
@@ -174,6 +177,7 @@ def _build_loop(
 ) -> JobLoop:
     runner = JobRunner(
         pool=pool,
+        sources=sources,
         stores=stores,
         handlers=handlers,
         held=held,

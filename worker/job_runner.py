@@ -9,11 +9,12 @@ response will come. A lost lease ends the work silently: the job is another's.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from shared.clock import iso, wall
+from shared.cloud.provider import Provider
 from shared.cloud.store import Store
 from shared.cloud.threads import FileThreads
 from shared.store import jobs, responses
@@ -38,6 +39,8 @@ __all__ = ["JobRunner", "RunnerLimits"]
 
 _log = structlog.get_logger(__name__)
 
+S = TypeVar("S")
+
 _STAGED_BY: Final = "worker"
 
 
@@ -50,12 +53,16 @@ class RunnerLimits:
 
 
 class JobRunner:
-    """Carries out attempts. `run` never raises but CancelledError."""
+    """Carries out attempts. `run` never raises but CancelledError.
+
+    Requests are read from `sources`, responses written to `stores`: the same places, by name.
+    """
 
     def __init__(
         self,
         *,
         pool: Pool,
+        sources: Mapping[str, Provider],
         stores: Mapping[str, Store],
         handlers: HandlerPool,
         held: HeldJobs,
@@ -69,6 +76,7 @@ class JobRunner:
         rand: Random,
     ) -> None:
         self._pool = pool
+        self._sources = sources
         self._stores = stores
         self._handlers = handlers
         self._held = held
@@ -122,7 +130,7 @@ class JobRunner:
             return None
 
     async def _respond(self, job: Claimed, folder: JobFolder) -> Committed:
-        store = self._store(job.store) if job.inline_body is None else None
+        store = _named(self._sources, job.store) if job.inline_body is None else None
         answer = await stage(store, job, folder.input, self._threads, max_bytes=self._limits.input_bytes)
         handler = _STAGED_BY
         if answer is None:
@@ -154,15 +162,9 @@ class JobRunner:
         _log.warning("response goes to another store", left=job.response_store, store=store, error=str(error))
         return job._replace(response_store=store)
 
-    def _store(self, name: str) -> Store:
-        store = self._stores.get(name)
-        if store is None:
-            raise AttemptFailed(f"this worker does not know the store {name!r}")
-        return store
-
     def _writer(self, job: Claimed) -> ResponseWriter:
         name = job.response_store
-        return ResponseWriter(self._store(name), self._held.still_ours, lambda: self._homes.watched(name))
+        return ResponseWriter(_named(self._stores, name), self._held.still_ours, lambda: self._homes.watched(name))
 
     async def _end(self, job: Claimed, queue: str, committed: Committed, *, adopted: bool) -> None:
         self._held.still_ours(job)
@@ -240,3 +242,10 @@ class JobRunner:
     def _kind(self, kind: str) -> str:
         """A label from a closed set: kinds in jobs are whatever somebody wrote there."""
         return kind if kind in self._handlers.kinds or kind == _STAGED_BY else "unknown"
+
+
+def _named(stores: Mapping[str, S], name: str) -> S:
+    store = stores.get(name)
+    if store is None:
+        raise AttemptFailed(f"this worker does not know the store {name!r}")
+    return store

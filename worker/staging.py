@@ -7,14 +7,14 @@ the job's row and was never a file; handlers see no difference.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from shared.cloud.errors import BadPath, CloudError, ContentChanged, NotAFile, NotFound, StoreUnavailable
 from shared.cloud.hashes import StreamHash
 from shared.cloud.provider import Object, Provider, stat_of_object
-from shared.cloud.store import Reader, Stat, Store
+from shared.cloud.store import Stat
 from shared.cloud.threads import FileThreads
 from shared.store.jobs import Claimed
 from worker.errors import AttemptFailed, Outage, PermanentFailure
@@ -24,7 +24,7 @@ __all__ = ["stage"]
 
 
 async def stage(
-    store: Store | None, job: Claimed, target: Path, threads: FileThreads, *, max_bytes: int
+    store: Provider | None, job: Claimed, target: Path, threads: FileThreads, *, max_bytes: int
 ) -> Answer | None:
     """Copy the request to `target`. None when it is there; an answer when there is nothing to handle.
 
@@ -43,7 +43,7 @@ async def stage(
     content = StreamHash()
     copy = _Copy(target, threads)
     try:
-        async with _opened(store, job) as reader:
+        async with store.open(job.path, object_id=job.object_id) as reader:
             if reader.stat.size != job.size or not await _is_that_version(store, job, reader.stat):
                 return _changed()
             async with copy:
@@ -63,13 +63,7 @@ async def stage(
     return None
 
 
-def _opened(store: Store, job: Claimed) -> AbstractAsyncContextManager[Reader]:
-    if job.object_id is None:
-        return store.open(job.path)
-    return cast("Provider", store).open(job.path, object_id=job.object_id)
-
-
-async def _is_that_version(store: Store, job: Claimed, opened: Stat) -> bool:
+async def _is_that_version(store: Provider, job: Claimed, opened: Stat) -> bool:
     """Whether what was opened is the version that made the job, where the provider says so without the bytes.
 
     What a provider says when it lists may be of another kind than what it says when it is asked; those cannot be
@@ -81,7 +75,7 @@ async def _is_that_version(store: Store, job: Claimed, opened: Stat) -> bool:
         expected = stat_of_object(Object(job.object_id, job.path, job.size, job.content_version))
         if expected.inode == opened.inode:
             return True
-    found = await cast("Provider", store).look(job.path, object_id=job.object_id)
+    found = await store.look(job.path, object_id=job.object_id)
     if found is None:
         raise NotFound
     return found.version == job.content_version or _kind_of(found.version) != _kind_of(job.content_version)

@@ -21,6 +21,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[CloudSite]:
         await site.register("truck-7", "truck-8")
         await site.until_subscribed()
         yield site
+        (tmp_path / "up.log").write_text(site.machine.log())
 
 
 async def test_from_a_file_at_one_provider_to_a_device_that_has_the_response_from_another(cloud: CloudSite) -> None:

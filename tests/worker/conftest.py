@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.cloud.local import LocalStore
+from shared.cloud.local_provider import LocalProvider
 from shared.store.pool import Pool, open_pool
 from tests.worker import misbehaving
 from tests.worker.rig import ROOT, Cloud, WorkerProcess
@@ -28,21 +28,21 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[LocalStore]:
+async def store(tmp_path: Path) -> AsyncIterator[LocalProvider]:
     (tmp_path / "cloud").mkdir()
-    opened = LocalStore(tmp_path / "cloud", tmp_path / "cloud-tmp")
+    opened = LocalProvider(tmp_path / "cloud", tmp_path / "cloud-tmp")
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-def cloud(pool: Pool, store: LocalStore, tmp_path: Path) -> Cloud:
+def cloud(pool: Pool, store: LocalProvider, tmp_path: Path) -> Cloud:
     return Cloud(pool, tmp_path / "cloud")
 
 
 @pytest.fixture
 def worker_process(
-    tmp_path: Path, store: LocalStore, environ: dict[str, str], database_url: str, redis_url: str
+    tmp_path: Path, store: LocalProvider, environ: dict[str, str], database_url: str, redis_url: str
 ) -> Iterator[Callable[..., WorkerProcess]]:
     """Starts real workers, with leases and heartbeats a thirtieth of the usual."""
     started: list[WorkerProcess] = []

@@ -13,6 +13,7 @@ from shared.clock import monotonic
 from shared.cloud.errors import StoreBusy, StoreUnavailable
 from shared.cloud.hashes import Digest
 from shared.cloud.local import LocalStore
+from shared.cloud.local_provider import LocalProvider
 from shared.cloud.placement import Placement
 from shared.cloud.store import Existed, Source, Stored
 from shared.cloud.threads import FileThreads
@@ -73,7 +74,9 @@ async def second(tmp_path: Path) -> AsyncIterator[Failing]:
 class Rig:
     """One worker's parts, without its loops: every job is placed in `drive` first."""
 
-    def __init__(self, pool: Pool, handlers: HandlerPool, store: LocalStore, second: Failing, tmp_path: Path) -> None:
+    def __init__(
+        self, pool: Pool, handlers: HandlerPool, store: LocalProvider, second: Failing, tmp_path: Path
+    ) -> None:
         rand = Random(1)
         self.pool = pool
         self.placement = Placement([("drive", 1.0), ("local", 0.0)])
@@ -82,6 +85,7 @@ class Rig:
         self.threads = FileThreads(2)
         self.runner = JobRunner(
             pool=pool,
+            sources={"local": store},
             stores={"local": store, "drive": second},
             handlers=handlers,
             held=self.held,
@@ -117,7 +121,7 @@ class Rig:
 
 @pytest.fixture
 async def rig(
-    pool: Pool, store: LocalStore, second: Failing, environ: dict[str, str], tmp_path: Path
+    pool: Pool, store: LocalProvider, second: Failing, environ: dict[str, str], tmp_path: Path
 ) -> AsyncIterator[Rig]:
     limits = PoolLimits(memory=10**9, recycle_resident=10**9, recycle_after=100, nice=0)
     handlers = HandlerPool(1, environ=environ, limits=limits, noop=False, rand=Random(1))

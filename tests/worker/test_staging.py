@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.cloud.local import LocalStore
+from shared.cloud.local_provider import LocalProvider
 from shared.cloud.threads import FileThreads
 from shared.store.jobs import Claimed
 from worker.errors import AttemptFailed, PermanentFailure
@@ -33,14 +33,14 @@ def request(tmp_path: Path, content: bytes, path: str = "Requests/d1/a.bin") -> 
 
 
 async def put(
-    store: LocalStore, job: Claimed, tmp_path: Path, threads: FileThreads, limit: int = 10**9
+    store: LocalProvider, job: Claimed, tmp_path: Path, threads: FileThreads, limit: int = 10**9
 ) -> Answer | None:
     return await stage(store, job, tmp_path / "copy", threads, max_bytes=limit)
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
 async def test_the_file_that_was_announced_is_copied(
-    store: LocalStore, tmp_path: Path, threads: FileThreads, size: int
+    store: LocalProvider, tmp_path: Path, threads: FileThreads, size: int
 ) -> None:
     content = os.urandom(size)
     assert await put(store, request(tmp_path, content), tmp_path, threads) is None
@@ -48,7 +48,7 @@ async def test_the_file_that_was_announced_is_copied(
 
 
 async def test_a_file_of_the_same_size_and_other_content_has_changed(
-    store: LocalStore, tmp_path: Path, threads: FileThreads
+    store: LocalProvider, tmp_path: Path, threads: FileThreads
 ) -> None:
     job = request(tmp_path, b"before")
     (tmp_path / "cloud" / job.path).write_bytes(b"after!")
@@ -57,7 +57,7 @@ async def test_a_file_of_the_same_size_and_other_content_has_changed(
     assert answer.outcome == "changed"
 
 
-async def test_a_large_file_is_not_even_opened(store: LocalStore, tmp_path: Path, threads: FileThreads) -> None:
+async def test_a_large_file_is_not_even_opened(store: LocalProvider, tmp_path: Path, threads: FileThreads) -> None:
     job = request(tmp_path, b"x" * 100)
     (tmp_path / "cloud" / job.path).unlink()
     answer = await put(store, job, tmp_path, threads, limit=99)
@@ -66,7 +66,7 @@ async def test_a_large_file_is_not_even_opened(store: LocalStore, tmp_path: Path
 
 
 async def test_a_file_that_is_gone_or_no_file_any_more_is_answered(
-    store: LocalStore, tmp_path: Path, threads: FileThreads
+    store: LocalProvider, tmp_path: Path, threads: FileThreads
 ) -> None:
     job = request(tmp_path, b"x")
     (tmp_path / "cloud" / job.path).unlink()
@@ -79,7 +79,7 @@ async def test_a_file_that_is_gone_or_no_file_any_more_is_answered(
 
 
 async def test_a_path_that_leads_out_of_the_store_is_never_opened(
-    store: LocalStore, tmp_path: Path, threads: FileThreads
+    store: LocalProvider, tmp_path: Path, threads: FileThreads
 ) -> None:
     job = request(tmp_path, b"x")._replace(path="Requests/../../secret")
     with pytest.raises(PermanentFailure):
@@ -87,7 +87,7 @@ async def test_a_path_that_leads_out_of_the_store_is_never_opened(
 
 
 async def test_a_disk_that_does_not_take_the_copy_fails_the_attempt(
-    store: LocalStore, tmp_path: Path, threads: FileThreads
+    store: LocalProvider, tmp_path: Path, threads: FileThreads
 ) -> None:
     with pytest.raises(AttemptFailed):
         await stage(store, request(tmp_path, b"x"), tmp_path / "no" / "folder", threads, max_bytes=10)
