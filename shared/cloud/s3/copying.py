@@ -13,7 +13,7 @@ from shared.cloud.s3.client import S3Client
 from shared.cloud.s3.keys import Keys
 from shared.cloud.s3.multipart import COMPLETE_DEADLINE_S, Multipart
 from shared.cloud.s3.session import Session
-from shared.cloud.s3.wire import BadXml, Head, complete_body, copied_etag_of, fault_of, head_of
+from shared.cloud.s3.wire import BadXml, Head, complete_body, copied_part, fault_of, head_of
 from shared.cloud.sigv4 import encoded_path
 
 __all__ = ["Copies"]
@@ -73,7 +73,7 @@ class Copies:
         upload = await self._multipart.begin(to, offer)
         free = asyncio.Semaphore(_AT_ONCE)
 
-        async def bring(number: int, start: int) -> str:
+        async def bring(number: int, start: int) -> tuple[str, str | None]:
             end = min(start + self._range_size, head.size)
             async with free:
                 headers = {**source, "x-amz-copy-source-range": f"bytes={start}-{end - 1}"}
@@ -83,7 +83,7 @@ class Copies:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(bring(number, start)) for number, start in enumerate(starts, 1)]
-            body = complete_body((number, task.result(), None) for number, task in enumerate(tasks, 1))
+            body = complete_body((number, *task.result()) for number, task in enumerate(tasks, 1))
             await self._multipart.complete(upload, body, {"x-amz-mp-object-size": str(head.size)})
         except BaseExceptionGroup as errors:
             await self._multipart.abort(upload)
@@ -92,7 +92,7 @@ class Copies:
             await self._multipart.abort(upload)
             raise
 
-    async def _range(self, upload: Upload, path: str, number: int, headers: dict[str, str]) -> str:
+    async def _range(self, upload: Upload, path: str, number: int, headers: dict[str, str]) -> tuple[str, str | None]:
         answer = await self._client.ask(
             "copy_part",
             "PUT",
@@ -107,7 +107,7 @@ class Copies:
         if answer.status != 200 or fault is not None:
             raise self._client.error(answer, "copy_part", path)
         try:
-            return copied_etag_of(answer.body)
+            return copied_part(answer.body)
         except BadXml as error:
             raise self._client.strange("copy_part", error) from None
 

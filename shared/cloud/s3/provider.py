@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Final
 
 from shared.cloud.crc64nvme import written
-from shared.cloud.errors import ContentChanged, Misconfigured, NameTaken, NotFound, StoreUnavailable
+from shared.cloud.errors import ContentChanged, ContentMismatch, Misconfigured, NameTaken, NotFound, StoreUnavailable
+from shared.cloud.hash_kinds import agree
 from shared.cloud.hashes import Digest
 from shared.cloud.paths import split_folder
 from shared.cloud.provider import (
@@ -60,7 +61,7 @@ CAPABILITIES: Final = Capabilities(
 
 
 class S3Provider:
-    """See provider.Provider. `prefix` is a path, or empty; S3 takes no parts below 5 MiB, but for the last."""
+    """See provider.Provider. `prefix` is a path, or empty. Another `part_size` (for tests) is then the only one."""
 
     def __init__(
         self,
@@ -71,7 +72,9 @@ class S3Provider:
         watch: Watch | None = None,
         copies: Copies | None = None,
     ) -> None:
-        self.capabilities = replace(CAPABILITIES, part_min=part_size, part_multiple=part_size)
+        self.capabilities = CAPABILITIES
+        if part_size != CAPABILITIES.part_min:
+            self.capabilities = replace(CAPABILITIES, part_min=part_size, part_multiple=part_size, part_max=part_size)
         self._client = client
         self._keys = Keys(prefix)
         self._listing = Listing(client)
@@ -180,6 +183,8 @@ class S3Provider:
             if made is None or not made[0].is_same(head) or (made[0].modified_at or 0.0) < (began or 0.0):
                 raise
         moved = await self._need(to)
+        if moved.size != head.size or agree(_object(path, head).hashes, moved.hashes) is False:
+            raise ContentMismatch(f"{to!r}: is not what was at {path!r}, which stays")
         if not await self._remove(path, version_of(head.etag)) and await self.look(path) is not None:
             await self._remove(to, moved.version)
             raise ContentChanged(f"{path!r}: was written to while it was moved")

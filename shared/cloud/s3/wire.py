@@ -23,7 +23,7 @@ __all__ = [
     "ListedPart",
     "PartsPage",
     "complete_body",
-    "copied_etag_of",
+    "copied_part",
     "etag_of",
     "fault_of",
     "head_of",
@@ -140,9 +140,10 @@ def upload_id_of(raw: bytes) -> str:
     return _need(_root(raw, "InitiateMultipartUploadResult"), "UploadId")
 
 
-def copied_etag_of(raw: bytes) -> str:
-    """Of CopyObject and UploadPartCopy. Raises BadXml."""
-    return etag_of(_need(parsed(raw), "ETag"))
+def copied_part(raw: bytes) -> tuple[str, str | None]:
+    """ETag and, if it is said, CRC-64/NVME of UploadPartCopy. Raises BadXml."""
+    root = parsed(raw)
+    return etag_of(_need(root, "ETag")), root.value("ChecksumCRC64NVME") or None
 
 
 def etag_of(text: str) -> str:
