@@ -267,7 +267,10 @@ class Provider(Store, Protocol):
         ...
 
     async def put_part(self, upload: Upload, start: int, content: bytes) -> Part:
-        """Bring one part. Repeating it is harmless."""
+        """Bring one part. All but the last are of the size that transfer_plan.py makes of the capabilities.
+
+        Repeating it is harmless.
+        """
         ...
 
     async def finish(self, upload: Upload, parts: Sequence[Part]) -> Object:
