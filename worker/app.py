@@ -138,7 +138,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             settings.ops_host,
             settings.ops_port,
             process="worker",
-            readiness=lambda: _readiness(stop, handlers, loop, held),
+            readiness=lambda: _readiness(stop, handlers, loop, held, homes),
             token=settings.ops_token,
         )
         await ops.start()
@@ -272,7 +272,7 @@ async def _end_publisher(publisher: Publisher, publishing: "asyncio.Task[None]")
     publishing.cancel()
 
 
-def _readiness(stop: Stop, handlers: HandlerPool, loop: JobLoop, held: HeldJobs) -> Readiness:
+def _readiness(stop: Stop, handlers: HandlerPool, loop: JobLoop, held: HeldJobs, homes: Homes) -> Readiness:
     reasons = []
     if stop.requested:
         reasons.append("stopping")
@@ -280,5 +280,5 @@ def _readiness(stop: Stop, handlers: HandlerPool, loop: JobLoop, held: HeldJobs)
         reasons.append(handlers.problem or "no handler process is ready")
     if loop.database_problem is not None:
         reasons.append(loop.database_problem)
-    detail = {"jobs": len(held), "processes": handlers.ready, "kinds": list(handlers.kinds)}
+    detail = {"jobs": len(held), "processes": handlers.ready, "kinds": list(handlers.kinds), "stores": homes.states()}
     return Readiness(not reasons, tuple(reasons), detail)

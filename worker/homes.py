@@ -6,7 +6,7 @@ which sends new responses elsewhere while a store is down.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from random import Random
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class Placing(Protocol):
         """The store did not."""
         ...
 
+    def states(self, now: float) -> Mapping[str, str]:
+        """How each store is, for who looks."""
+        ...
+
 
 class Homes:
     """The stores of responses, as far as this worker knows how they are."""
@@ -51,6 +55,10 @@ class Homes:
     def instead_of(self, tried: Collection[str]) -> str | None:
         """Where a response goes that none of these took; None when there is nowhere else."""
         return self._placing.choose(roll=self._rand.random(), now=monotonic(), without=tried)
+
+    def states(self) -> Mapping[str, str]:
+        """How each store is, for the operations port."""
+        return self._placing.states(monotonic())
 
     @contextlib.contextmanager
     def watched(self, store: str) -> Iterator[None]:
