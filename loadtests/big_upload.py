@@ -235,12 +235,15 @@ async def _measured(provider: Provider, transfer: Transfer, file: Path, journal:
     small = BytesContent(Random(pid).randbytes(_MIB))
     await transfer.put(provider, f"Requests/truck-7/small-{pid}.bin", small)
     told: list[Progress] = []
+    whole_at: list[float] = []
 
     def tell(now: Progress) -> None:
         if not told or now.brought != told[-1].brought:
             print(json.dumps({"brought": now.brought}), flush=True)
         # The first and the last.
         told[min(1, len(told)) :] = [now]
+        if now.brought == now.size:
+            whole_at.append(time.monotonic())
 
     base = resident_bytes(pid)
     forget_peak(pid)
@@ -260,6 +263,7 @@ async def _measured(provider: Provider, transfer: Transfer, file: Path, journal:
         "whole": Digest(size, hashed.hexdigest()) == landed.content,
         "sha256": hashed.hexdigest(),
         "seconds": round(seconds, 1),
+        "parts_s": round(whole_at[-1] - began, 1),
         "cpu_s": round(cpu, 1),
         "base_mib": round(base / _MIB, 1),
         "peak_above_base_mib": round((peak - base) / _MIB, 1),
@@ -303,7 +307,8 @@ def _run(options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
             figures["whole"] = figures["whole"] and figures["sha256"] == sha256
             figures["passed"] = passed(figures, over_mib=options.over_mib)
             console.print(
-                f"{store}: {figures['mib']:,.0f} MiB in {figures['seconds']} s ({figures['cpu_s']} s of CPU), "
+                f"{store}: {figures['mib']:,.0f} MiB in {figures['seconds']} s "
+                f"(all parts after {figures['parts_s']} s; {figures['cpu_s']} s of CPU), "
                 f"{figures['failed_parts']} parts failed, whole: {figures['whole']}, base {figures['base_mib']} MiB, "
                 f"peak {figures['peak_above_base_mib']:+} MiB"
             )
