@@ -81,9 +81,9 @@ async def compare(s3: S3Server, file: Path, *, delay_s: float, window: int, roun
 def main() -> int:
     """Run, judge, save. Exit status 1 unless three at a time reach the goal."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.s3_parts", description=__doc__)
-    parser.add_argument("--mib", type=int, default=150, help="size of the object (default 150)")
+    parser.add_argument("--mib", type=int, default=100, help="size of the object (default 100)")
     parser.add_argument("--delay-ms", type=float, default=20.0, help="delay of the line, each way (default 20)")
-    parser.add_argument("--window-kib", type=int, default=512, help="under way on one connection (default 512)")
+    parser.add_argument("--window-kib", type=int, default=256, help="under way on one connection (default 256)")
     parser.add_argument("--rounds", type=int, default=3, help="of each (default 3)")
     parser.add_argument("--goal", type=float, default=2.0, help="three at a time over one (default 2)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures")
