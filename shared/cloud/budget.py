@@ -31,8 +31,9 @@ _PROCESSES: Final = 4
 class CallBudget:
     """A `Gate` for http.py. `tenant` names the budget (`graph:contoso.example`), `store` is for metrics and messages.
 
-    `processes`: among how many the limit is divided while Redis is away. `wait_max_s`: a turn that comes later is
-    refused at once, so that nobody holds a lease and memory for what may be asked in an hour.
+    `redis_s` is how long Redis may take; `processes`: among how many the limit is divided while it is away.
+    `wait_max_s`: a turn that comes later is refused at once, so that nobody holds a lease and memory for what may be
+    asked in an hour.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class CallBudget:
         redis: LazyRedis | None,
         wait_max_s: float = 30.0,
         processes: int = _PROCESSES,
+        redis_s: float = _REDIS_DEADLINE_S,
         time: Callable[[], float] = clock.monotonic,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
@@ -53,6 +55,7 @@ class CallBudget:
         self._limit = limit
         self._redis = redis
         self._wait_max_s = wait_max_s
+        self._redis_s = redis_s
         self._alone = CallBucket(limit.share(processes))
         self._time = time
         self._sleep = sleep
@@ -119,7 +122,7 @@ class CallBudget:
             async with self._asking:
                 if self._time() < self._redis_away_until:
                     return None
-                async with asyncio.timeout(_REDIS_DEADLINE_S):
+                async with asyncio.timeout(self._redis_s):
                     client = await self._redis.get()
                     taken, wait_us = await client.eval(self._script, 1, self._key, *arguments)
         except (TimeoutError, RedisConnectionError, *REDIS_ERRORS):

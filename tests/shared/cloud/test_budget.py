@@ -41,13 +41,16 @@ async def redis_at(url: str) -> AsyncIterator[LazyRedis]:
         await redis.aclose()
 
 
-def budget(redis: LazyRedis | None, sleeps: Sleeps, tenant: str, *, wait_max_s: float = 30.0) -> CallBudget:
+def budget(
+    redis: LazyRedis | None, sleeps: Sleeps, tenant: str, *, wait_max_s: float = 30.0, redis_s: float = 10.0
+) -> CallBudget:
     return CallBudget(
         tenant,
         store="sharepoint",
         limit=LIMIT,
         redis=redis,
         wait_max_s=wait_max_s,
+        redis_s=redis_s,
         time=sleeps.time,
         sleep=sleeps.sleep,
     )
@@ -133,7 +136,7 @@ async def test_while_redis_is_away_a_process_keeps_to_its_share_and_does_not_wai
 async def test_it_comes_back_to_redis_once_that_answers_again(valkey_server: ServerFactory) -> None:
     server, sleeps, tenant = valkey_server(), Sleeps(), f"graph:{uuid4()}"
     async with redis_at(server.url) as first, redis_at(server.url) as second:
-        one, two = budget(first, sleeps, tenant), budget(second, sleeps, tenant)
+        one, two = (budget(redis, sleeps, tenant, redis_s=0.5) for redis in (first, second))
         server.pause()
         await one.admit(1)
         server.resume()

@@ -368,7 +368,7 @@ async def test_two_processes_keep_to_one_limit_and_to_one_pause(
     name, limit = f"graph:{uuid4()}", CallLimit(1200)
     redis = [LazyRedis(redis_url, deadline_s=5.0, ask_s=5.0) for _ in range(2)]
     try:
-        budgets = [CallBudget(name, store="sharepoint", limit=limit, redis=one) for one in redis]
+        budgets = [CallBudget(name, store="sharepoint", limit=limit, redis=one, redis_s=5.0) for one in redis]
         one, two = (tenant.provider(budget=budget) for budget in budgets)
         began = clock.monotonic()
         assert all(await asyncio.gather(*(provider.look("a") for provider in (one, two) for _ in range(110))))
