@@ -58,15 +58,17 @@ class CloudSite:
         folder, _, name = path.rpartition("/")
         self.drive.put(name, content, parent=self.drive.folder(folder, parent=self.fleet))
 
-    async def put_at_s3(self, path: str, content: bytes, *, call: bool = True) -> None:
-        """An object, put there by somebody else, and the call that tells of it."""
+    async def put_at_s3(self, path: str, content: bytes) -> None:
+        """An object, put there by somebody else."""
         assert self.s3 is not None, "the site was started without it"
         await self.s3.put_new(path, content)
-        if call:
-            record = {"s3": {"bucket": {"name": BUCKET}, "object": {"key": f"{PREFIX}/{path}"}}}
-            headers = {"Fleetwire-Hook-Secret": S3_SECRET}
-            answer = await self.http.post("/api/v1/hooks/s3", json={"Records": [record]}, headers=headers)
-            answer.raise_for_status()
+
+    async def call_about_s3(self, path: str) -> None:
+        """What the bucket's bridge does when an object came."""
+        record = {"s3": {"bucket": {"name": BUCKET}, "object": {"key": f"{PREFIX}/{path}"}}}
+        headers = {"Fleetwire-Hook-Secret": S3_SECRET}
+        answer = await self.http.post("/api/v1/hooks/s3", json={"Records": [record]}, headers=headers)
+        answer.raise_for_status()
 
     async def events(self, device_id: str, *, wait_s: int = _WAIT_S) -> list[dict[str, Any]]:
         """What the device was not given before; acked."""

@@ -2,9 +2,9 @@
 
 A whole Fleetwire between an emulated Graph, an emulated Drive and an S3, whose feeds poll every ten seconds, so that
 what comes sooner came by a call. Three phases: calls as they come; calls while Redis is stopped, when the bus tells
-nothing and the look at Postgres does; and calls that all get lost. Each time is from the write at the provider to the
-job's row, by one clock. Responses go to S3, and the device fetches some of them at the end. Exits with 0 only if
-every change made its row once, and in time.
+nothing and the look at Postgres does; and calls that all get lost. Each time is from the moment the provider has the
+file to the job's row, by one clock. Responses go to S3, and the device fetches some of them at the end. Exits with 0
+only if every change made its row once, and in time.
 """
 
 import argparse
@@ -83,8 +83,7 @@ class _Bench:
         for _ in range(changes):
             self._number += 1
             file = f"load-{self._number}.noop"
-            written[file] = time.time()
-            await self._write(provider, f"Requests/{DEVICE}/{file}", file.encode(), call=name != LOST)
+            written[file] = await self._write(provider, f"Requests/{DEVICE}/{file}", call=name != LOST)
             self._progress.advance(task)
             await asyncio.sleep(self._pause_s * self._rand.uniform(0.5, 1.5))
         rows = await self._rows(list(written), within_s)
@@ -103,13 +102,19 @@ class _Bench:
             len(took) == changes and judged <= within_s,
         )
 
-    async def _write(self, provider: str, path: str, content: bytes, *, call: bool) -> None:
+    async def _write(self, provider: str, path: str, *, call: bool) -> float:
+        """The moment at which the provider has the file, and is about to call."""
+        content = path.encode()
+        if provider == "s3":
+            await self._site.put_at_s3(path, content)
+        at = time.time()
         if provider == "graph":
             self._site.graph.write(path, content)
         elif provider == "drive":
             self._site.put_at_drive(path, content)
-        else:
-            await self._site.put_at_s3(path, content, call=call)
+        elif call:
+            await self._site.call_about_s3(path)
+        return at
 
     async def _rows(self, files: list[str], within_s: float) -> list[tuple[str, float]]:
         """(name, moment of the row) of every job that these files made, two for one that made two."""
