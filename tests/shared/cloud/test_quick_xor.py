@@ -54,8 +54,8 @@ def test_it_is_no_bottleneck_of_an_upload() -> None:
     best = 0.0
     for _ in range(20):
         whole = QuickXor()
-        begun = time.perf_counter()
+        begun = time.thread_time()
         for _ in range(4):
             whole.update(content)
-        best = max(best, whole.size / (time.perf_counter() - begun))
+        best = max(best, whole.size / max(time.thread_time() - begun, 1e-9))
     assert best > 200e6
