@@ -148,7 +148,8 @@ class ModelLedger:
         return left
 
     async def drop_folders(self, item_ids: Sequence[str]) -> bool:
-        named = {one.parent_id for one in self.tables.unplaced.values()} & set(item_ids)
+        parents = {one.parent_id for one in self.tables.unplaced.values()}
+        named = (parents | {row.parent_id or "" for row in self.tables.folders.values()}) & set(item_ids)
         for item_id in named - self.tables.folders.keys():
             self.tables.folders[item_id] = FolderRow(None, "", False, 3, 0)
         found = [i for i in item_ids if i in self.tables.folders and not self.tables.folders[i].is_root]
@@ -171,7 +172,7 @@ class ModelLedger:
             names.append(row.name)
             here = row.parent_id
             if here is None:
-                return Where(None, outside=True)
+                return Where(None, outside=row.unsettled != 3)
         return Where(None, outside=False)
 
     async def facts(self, asked: Sequence[tuple[str, str | None, str | None]]) -> list[Known]:
@@ -270,7 +271,8 @@ class ModelLedger:
 
     async def leave(self, item_ids: Sequence[str]) -> None:
         for item_id in item_ids:
-            self.tables.items[item_id] = replace(self.tables.items[item_id], leaving=1)
+            if item_id in self.tables.items:
+                self.tables.items[item_id] = replace(self.tables.items[item_id], leaving=1)
 
     async def told_again(self) -> bool:
         leaving = [item_id for item_id, row in self.tables.items.items() if row.leaving == 1]

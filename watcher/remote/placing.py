@@ -81,6 +81,7 @@ class Placing:
             return await self._follow(folder_id, result)
         if left is None:
             seen = await self._now_placed()
+            result.doubts = seen is not None
             result.more = seen is not None
             return seen or []
         folder_id, level = left
@@ -186,8 +187,14 @@ class Placing:
             outside.append(one.item_id)
             if isinstance(place, Refused):
                 self.told.refused.append(place)
-        if outside:
-            self.told.gone += await self.ledger.remove(outside)
+        # By a path that was told they are gone from here. By folders only as far as these were told by now: what they
+        # leave to be settled, with a listing if need be, comes before the last word.
+        named = {one.item_id for one in found if one.parent_id is None}
+        if gone := [item_id for item_id in outside if item_id in named]:
+            self.told.gone += await self.ledger.remove(gone)
+        if leaving := [item_id for item_id in outside if item_id not in named]:
+            await self.ledger.drop_unplaced(leaving)
+            await self.ledger.leave(leaving)
         return seen
 
 

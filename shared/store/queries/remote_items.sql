@@ -21,7 +21,9 @@ RETURNING f.unsettled > 0 AS unsettled
 -- is only known by what was told to lie in it gets a row for that.
 WITH only_named AS (
     INSERT INTO cloud_folders (feed_id, item_id, name, unsettled)
-    SELECT DISTINCT $1, u.parent_id, '', 3 FROM cloud_unplaced u WHERE u.feed_id = $1 AND u.parent_id = ANY ($2::text[])
+    SELECT $1, u.parent_id, '', 3 FROM cloud_unplaced u WHERE u.feed_id = $1 AND u.parent_id = ANY ($2::text[])
+    UNION
+    SELECT $1, c.parent_id, '', 3 FROM cloud_folders c WHERE c.feed_id = $1 AND c.parent_id = ANY ($2::text[])
     ON CONFLICT DO NOTHING RETURNING item_id
 ), gone AS (
     UPDATE cloud_folders SET unsettled = 3 WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND NOT is_root
@@ -32,17 +34,17 @@ SELECT item_id FROM only_named UNION ALL SELECT item_id FROM gone
 -- name: placed
 -- Where folders are: the path below the root; or outside, when the way up ends elsewhere; or not known yet.
 WITH RECURSIVE up AS (
-    SELECT a.item_id AS asked, f.item_id IS NOT NULL AS found, f.parent_id, COALESCE(f.is_root, false) AS is_root,
+    SELECT a.item_id AS asked, f.item_id IS NOT NULL AS found, f.unsettled = 3 AS gone, f.parent_id, COALESCE(f.is_root, false) AS is_root,
            CASE WHEN f.is_root THEN '' ELSE f.name END AS path, 1 AS depth
     FROM unnest($2::text[]) AS a (item_id)
     LEFT JOIN cloud_folders f ON f.feed_id = $1 AND f.item_id = a.item_id
     UNION ALL
-    SELECT u.asked, f.item_id IS NOT NULL, f.parent_id, COALESCE(f.is_root, false),
+    SELECT u.asked, f.item_id IS NOT NULL, f.unsettled = 3, f.parent_id, COALESCE(f.is_root, false),
            CASE WHEN f.is_root THEN u.path ELSE f.name || '/' || u.path END, u.depth + 1
     FROM up u LEFT JOIN cloud_folders f ON f.feed_id = $1 AND f.item_id = u.parent_id
     WHERE u.found AND NOT u.is_root AND u.parent_id IS NOT NULL AND u.depth < 64
 )
-SELECT DISTINCT ON (asked) asked, CASE WHEN is_root THEN path END AS path, found AND parent_id IS NULL AND NOT is_root AS outside
+SELECT DISTINCT ON (asked) asked, CASE WHEN is_root THEN path END AS path, found AND NOT gone AND parent_id IS NULL AND NOT is_root AS outside
 FROM up ORDER BY asked, depth DESC
 
 -- name: facts
