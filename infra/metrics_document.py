@@ -22,6 +22,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "WATCHER_SEEN_SECONDS",
         "WORKER_QUEUE_SECONDS",
         "WORKER_HANDLER_SECONDS",
+        "MODEL_SECONDS",
     ),
     "How many devices are here, how many may be, and do they come and go?": (
         "HUB_CONNECTIONS",
@@ -148,6 +149,10 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "WORKER_RETRIES",
         "WORKER_REPLACED",
         "WORKER_LEASES_LOST",
+        "MODEL_CALLS",
+        "MODEL_TOKENS",
+        "MODEL_COST",
+        "MODEL_REFUSED",
         "RETENTION_EVENTS",
         "RETENTION_KEYS",
     ),

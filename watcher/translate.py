@@ -29,6 +29,8 @@ _KINDS: Final = {
     ".csv": "table",
     ".jsonl": "table",
     ".ndjson": "table",
+    ".prompt": "model",
+    ".chat": "model",
 }
 # Without the tables of this machine: the same name has the same type everywhere.
 _types: Final = mimetypes.MimeTypes(filenames=())

@@ -39,12 +39,16 @@ from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
 from shared.telemetry.metrics import CLOUD_AVOIDED
 from worker.cloud_leftovers import CloudLeftovers
+from worker.coroutines import Coroutines, load_async_handlers
 from worker.endings import Endings
+from worker.handlers.model.client import ModelClient
+from worker.handlers.model.handler import ModelHandler
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
 from worker.job_loop import JobLoop, LoopLimits
 from worker.job_runner import JobRunner, RunnerLimits
 from worker.left_places import LeftPlaces
+from worker.model_calls_kept import ModelCallsKept
 from worker.pool import HandlerPool, PoolLimits
 from worker.retention_loop import RetentionLoop
 from worker.retry import RetryPolicy
@@ -102,6 +106,8 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             rand=rand,
         )
         closing.push_async_callback(handlers.close)
+        model = _open_model(settings, pool, threads, closing, rand)
+        coroutines = Coroutines(load_async_handlers([model]), processes=handlers, threads=threads)
         redis = LazyRedis(settings.redis_url, deadline_s=1.0, connections=4, name="worker-budgets")
         closing.push_async_callback(redis.aclose)
         opened = open_stores(settings, local=store, pool=pool, redis=redis)
@@ -128,6 +134,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             stores=stores,
             homes=homes,
             handlers=handlers,
+            coroutines=coroutines,
             held=held,
             endings=endings,
             scratch=scratch,
@@ -152,13 +159,26 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         keeper = RetentionLoop(
             pool,
             settings.retention,
-            [LeftPlaces(pool, providers), CloudLeftovers(pool, providers)],
+            [LeftPlaces(pool, providers), CloudLeftovers(pool, providers), ModelCallsKept(pool)],
             owner=settings.name,
             period_s=settings.retention_period_s,
             rand=rand,
         )
         await _work(settings, stop, loop=loop, held=held, endings=endings, hints=hints, keeper=keeper)
     return 0
+
+
+def _open_model(
+    settings: Settings, pool: Pool, threads: FileThreads, closing: AsyncExitStack, rand: Random
+) -> ModelHandler:
+    client = None
+    if settings.model_key is not None:
+        deadlines, most = settings.model_deadlines, settings.concurrency
+        client = ModelClient(settings.model_url, settings.model_key, deadlines=deadlines, connections=most)
+        closing.push_async_callback(client.close)
+    handler = ModelHandler(pool, threads, client, settings.model_plan, rand=rand)
+    closing.push_async_callback(handler.close)
+    return handler
 
 
 def _build_loop(
@@ -169,6 +189,7 @@ def _build_loop(
     stores: Mapping[str, Store],
     homes: Homes,
     handlers: HandlerPool,
+    coroutines: Coroutines,
     held: HeldJobs,
     endings: Endings,
     scratch: Scratch,
@@ -180,6 +201,7 @@ def _build_loop(
         sources=sources,
         stores=stores,
         handlers=handlers,
+        coroutines=coroutines,
         held=held,
         homes=homes,
         endings=endings,

@@ -7,7 +7,8 @@ WorkerError
 │   ├── HandlerTimedOut    it did not end in time and was killed
 │   ├── PoolUnavailable    no process could be started
 │   └── Outage             a store does not answer: no fault of the job, and not counted among its attempts
-│       └── HomeUnavailable    that of the response; another may take it
+│       ├── HomeUnavailable    that of the response; another may take it
+│       └── ServiceAway        what a handler needs: a model, say
 ├── PermanentFailure       no attempt can succeed
 └── LeaseLost              the job is another's now, or was ended: stop, write nothing more
 """
@@ -22,6 +23,7 @@ __all__ = [
     "Outage",
     "PermanentFailure",
     "PoolUnavailable",
+    "ServiceAway",
     "WorkerError",
 ]
 
@@ -59,6 +61,14 @@ class Outage(AttemptFailed):
 
 class HomeUnavailable(Outage):
     """The store of the response does not answer."""
+
+
+class ServiceAway(Outage):
+    """A service that a handler needs does not answer."""
+
+    def __init__(self, detail: str | None = None, *, after_s: float = 0.0) -> None:
+        super().__init__(detail)
+        self.after_s = after_s
 
 
 class PermanentFailure(WorkerError):

@@ -22,8 +22,9 @@ from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Connection, Pool
 from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WORKER_REPLACED, WORKER_RETRIES
+from worker.coroutines import Coroutines
 from worker.endings import Endings
-from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, Outage, PermanentFailure, WorkerError
+from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, Outage, PermanentFailure, ServiceAway, WorkerError
 from worker.handlers.contract import Answer
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
@@ -65,6 +66,7 @@ class JobRunner:
         sources: Mapping[str, Provider],
         stores: Mapping[str, Store],
         handlers: HandlerPool,
+        coroutines: Coroutines,
         held: HeldJobs,
         homes: Homes,
         endings: Endings,
@@ -79,6 +81,7 @@ class JobRunner:
         self._sources = sources
         self._stores = stores
         self._handlers = handlers
+        self._coroutines = coroutines
         self._held = held
         self._homes = homes
         self._endings = endings
@@ -99,7 +102,9 @@ class JobRunner:
             await self._fail(job, queue, Failure(str(error), permanent=True))
         except AttemptFailed as error:
             outage = isinstance(error, Outage)
-            await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}", outage=outage))
+            after_s = error.after_s if isinstance(error, ServiceAway) else 0.0
+            failure = Failure(f"{type(error).__name__}: {error}", outage=outage, after_s=after_s)
+            await self._fail(job, queue, failure)
         except StoreError as error:
             # The database cannot be told now. The lease ends by itself, and another attempt adopts what was written.
             _log.warning("job left to its lease", error=str(error))
@@ -184,6 +189,10 @@ class JobRunner:
         )
 
     async def _handle(self, job: Claimed, folder: JobFolder) -> Done:
+        if (handler := self._coroutines.choose(job.kind, job.name)) is not None:
+            done = await self._coroutines.run(handler, job, folder, self._options, timeout_s=self._limits.handler_s)
+            WORKER_HANDLER_SECONDS.labels(done.handler).observe(done.seconds)
+            return done
         order = Order(job.kind, job.name, str(folder.input), str(folder.output), self._options)
         done = await self._handlers.run(order, timeout_s=self._limits.handler_s)
         WORKER_HANDLER_SECONDS.labels(self._kind(done.handler)).observe(done.seconds)
@@ -241,7 +250,8 @@ class JobRunner:
 
     def _kind(self, kind: str) -> str:
         """A label from a closed set: kinds in jobs are whatever somebody wrote there."""
-        return kind if kind in self._handlers.kinds or kind == _STAGED_BY else "unknown"
+        known = kind in self._handlers.kinds or kind in self._coroutines.kinds or kind == _STAGED_BY
+        return kind if known else "unknown"
 
 
 def _named(stores: Mapping[str, S], name: str) -> S:

@@ -14,28 +14,22 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-
-import msgspec
+from typing import BinaryIO, Final
 
 from shared.clock import monotonic
 from shared.lifecycle import die_with_parent
-from shared.protocol.ids import file_name_problem
-from worker.handlers.contract import DETAIL_MAX_CHARS, FILES_MAX, SUMMARY_MAX_BYTES, Answer, Handler, Refusal, Task
+from worker.handlers.answer_check import check_answer
+from worker.handlers.contract import DETAIL_MAX_CHARS, Answer, Handler, Refusal
+from worker.handlers.model_input import ModelInputHandler
 from worker.handlers.noop import NoopHandler
 from worker.handlers.photo import PhotoHandler
 from worker.handlers.registry import HEAD_BYTES, Registry, load_registry
 from worker.handlers.table import TableHandler
 from worker.pool_wire import Hello, Order, Report, pack, read_message
 
-__all__ = ["RESPONSE_DOCUMENT", "main"]
+__all__ = ["main"]
 
-RESPONSE_DOCUMENT: Final = "response.json"
 _OPEN_FILES_MAX: Final = 128
-
-
-class _BadAnswer(Exception):
-    """A handler broke its contract."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides
     os.nice(given.nice)
     orders, reports = _take_pipes()
-    builtin: list[Handler] = [PhotoHandler(), TableHandler()]
+    builtin: list[Handler] = [PhotoHandler(), TableHandler(), ModelInputHandler()]
     if given.noop:
         builtin.append(NoopHandler())
     registry = load_registry(builtin)
@@ -110,31 +104,11 @@ def _carry_out(registry: Registry, order: Order) -> Report:
         except MemoryError:
             # The same file would need the same memory again.
             answer = Answer("too_large", "processing the file needs more memory than a handler may use")
-        _check(answer, task)
+        check_answer(answer, task)
     except Exception as failure:  # noqa: BLE001 - a handler may raise anything; it costs this attempt
         traceback.print_exc(limit=20)
         answer, error = None, f"{type(failure).__name__}: {failure}"[:DETAIL_MAX_CHARS]
     return Report(name, monotonic() - began, _resident(), answer, error)
-
-
-def _check(answer: Any, task: Task) -> None:
-    """What the worker relies on. Raises _BadAnswer."""
-    if not isinstance(answer, Answer):
-        raise _BadAnswer(f"the handler returned {type(answer).__name__}, not an Answer")
-    if len(answer.files) > FILES_MAX:
-        raise _BadAnswer(f"{len(answer.files)} files; at most {FILES_MAX}")
-    if len(msgspec.json.encode(answer.summary)) > SUMMARY_MAX_BYTES:
-        raise _BadAnswer(f"the summary has more than {SUMMARY_MAX_BYTES} bytes")
-    names = [file.name for file in answer.files]
-    if len({name.lower() for name in names}) != len(names):
-        raise _BadAnswer("two files have the same name")  # also where a store folds case
-    for name in names:
-        if problem := file_name_problem(name):
-            raise _BadAnswer(f"{name!r}: {problem}")
-        if name.lower() == RESPONSE_DOCUMENT or name.startswith("."):
-            raise _BadAnswer(f"{name!r} is a reserved name")
-        if not (task.output / name).is_file() or (task.output / name).is_symlink():
-            raise _BadAnswer(f"{name!r} was not written")
 
 
 def _resident() -> int:

@@ -42,12 +42,14 @@ class RetryPolicy:
 class Failure:
     """Why an attempt failed. `permanent` means that trying again cannot help. `error` is kept with the job.
 
-    `outage`: a store is away. Such attempts are not counted; only the time to live ends them.
+    `outage`: a store is away. Such attempts are not counted; only the time to live ends them. `after_s`: whoever
+    refused said that it will take so long.
     """
 
     error: str
     permanent: bool = False
     outage: bool = False
+    after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def after_failure(
         return GiveUp("attempts")
     cap_s = min(policy.cap_s, policy.outage_cap_s) if failure.outage else policy.cap_s
     delay = max(policy.floor_s, full_jitter(min(attempt, _DOUBLINGS_MAX) - 1, rand, base=policy.base_s, cap=cap_s))
+    if failure.after_s > 0:
+        delay = min(failure.after_s, policy.cap_s) + min(delay, policy.base_s)  # jittered: all were told the same
     if expires_in_s is not None and delay >= expires_in_s:
         return GiveUp("expired")
     return Again(delay)

@@ -14,6 +14,7 @@ from shared.store.log import Retention
 from shared.store.settings import DatabaseSettings
 from shared.telemetry.health import OpsSettings
 from shared.telemetry.logs import LogSettings
+from worker.model_settings import ModelSettings
 
 __all__ = ["Settings"]
 
@@ -38,7 +39,9 @@ def _options(raw: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings, LogSettings, OpsSettings):
+class Settings(
+    DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings, LogSettings, OpsSettings, ModelSettings
+):
     """Everything a worker can be told. Durations are seconds."""
 
     name: str = setting("FLEETWIRE_WORKER_NAME", "worker-1", help="Name of this worker.", parse=text(max_length=64))
@@ -163,7 +166,7 @@ class Settings(DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings,
             )
         if self.retry_base_s > self.retry_cap_s:
             problems.append("FLEETWIRE_WORKER_RETRY_BASE_S is wrong: it must not be above FLEETWIRE_WORKER_RETRY_CAP_S")
-        return problems + self.provider_problems()
+        return problems + self.provider_problems() + self.model_problems()
 
     @property
     def retention(self) -> Retention:

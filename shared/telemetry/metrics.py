@@ -220,6 +220,13 @@ WORKER_REPLACED = _counter(
 WORKER_RETRIES = _counter("worker_retries_total", "Attempts that failed and were queued again.", "queue")
 WORKER_RUNNING = _gauge("worker_running", "Jobs this worker holds.")
 
+# the worker's model handler
+MODEL_CALLS = _counter("worker_model_calls_total", "Calls of a model, by how they ended.", "outcome")
+MODEL_COST = _counter("worker_model_cost_total", "What model calls cost, in the currency that prices are told in.")
+MODEL_REFUSED = _counter("worker_model_refused_total", "Requests that a budget had no room for.", "budget")
+MODEL_SECONDS = _histogram("worker_model_seconds", "A model asked to its answer settled.", buckets=_SLOW)
+MODEL_TOKENS = _counter("worker_model_tokens_total", "Tokens that models counted.", "direction")
+
 # files
 FILES_BYTES = _counter("files_bytes_total", "Bytes streamed.", "direction")
 FILES_REQUESTS = _counter("files_requests_total", "Requests answered.", "method", "status")

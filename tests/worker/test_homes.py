@@ -22,6 +22,7 @@ from shared.store.jobs import Claimed
 from shared.store.pool import Pool
 from shared.store.responses import Home, Request, folder_of
 from tests.worker.rig import DEVICE, Cloud
+from worker.coroutines import Coroutines
 from worker.endings import Endings
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
@@ -88,6 +89,7 @@ class Rig:
             sources={"local": store},
             stores={"local": store, "drive": second},
             handlers=handlers,
+            coroutines=Coroutines([], processes=handlers, threads=self.threads),
             held=self.held,
             homes=self.homes,
             endings=Endings(pool, Bus(), rand=rand),

@@ -38,8 +38,11 @@ FILES_MAX: Final = 32
 SUMMARY_MAX_BYTES: Final = 64 * 1024
 DETAIL_MAX_CHARS: Final = 500
 
-# `changed` and `removed` are given by the worker when the request file is no longer the one that was announced.
-Outcome = Literal["processed", "unreadable", "unsupported", "too_large", "unknown", "changed", "removed"]
+# `changed` and `removed` are given by the worker when the request file is no longer the one that was announced;
+# `unavailable` says that this installation is not set up for it, `over_budget` that its day's money is spent.
+Outcome = Literal[
+    "processed", "unreadable", "unsupported", "too_large", "unknown", "changed", "removed", "unavailable", "over_budget"
+]
 
 T = TypeVar("T", bool, int, float, str)
 
