@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()  # what is loaded stays: a collection looks only at what handlers leave behind
     while (order := read_message(orders, Order)) is not None:
-        reports.write(pack(_carry_out(registry, order)))
+        reports.write(pack(carry_out(registry, order)))
         reports.flush()
         gc.collect()
     return 0
@@ -87,7 +87,7 @@ def _limit(memory: int, file_size: int) -> None:
             print(f"pool process: limit {what} of {allowed} is not applied: {error}", file=sys.stderr)  # noqa: T201
 
 
-def _carry_out(registry: Registry, order: Order) -> Report:
+def carry_out(registry: Registry, order: Order) -> Report:
     began = monotonic()
     name = order.kind
     answer: Answer | None = None

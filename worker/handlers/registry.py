@@ -15,6 +15,7 @@ from worker.handlers.unknown import UnknownHandler
 __all__ = ["HEAD_BYTES", "Registry", "load_registry"]
 
 HEAD_BYTES = 4096
+_SUFFIXES_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,12 @@ class Registry:
         """The handler for a file. Always one: `unknown` says which extensions are taken."""
         if kind != "unknown" and (named := self.handlers.get(kind)) is not None:
             return named
-        extension = PurePosixPath(name).suffix.lower()
-        for handler in self.handlers.values():
-            if extension and extension in handler.extensions | getattr(handler, "also_answers", frozenset[str]()):
-                return handler
+        suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-_SUFFIXES_MAX:]]
+        for first in range(len(suffixes)):
+            extension = "".join(suffixes[first:])  # the longest that somebody takes: .csv.gz before .gz
+            for handler in self.handlers.values():
+                if extension in handler.extensions | getattr(handler, "also_answers", frozenset[str]()):
+                    return handler
         for handler in self.handlers.values():
             if handler.recognises(head):
                 return handler

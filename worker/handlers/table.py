@@ -1,4 +1,4 @@
-"""Tables: CSV or JSON lines in, a typed summary of every column out.
+"""Tables: CSV or JSON lines in, gzip or not, a typed summary of every column out.
 
 The file is read once, in constant memory for any length: lines, records, cells, columns and everything kept about a
 column are bounded. Rows that cannot be used (too long, broken quotes, not JSON) are counted, and the first few are
@@ -6,7 +6,9 @@ named; the rest of the table is still summed up. Only a file without a single us
 """
 
 import csv
+import zlib
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -15,36 +17,42 @@ import orjson
 from worker.handlers.column_summary import Column
 from worker.handlers.contract import Answer, ResponseFile, Task, Unreadable
 from worker.handlers.csv_dialect import Dialect, column_names, is_header, sniff_dialect
-from worker.handlers.text_lines import BoundedLines, RecordTooLong, open_lines
+from worker.handlers.inflated import is_gzip, open_inflated
+from worker.handlers.text_lines import ENCODINGS, BoundedLines, RecordTooLong, open_lines
 
 __all__ = ["TableHandler"]
 
 _JSON_EXTENSIONS: Final = frozenset({".jsonl", ".ndjson"})
 _CSV_EXTENSIONS: Final = frozenset({".csv", ".tsv"})
+_PLAIN_EXTENSIONS: Final = _CSV_EXTENSIONS | _JSON_EXTENSIONS
+_GZIP: Final = ".gz"
 _CELL_MAX: Final = 128 * 1024
 _KEY_MAX: Final = 200
 _SNIFF_LINES: Final = 40
 _SNIFF_BYTES: Final = 1024
 _PROBLEMS_MAX: Final = 10
+_BEGIN_BYTES: Final = 16 * 1024
 
 
 class TableHandler:
-    """Options: table.max_columns, table.max_line (characters)."""
+    """Options: table.max_columns, table.max_line (characters), table.max_inflated_mb, table.encodings."""
 
     kind = "table"
-    extensions = _CSV_EXTENSIONS | _JSON_EXTENSIONS
+    extensions = _PLAIN_EXTENSIONS | {extension + _GZIP for extension in _PLAIN_EXTENSIONS}
 
     def recognises(self, head: bytes) -> bool:
         """A first line that is a JSON object; CSV has no signature."""
+        if is_gzip(head):
+            head = _begin_of_gzip(head)
         line, newline, _ = head.partition(b"\n")
         return bool(newline) and _is_object(line.strip())
 
     def run(self, task: Task) -> Answer:
         """summary.json, or a refusal that names what is wrong."""
         line_max = task.option("table.max_line", 1024 * 1024)
-        lines, encoding, text = open_lines(task.path, line_max=line_max, record_max=4 * line_max)
+        lines, encoding, text = _open(task, line_max, record_max=4 * line_max)
         with text:
-            extension = PurePosixPath(task.name).suffix.lower()
+            extension = PurePosixPath(task.name.lower().removesuffix(_GZIP)).suffix
             table = _Table(lines, task.option("table.max_columns", 1000))
             if extension in _CSV_EXTENSIONS or (extension not in _JSON_EXTENSIONS and not _begins_like_json(task)):
                 dialect = _sniff(task, line_max)
@@ -111,8 +119,23 @@ class _Table:
         }
 
 
+def _open(task: Task, line_max: int, *, record_max: int) -> tuple[BoundedLines, str, TextIOWrapper]:
+    encodings = [name for name in task.option("table.encodings", "").replace(",", " ").split() if name]
+    return open_lines(
+        task.path,
+        line_max=line_max,
+        record_max=record_max,
+        inflated_max=_inflated_max(task),
+        encodings=encodings or ENCODINGS,
+    )
+
+
+def _inflated_max(task: Task) -> int:
+    return max(1, task.option("table.max_inflated_mb", 1024)) * 1_000_000
+
+
 def _sniff(task: Task, line_max: int) -> Dialect:
-    lines, _, text = open_lines(task.path, line_max=line_max, record_max=line_max * _SNIFF_LINES + _SNIFF_LINES)
+    lines, _, text = _open(task, line_max, record_max=line_max * _SNIFF_LINES + _SNIFF_LINES)
     sample: list[str] = []
     length = 0
     with text:
@@ -203,8 +226,15 @@ def _read_json_lines(table: _Table) -> None:
 
 
 def _begins_like_json(task: Task) -> bool:
-    with task.path.open("rb") as file:
+    with open_inflated(task.path, bound=_inflated_max(task)) as file:
         return file.read(_SNIFF_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+
+
+def _begin_of_gzip(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, _BEGIN_BYTES)
+    except zlib.error:
+        return b""
 
 
 def _is_object(line: bytes) -> bool:

@@ -1,22 +1,31 @@
 """Text from a stranger's file, line by line, never more than one bounded line in memory.
 
-The encoding is taken from the byte-order mark, else guessed from the first 64 KiB (UTF-8, UTF-16 without a mark, else
-windows-1252) and reported; bytes that do not fit are replaced and counted. A line above the bound is skipped without
-being held, and counted: a 50 MB line costs 50 MB of reading and 1 MiB of memory.
+The encoding is taken from the byte-order mark, else guessed from the first 64 KiB (UTF-8, UTF-16 and UTF-32 without a
+mark, else the first that fits of those the operator names) and reported; bytes that do not fit are replaced and
+counted. A line above the bound is skipped without being held, and counted: a 50 MB line costs 50 MB of reading and
+1 MiB of memory.
 """
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from worker.handlers.contract import Unreadable, Unsupported
 from worker.handlers.image_formats import name_of_unsupported, taken_format
+from worker.handlers.inflated import open_inflated
 
-__all__ = ["SAMPLE_BYTES", "BoundedLines", "RecordTooLong", "guess_encoding", "open_lines"]
+__all__ = ["ENCODINGS", "SAMPLE_BYTES", "BoundedLines", "RecordTooLong", "guess_encoding", "open_lines"]
 
 SAMPLE_BYTES: Final = 64 * 1024
+ENCODINGS: Final = ("cp1252",)
+_COMPRESSED: Final = (
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
+)
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is its beginning
@@ -32,12 +41,22 @@ class RecordTooLong(ValueError):
     """One record (a quoted field may hold line breaks) goes on over more text than is allowed."""
 
 
-def guess_encoding(sample: bytes) -> str:
-    """A codec name for text that begins like this. Raises Unreadable, Unsupported for what is not text."""
+def guess_encoding(sample: bytes, encodings: Sequence[str] = ENCODINGS) -> str:
+    """A codec name for text that begins like this. Raises Unreadable, Unsupported for what is not text.
+
+    `encodings` are tried in turn for what is not Unicode; the last is taken in any case.
+    """
+    for signature, name in _COMPRESSED:
+        if sample.startswith(signature):
+            raise Unsupported(f"the file is compressed with {name}; send it as it is, or as gzip")
     for mark, codec in _MARKS:
         if sample.startswith(mark):
             return codec
     zeros = sample.count(0)
+    if zeros > len(sample) // 2 and len(sample) >= 4:
+        for codec in ("utf-32-le", "utf-32-be"):
+            if _fits(sample[: len(sample) // 4 * 4], codec):
+                return codec
     if zeros > len(sample) // 4:
         even, odd = sample[0::2].count(0), sample[1::2].count(0)
         if even == 0 or odd == 0:
@@ -47,11 +66,19 @@ def guess_encoding(sample: bytes) -> str:
             raise Unsupported("the file is a ZIP archive (an Excel workbook is one); save it as CSV")
         form = taken_format(sample, "") or name_of_unsupported(sample, "")
         raise Unreadable(f"the file is {form or 'binary'}, not text (it holds control characters)")
+    for codec in ("utf-8", *encodings[:-1]):
+        if _fits(sample, codec):
+            return codec
+    return encodings[-1]
+
+
+def _fits(sample: bytes, codec: str) -> bool:
+    """Whether the sample is text in this encoding; it may end within a character if the file goes on."""
     try:
-        codecs.getincrementaldecoder("utf-8")("strict").decode(sample, final=len(sample) < SAMPLE_BYTES)
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
+        codecs.getincrementaldecoder(codec)("strict").decode(sample, final=len(sample) < SAMPLE_BYTES)
+    except UnicodeError:
+        return False
+    return True
 
 
 class BoundedLines:
@@ -101,12 +128,17 @@ class BoundedLines:
             pass
 
 
-def open_lines(path: Path, *, line_max: int, record_max: int) -> tuple[BoundedLines, str, io.TextIOWrapper]:
-    """Lines of a text file, its encoding, and the file to close. Raises Unreadable, Unsupported."""
-    with path.open("rb") as file:
+def open_lines(
+    path: Path, *, line_max: int, record_max: int, inflated_max: int, encodings: Sequence[str] = ENCODINGS
+) -> tuple[BoundedLines, str, io.TextIOWrapper]:
+    """Lines of a text file, gzip or not, its encoding, and the file to close.
+
+    Raises Unreadable, Unsupported, TooLarge, also while lines are read.
+    """
+    with open_inflated(path, bound=inflated_max) as file:
         sample = file.read(SAMPLE_BYTES)
     if not sample.strip():
         raise Unreadable("the file is empty")
-    encoding = guess_encoding(sample)
-    text = path.open("r", encoding=encoding, errors="replace", newline="")
+    encoding = guess_encoding(sample, encodings)
+    text = io.TextIOWrapper(open_inflated(path, bound=inflated_max), encoding=encoding, errors="replace", newline="")
     return BoundedLines(text, line_max=line_max, record_max=record_max), encoding, text

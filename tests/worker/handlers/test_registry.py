@@ -55,3 +55,10 @@ def test_an_unknown_kind_is_answered_with_what_is_taken(tmp_path: Path) -> None:
 
 def test_installed_packages_are_asked_for_plug_ins() -> None:
     assert load_registry([TableHandler()]).handlers["table"].kind == "table"
+
+
+def test_the_longest_ending_that_somebody_takes_decides() -> None:
+    registry = load_registry([PhotoHandler(), TableHandler()], [])
+    assert registry.choose("unknown", "load.2026.csv.GZ", b"").kind == "table"
+    assert registry.choose("unknown", "load.csv.zip", b"").kind == "unknown"
+    assert registry.choose("unknown", ".csv", b"").kind == "unknown"

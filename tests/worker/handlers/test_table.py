@@ -1,3 +1,4 @@
+import gzip
 import json
 import tracemalloc
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.handlers.contract import Refusal, Task, Unreadable, Unsupported
+from worker.handlers.contract import Refusal, Task, TooLarge, Unreadable, Unsupported
 from worker.handlers.table import TableHandler
 
 
@@ -219,6 +220,78 @@ def test_what_is_no_table_is_refused_with_the_reason(
 def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:
     summary = summarise(tmp_path, "a,b\n")
     assert (summary["rows"], [c["type"] for c in summary["columns"]]) == (0, ["empty", "empty"])
+
+
+TABLE = b"a,b\n" + b"".join(b"%d,%d\n" % (n, n % 7) for n in range(20_000))
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "T.CSV.GZ", "t.csv", "t"])
+def test_a_gzip_file_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    summary = summarise(tmp_path, gzip.compress(TABLE), name)
+    assert (summary["format"], summary["rows"], column(summary, "a")["number"]["max"]) == ("CSV", 20_000, 19_999)
+    assert summarise(tmp_path, gzip.compress(b'{"a":1}\n' * 3), "x.jsonl.gz")["rows"] == 3
+    assert TableHandler().recognises(gzip.compress(b'{"a":1}\n' * 3))
+    assert not TableHandler().recognises(gzip.compress(b"no table"))
+    assert not TableHandler().recognises(b"\x1f\x8b\x08nonsense")
+
+
+def test_members_one_after_another_and_padding_are_one_table(tmp_path: Path) -> None:
+    whole = gzip.compress(b"a,b\n1,2\n") + gzip.compress(b"3,4\n") + bytes(100_000) + gzip.compress(b"5,6\n") + bytes(9)
+    assert summarise(tmp_path, whole, "t.csv.gz")["rows"] == 3
+
+
+def test_what_inflates_to_more_than_the_bound_is_refused_within_little_memory(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(range(32, 127)) * 200_000)
+    assert len(bomb) < 100_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="inflates to more than 2,000,000 bytes"):
+            summarise(tmp_path, bomb, "t.csv.gz", max_inflated_mb=2)
+        assert tracemalloc.get_traced_memory()[1] < 16_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("end", [5, 100, -9, -1])
+def test_a_gzip_file_that_breaks_off_is_refused_not_halved(tmp_path: Path, end: int) -> None:
+    with pytest.raises(Unreadable, match="breaks off"):
+        summarise(tmp_path, gzip.compress(TABLE)[:end], "t.csv.gz")
+
+
+def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
+    damaged = bytearray(gzip.compress(TABLE))
+    damaged[len(damaged) // 2] ^= 0x55
+    with pytest.raises(Unreadable, match=r"damaged|breaks off"):
+        summarise(tmp_path, bytes(damaged), "t.csv.gz")
+
+
+@pytest.mark.parametrize("signature", [b"BZh9", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"])
+def test_other_compressions_are_named(tmp_path: Path, signature: bytes) -> None:
+    with pytest.raises(Unsupported, match="compressed with"):
+        summarise(tmp_path, signature + bytes(range(200)), "t.csv")
+
+
+@pytest.mark.parametrize("codec", ["utf-32-le", "utf-32-be"])
+def test_utf_32_without_a_mark_is_recognised(tmp_path: Path, codec: str) -> None:
+    assert summarise(tmp_path, ("Größe,Ort\n" + "1,x\n" * 30).encode(codec))["encoding"] == codec
+
+
+def test_the_operator_names_the_encodings_that_are_tried(tmp_path: Path) -> None:
+    text = ("商品,数量\n" + "りんご,3\n" * 30).encode("shift_jis")
+    summary = summarise(tmp_path, text, encodings="shift_jis, cp1252")
+    assert (summary["encoding"], summary["columns"][0]["name"]) == ("shift_jis", "商品")
+    assert summarise(tmp_path, "имя,место\n".encode("cp1251"), encodings="cp1251")["encoding"] == "cp1251"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=300), cut=st.integers(0, 400), flip=st.integers(0, 400))
+def test_any_gzip_gives_a_summary_or_a_refusal(tmp_path: Path, content: bytes, cut: int, flip: int) -> None:
+    data = bytearray(gzip.compress(content)[: cut + 3])
+    data[flip % len(data)] ^= 0x10
+    try:
+        summarise(tmp_path, bytes(data), "x.csv.gz", max_line=50)
+    except Refusal:
+        return
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
