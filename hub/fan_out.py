@@ -50,8 +50,10 @@ class FanOut:
 
     def on_batch_end(self) -> None:
         """The last message of one read from the bus: write what they brought."""
+        wrote = bool(self._flusher.dirty)
         self._flusher.flush()
-        self._waves.on_batch_end()
+        if wrote:  # what comes for devices that do not read is no reason to let the others wait
+            self._waves.on_batch_end()
 
     def on_gap(self, slots: frozenset[int]) -> None:
         """These slots are live again and messages may have been missed: the sweep finds which devices missed one."""
