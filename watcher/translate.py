@@ -25,7 +25,11 @@ _KINDS: Final = {
     ".jpg": "photo",
     ".jpeg": "photo",
     ".png": "photo",
+    ".webp": "photo",
+    ".gif": "photo",
     ".heic": "photo",
+    ".heif": "photo",
+    ".hif": "photo",
     ".csv": "table",
     ".jsonl": "table",
     ".ndjson": "table",
@@ -36,7 +40,10 @@ _KINDS: Final = {
 _types: Final = mimetypes.MimeTypes(filenames=())
 _types.add_type("application/x-ndjson", ".jsonl")
 _types.add_type("application/x-ndjson", ".ndjson")
+_types.add_type("image/webp", ".webp")
 _types.add_type("image/heic", ".heic")
+_types.add_type("image/heif", ".heif")
+_types.add_type("image/heif", ".hif")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from shared.store.log import Retention
 from shared.store.settings import DatabaseSettings
 from shared.telemetry.health import OpsSettings
 from shared.telemetry.logs import LogSettings
+from worker.handlers.photo_options import sizes_problem
 from worker.model_settings import ModelSettings
 
 __all__ = ["Settings"]
@@ -166,6 +167,8 @@ class Settings(
             )
         if self.retry_base_s > self.retry_cap_s:
             problems.append("FLEETWIRE_WORKER_RETRY_BASE_S is wrong: it must not be above FLEETWIRE_WORKER_RETRY_CAP_S")
+        if problem := sizes_problem(self.options):
+            problems.append(f"FLEETWIRE_WORKER_HANDLER_OPTIONS is wrong: {problem}")
         return problems + self.provider_problems() + self.model_problems()
 
     @property

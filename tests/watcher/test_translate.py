@@ -82,6 +82,9 @@ def test_a_response_that_arrives_during_the_first_scan_is_announced_although_the
     [
         ("a.JPG", "photo"),
         ("a.heic", "photo"),
+        ("a.HEIF", "photo"),
+        ("a.webp", "photo"),
+        ("a.gif", "photo"),
         ("b.csv", "table"),
         ("c.ndjson", "table"),
         ("d.pdf", "unknown"),

@@ -53,3 +53,8 @@ def test_a_heartbeat_that_one_lost_renewal_would_break_is_refused() -> None:
         load(Settings, BASE | {"FLEETWIRE_WORKER_LEASE_S": "30"})
     with pytest.raises(SettingsError, match="FLEETWIRE_WORKER_RETRY_BASE_S"):
         load(Settings, BASE | {"FLEETWIRE_WORKER_RETRY_BASE_S": "500"})
+
+
+def test_sizes_of_photos_are_checked_at_the_start() -> None:
+    with pytest.raises(SettingsError, match=r"FLEETWIRE_WORKER_HANDLER_OPTIONS is wrong: photo\.sizes is 'big'"):
+        load(Settings, BASE | {"FLEETWIRE_WORKER_HANDLER_OPTIONS": '{"photo.sizes": "big"}'})

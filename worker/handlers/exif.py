@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
-__all__ = ["PositionPolicy", "describe", "read_exif", "written_exif"]
+__all__ = ["PositionPolicy", "describe", "has_position", "read_exif", "written_exif"]
 
 PositionPolicy = Literal["keep", "strip"]
 
@@ -64,6 +64,11 @@ def describe(exif: Image.Exif, policy: PositionPolicy) -> dict[str, Any]:
     if position is not None:
         described["position"] = position if policy == "keep" else "stripped"
     return described
+
+
+def has_position(exif: Image.Exif) -> bool:
+    """Whether it says where the photo was taken."""
+    return _position(exif.get_ifd(IFD.GPSInfo)) is not None
 
 
 def written_exif(exif: Image.Exif | None, policy: PositionPolicy) -> bytes:

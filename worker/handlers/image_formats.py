@@ -1,15 +1,15 @@
 """Which image format the first bytes are, by name, whatever the extension says. [pure]
 
-Three are taken (JPEG, PNG, HEIC). The others are known so that the answer can name them: "Nikon NEF raw" tells a
-driver what to change in the camera, "cannot be read" does not. Sources: the signatures in each format's
+Five are taken (JPEG, PNG, WebP, GIF, HEIC). The others are known so that the answer can name them: "Nikon NEF raw"
+tells a driver what to change in the camera, "cannot be read" does not. Sources: the signatures in each format's
 specification; raw formats built on TIFF differ only by extension, so there the name decides.
 """
 
 from typing import Final, Literal
 
-__all__ = ["RAW_EXTENSIONS", "Taken", "name_of_unsupported", "taken_format"]
+__all__ = ["RAW_EXTENSIONS", "Taken", "name_of_unsupported", "shown_format", "taken_format"]
 
-Taken = Literal["JPEG", "PNG", "HEIF"]
+Taken = Literal["JPEG", "PNG", "WEBP", "GIF", "HEIF"]
 
 # The image coders of HEIF that are HEVC; `mif1` and `msf1` are the generic brands that phones write too.
 _HEIC_BRANDS: Final = frozenset(
@@ -50,9 +50,6 @@ _SIGNATURES: Final = (
     (4, b"ftypqt  ", "QuickTime video"),
     (4, b"ftypisom", "MP4 video"),
     (4, b"ftypmp42", "MP4 video"),
-    (0, b"GIF87a", "GIF"),
-    (0, b"GIF89a", "GIF"),
-    (8, b"WEBP", "WebP"),
     (0, b"BM", "BMP"),
     (0, b"8BPS", "Photoshop PSD"),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
@@ -71,9 +68,18 @@ def taken_format(head: bytes, name: str) -> Taken | None:
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
+    if head.startswith(b"RIFF") and head.startswith(b"WEBP", 8):
+        return "WEBP"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS and not _is_avif(head):
         return "HEIF"
     return None
+
+
+def shown_format(form: Taken) -> str:
+    """The format as people write it."""
+    return {"HEIF": "HEIC", "WEBP": "WebP"}.get(form, form)
 
 
 def name_of_unsupported(head: bytes, name: str) -> str | None:

@@ -1,9 +1,8 @@
-"""Photos: JPEG, PNG or HEIC in; a JPEG of at most 2,048 px, a thumbnail and what the photo says about itself out.
+"""Photos: JPEG, PNG, WebP, GIF or HEIC in; an upright sRGB JPEG of at most 2,048 px, smaller ones and metadata out.
 
-A file of a few kilobytes can declare a gigapixel. So the header is read first, and the pixels that decoding would
-really make (a large JPEG is decoded at half, a quarter or an eighth) are held against a limit before anything is
-decoded. One decoded image is held at a time; what the limit misses ends at the process's memory bound, and that is an
-answer as well.
+What decoding would cost is read from the header and held against bounds before anything is decoded (photo_guard.py),
+and a large JPEG is decoded at half, a quarter or an eighth. One large picture is held at a time and made small in
+bands, so that memory after the thousandth photo is what it was after the tenth.
 """
 
 import warnings
@@ -18,14 +17,20 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from worker.handlers.contract import Answer, ResponseFile, Task, TooLarge, Unreadable, Unsupported
-from worker.handlers.exif import PositionPolicy, describe, read_exif, written_exif
-from worker.handlers.image_formats import RAW_EXTENSIONS, Taken, name_of_unsupported, taken_format
+from worker.handlers.exif import describe, has_position, read_exif, written_exif
+from worker.handlers.image_formats import RAW_EXTENSIONS, Taken, name_of_unsupported, shown_format, taken_format
+from worker.handlers.photo_colors import as_srgb
+from worker.handlers.photo_guard import check_memory, check_pixels, memory_of, memory_of_image, target_size
+from worker.handlers.photo_options import PhotoOptions, photo_options
+from worker.handlers.photo_outputs import PHOTO, THUMBNAIL, placeholder, write_sizes
+from worker.handlers.photo_shrink import on_white, shrink
+from worker.handlers.webp_header import webp_size
 
 __all__ = ["PhotoHandler"]
 
 _HEAD_BYTES: Final = 4096
-_ICC_MAX_BYTES: Final = 512 * 1024
-_SIDE_MAX: Final = 65_500  # the largest side a JPEG can have, and a bound for the others
+_SEND: Final = "send JPEG, PNG, WebP or HEIC"
+_GREY: Final = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "F"})
 
 # Exif orientation (CIPA DC-008, 4.6.4) to what makes the photo upright; 1 is upright already.
 _TURNS: Final = {
@@ -45,10 +50,11 @@ pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_image
 
 
 class PhotoHandler:
-    """Options: photo.max_side, .thumbnail_side, .quality, .max_pixels, .max_bytes, .position (keep or strip)."""
+    """Options: photo.max_side, .thumbnail_side, .sizes, .quality, .progressive, .placeholder, .max_pixels, .max_bytes
+    and .position (keep or strip); photo_options.py has their defaults."""
 
     kind = "photo"
-    extensions = frozenset({".jpg", ".jpeg", ".png", ".heic", ".heif", ".hif"})
+    extensions = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".heic", ".heif", ".hif"})
     also_answers = frozenset(RAW_EXTENSIONS)
 
     def recognises(self, head: bytes) -> bool:
@@ -56,30 +62,40 @@ class PhotoHandler:
         return taken_format(head, "") is not None
 
     def run(self, task: Task) -> Answer:
-        """photo.jpg, thumbnail.jpg and metadata.json; or a refusal that names what is wrong."""
+        """photo.jpg, thumbnail.jpg, further sizes and metadata.json; or a refusal that names what is wrong."""
+        options = photo_options(task.options)
         with task.path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-        form = _check_format(head, task)
-        policy: PositionPolicy = "keep" if task.option("photo.position", "strip") == "keep" else "strip"
-        max_side = task.option("photo.max_side", 2048)
+        form = _check_format(head, task, options)
+        if form == "WEBP":
+            _check_webp(head, options)
         with _reading(form), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damage that the decoders work round is not for the log
             with Image.open(task.path, formats=(form,)) as image:
-                return _process(image, form, task, policy, max_side)
+                return _process(image, form, task, options)
 
 
-def _check_format(head: bytes, task: Task) -> Taken:
+def _check_format(head: bytes, task: Task, options: PhotoOptions) -> Taken:
     if not head:
         raise Unreadable("the file is empty")
     form = taken_format(head, task.name)
     if form is None:
         if known := name_of_unsupported(head, task.name):
-            raise Unsupported(f"{known} is not supported; send JPEG, PNG or HEIC")
-        raise Unreadable("the file is not an image: it begins like no known image format; send JPEG, PNG or HEIC")
-    size, limit = task.path.stat().st_size, task.option("photo.max_bytes", 128 * 1024 * 1024)
-    if size > limit:
-        raise TooLarge(f"the photo has {size} bytes; at most {limit} are taken")
+            raise Unsupported(f"{known} is not supported; {_SEND}")
+        raise Unreadable(f"the file is not an image: it begins like no known image format; {_SEND}")
+    size = task.path.stat().st_size
+    if size > options.max_bytes:
+        raise TooLarge(f"the photo has {size} bytes; at most {options.max_bytes} are taken")
     return form
+
+
+def _check_webp(head: bytes, options: PhotoOptions) -> None:
+    """Its decoder takes the memory as soon as a file is opened; those of the others wait for `load`."""
+    size = webp_size(head)
+    if size is None:
+        raise Unreadable("the file begins like WebP but its header is damaged")
+    check_pixels(size, options.max_pixels)
+    check_memory("WEBP", memory_of("WEBP", size) or 0.0)
 
 
 @contextmanager
@@ -90,9 +106,9 @@ def _reading(form: Taken) -> Iterator[None]:
     except MemoryError:
         raise TooLarge("decoding the photo needs more memory than a handler may use; send it smaller") from None
     except UnidentifiedImageError:
-        raise Unreadable(f"the file begins like {_shown(form)} but its header is damaged") from None
+        raise Unreadable(f"the file begins like {shown_format(form)} but its header is damaged") from None
     except (OSError, EOFError) as error:
-        raise Unreadable(f"the {_shown(form)} data is damaged or cut short: {_reason(error)}") from None
+        raise Unreadable(f"the {shown_format(form)} data is damaged or cut short: {_reason(error)}") from None
     except (
         SyntaxError,
         ValueError,
@@ -103,11 +119,7 @@ def _reading(form: Taken) -> Iterator[None]:
         ZeroDivisionError,
         RuntimeError,
     ) as error:
-        raise Unreadable(f"the {_shown(form)} data is damaged: {_reason(error)}") from None
-
-
-def _shown(form: Taken) -> str:
-    return "HEIC" if form == "HEIF" else form
+        raise Unreadable(f"the {shown_format(form)} data is damaged: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -117,101 +129,74 @@ def _reason(error: Exception) -> str:
     return "".join(c for c in text if c.isprintable())[:160] or type(error).__name__
 
 
-def _process(image: Image.Image, form: Taken, task: Task, policy: PositionPolicy, max_side: int) -> Answer:
-    width, height = image.size
-    _check_pixels(image, form, max_side, task.option("photo.max_pixels", 64_000_000))
+def _process(image: Image.Image, form: Taken, task: Task, options: PhotoOptions) -> Answer:
+    declared = image.size
+    check_pixels(declared, options.max_pixels)
+    size = target_size(declared, options.max_side)
+    if form == "JPEG":
+        image.draft("RGB", size)  # from here on the smallest scale that still fills it
+    check_memory(form, memory_of_image(image, form, declared))
+    pictures = _pictures(image, form)
     exif = read_exif(image)
     orientation = exif.get(Base.Orientation) if exif is not None else None
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    icc = image.info.get("icc_profile")
-    source_mode = image.mode
+    icc, source_mode = image.info.get("icc_profile"), image.mode
     image.load()
-    small = _shrink(image, max_side)
+    small = shrink(image, size)
     image.close()
-    photo = _as_rgb(small if turn is None else small.transpose(turn))
-    keep_icc = source_mode in ("RGB", "RGBA") and isinstance(icc, bytes) and 0 < len(icc) <= _ICC_MAX_BYTES
-    quality = min(95, max(30, task.option("photo.quality", 85)))
-    photo.info.clear()  # nothing of the source's comments or blocks travels along unlisted
-    photo.save(
-        task.output / "photo.jpg", "JPEG", quality=quality, optimize=True,
-        exif=written_exif(exif, policy), icc_profile=icc if keep_icc else b"",
-    )  # fmt: skip
-    written_size = photo.size
-    side = task.option("photo.thumbnail_side", 320)
-    photo.thumbnail((side, side), Image.Resampling.LANCZOS)
-    photo.save(task.output / "thumbnail.jpg", "JPEG", quality=75, exif=b"", icc_profile=icc if keep_icc else b"")
+    upright = on_white(small if turn is None else small.transpose(turn))
+    photo, color = as_srgb(upright, icc, grey=source_mode in _GREY)
+    written = write_sizes(photo, task.output, options, written_exif(exif, options.position))
+    sizes = {name: {"width": width, "height": height} for name, (width, height) in written.items()}
     swapped = turn in _SWAPPING
     summary: dict[str, Any] = {
-        "format": _shown(form),
-        "width": height if swapped else width,
-        "height": width if swapped else height,
-        "photo": {"width": written_size[0], "height": written_size[1]},
-        "thumbnail": {"width": photo.size[0], "height": photo.size[1]},
+        "format": shown_format(form),
+        "width": declared[1] if swapped else declared[0],
+        "height": declared[0] if swapped else declared[1],
+        "photo": sizes.pop(PHOTO),
+        "thumbnail": sizes.pop(THUMBNAIL),
     }
+    if sizes:
+        summary["sizes"] = [{"name": name, **of} for name, of in sizes.items()]
+    if options.placeholder:
+        summary["placeholder"] = placeholder(photo)
+    if color is not None:
+        summary["color_profile"] = color.described()
+    if exif is not None and has_position(exif):
+        summary["position"] = "kept" if options.position == "keep" else "stripped"
+    if pictures > 1:
+        summary["pictures"] = {"count": pictures, "shown": 1, "animated": form != "HEIF"}
     metadata = {
         **summary,
         "name": task.name,
         "bytes": task.path.stat().st_size,
         "color": source_mode,
         "orientation_applied": turn is not None,
-        "position_policy": policy,
-        "exif": "unreadable" if exif is None else describe(exif, policy),
+        "position_policy": options.position,
+        "exif": "unreadable" if exif is None else describe(exif, options.position),
     }
     _write_json(task.output / "metadata.json", metadata)
-    files = (
-        ResponseFile("photo.jpg", "image/jpeg"),
-        ResponseFile("thumbnail.jpg", "image/jpeg"),
-        ResponseFile("metadata.json", "application/json"),
-    )
-    return Answer("processed", None, files, summary)
+    files = [ResponseFile(name, "image/jpeg") for name in written]
+    files.append(ResponseFile("metadata.json", "application/json"))
+    return Answer("processed", _said(pictures, form), tuple(files), summary)
 
 
-def _check_pixels(image: Image.Image, form: Taken, max_side: int, limit: int) -> None:
-    """Refuse before decoding; a JPEG is from here on decoded at the smallest scale that still fills max_side."""
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise Unreadable(f"the header says {width} x {height} pixels")
-    if max(width, height) > _SIDE_MAX:
-        raise TooLarge(f"the photo is {width} x {height} pixels; a side may have at most {_SIDE_MAX}")
-    decoded = width * height
+def _pictures(image: Image.Image, form: Taken) -> int:
+    """How many there are in the file. A JPEG's others are its own previews and depth maps."""
     if form == "JPEG":
-        image.draft("RGB", (max_side, max_side))
-        # A progressive JPEG is held whole as coefficients, whatever scale comes out in the end.
-        if not (image.info.get("progressive") or image.info.get("progression")):
-            decoded = image.size[0] * image.size[1]
-    if decoded > limit:
-        raise TooLarge(
-            f"the photo is {width} x {height} pixels, of which {decoded} would be decoded; at most {limit} may be"
-        )
+        return 1
+    try:
+        return max(1, int(getattr(image, "n_frames", 1)))
+    except (OSError, EOFError, SyntaxError, ValueError):
+        return 1  # what follows the first may be damaged; the first is what is shown
 
 
-def _shrink(image: Image.Image, max_side: int) -> Image.Image:
-    """At most max_side on the longer side. The large image is let go as soon as the small one is there."""
-    if image.mode in ("1", "P"):
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    elif image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _eight_bits(image)
-    elif image.mode in ("LA", "PA", "La", "RGBa"):
-        image = image.convert("RGBA")
-    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=None)
-    return image.copy()
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Sixteen grey bits scaled to eight; a plain conversion would clip nearly all of them to white."""
-    wide = image if image.mode == "I" else image.convert("I")
-    return wide.point(lambda value: value * (1 / 256)).convert("L")
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """RGB on white; a JPEG has no transparency."""
-    if image.mode == "RGB":
-        return image
-    if image.mode == "RGBA":
-        ground = Image.new("RGB", image.size, (255, 255, 255))
-        ground.paste(image, mask=image.getchannel("A"))
-        return ground
-    return image.convert("RGB")
+def _said(pictures: int, form: Taken) -> str | None:
+    if pictures < 2:
+        return None
+    if form == "HEIF":
+        return f"the file holds {pictures} pictures; the response shows the main one"
+    return f"the file is an animation of {pictures} frames; the response shows the first"
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

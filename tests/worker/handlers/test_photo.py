@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import struct
 import zlib
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
+from tests.worker.handlers.profiles import P3, rgb_profile
 from worker.handlers.contract import Answer, Refusal, Task, TooLarge, Unreadable, Unsupported
 from worker.handlers.photo import PhotoHandler
 
@@ -104,7 +107,7 @@ def test_heic_is_read(tmp_path: Path) -> None:
         assert photo.getexif().get(Base.Orientation) in (None, 1)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "heic"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "heic"])
 def test_the_position_is_stripped_unless_the_policy_keeps_it(tmp_path: Path, suffix: str) -> None:
     source = tmp_path / f"placed.{suffix}"
     block = exif_block(position=True)
@@ -159,7 +162,7 @@ def test_transparency_lies_on_white(tmp_path: Path) -> None:
         assert photo.getpixel((4, 4)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "heic"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "heic"])
 def test_a_truncated_photo_is_unreadable_and_says_so(tmp_path: Path, suffix: str) -> None:
     whole = tmp_path / f"whole.{suffix}"
     image = Image.effect_noise((600, 600), 80).convert("RGB")
@@ -199,7 +202,7 @@ def test_what_is_no_image_is_unreadable(tmp_path: Path, content: bytes, name: st
         (b"\x00\x00\x00\x18ftypcrx " + b"\x00" * 64, "IMG.CR3", "Canon CR3 raw"),
         (b"FUJIFILMCCD-RAW 0201" + b"\x00" * 64, "a.raf", "Fujifilm RAF raw"),
         (b"II*\x00\x08\x00\x00\x00" + b"\x00" * 64, "scan.jpg", "TIFF"),
-        (b"GIF89a" + b"\x00" * 64, "a.png", "GIF"),
+        (b"BM" + b"\x00" * 64, "a.png", "BMP"),
         (b"\x00\x00\x00\x1cftypmif1\x00\x00\x00\x00mif1avif" + b"\x00" * 64, "a.heic", "AVIF"),
         (b"any bytes", "a.dng", "Adobe DNG raw"),
     ],
@@ -229,14 +232,18 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, mo
         run(source)
 
 
-def test_the_pixel_limit_counts_what_a_jpeg_is_decoded_to(tmp_path: Path) -> None:
-    source = tmp_path / "big.jpg"
-    gradient(4096, 4096).save(source)
-    answer, _ = run(source, max_side=512, max_pixels=1_000_000)
-    assert answer.outcome == "processed"
-    gradient(4096, 4096).save(source, progressive=True)
-    with pytest.raises(TooLarge):
-        run(source, max_side=512, max_pixels=1_000_000)
+def test_a_photo_above_the_pixel_limit_is_refused_in_every_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = gradient(1200, 1000)
+    sources = [tmp_path / f"big.{suffix}" for suffix in ("jpg", "png", "webp", "gif", "heic")]
+    for source in sources[:-1]:
+        image.save(source)
+    pillow_heif.from_pillow(image).save(sources[-1], enc_params={"preset": "ultrafast"})
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    for source in sources:
+        with pytest.raises(TooLarge, match=r"1200 x 1000 pixels, 1\.2 megapixels; at most 1 are taken"):
+            run(source, max_pixels=1_000_000)
 
 
 def test_too_many_bytes_are_refused(tmp_path: Path) -> None:
@@ -278,12 +285,12 @@ def test_flipped_bytes_never_raise_anything_but_a_refusal(tmp_path: Path, seed: 
     import random
 
     rand = random.Random(seed)
-    source = tmp_path / "flip.jpg"
-    suffix = ("jpg", "png", "heic")[seed % 3]
+    suffix = ("jpg", "png", "heic", "webp", "gif")[seed % 5]
+    source = tmp_path / f"flip.{suffix}"
     if suffix == "heic":
         pillow_heif.from_pillow(gradient(80, 60)).save(source, exif=exif_block(3, position=True).tobytes())
     else:
-        gradient(80, 60).save(source, {"jpg": "JPEG", "png": "PNG"}[suffix], exif=exif_block(3, position=True))
+        gradient(80, 60).save(source, exif=exif_block(3, position=True))
     data = bytearray(source.read_bytes())
     for _ in range(1 + seed // 3):
         data[rand.randrange(12, len(data))] = rand.randrange(256)
@@ -293,3 +300,127 @@ def test_flipped_bytes_never_raise_anything_but_a_refusal(tmp_path: Path, seed: 
     except Refusal:
         return
     assert answer.outcome == "processed"
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}], ids=["lossy", "lossless"])
+def test_webp_is_read_upright(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = tmp_path / "phone.webp"
+    gradient(3000, 1000).save(source, exif=exif_block(6, position=True), **options)
+    answer, output = run(source)
+    assert (answer.outcome, answer.summary["format"]) == ("processed", "WebP")
+    assert (answer.summary["width"], answer.summary["height"]) == (1000, 3000)
+    assert answer.summary["position"] == "stripped"
+    with Image.open(output / "photo.jpg") as photo:
+        assert photo.size == (683, 2048)
+
+
+def test_a_webp_bomb_is_refused_before_its_decoder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "bomb.webp"
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + (16_000).to_bytes(3, "little") * 2 + bytes(8)
+    source.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    monkeypatch.setattr(Image, "open", lambda *a, **k: pytest.fail("opened"))
+    with pytest.raises(TooLarge, match="16001 x 16001"):
+        run(source)
+    with pytest.raises(TooLarge, match=r"decoding this WebP takes 4609 MB of memory and a handler may use 500 MB"):
+        run(source, max_pixels=1_000_000_000)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "gif"])
+def test_of_an_animation_the_first_frame_is_shown_and_that_is_said(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (60, 40), color) for color in ((200, 30, 30), (30, 200, 30), (30, 30, 200))]
+    source = tmp_path / f"moving.{suffix}"
+    frames[0].save(source, save_all=True, append_images=frames[1:], duration=100)
+    answer, output = run(source)
+    assert answer.detail == "the file is an animation of 3 frames; the response shows the first"
+    assert answer.summary["pictures"] == {"count": 3, "shown": 1, "animated": True}
+    with Image.open(output / "photo.jpg") as photo:
+        red, green, blue = photo.convert("RGB").resize((1, 1)).getpixel((0, 0))  # type: ignore[misc]
+        assert red > 180
+        assert max(green, blue) < 60
+
+
+def test_of_several_pictures_in_a_heic_the_main_one_is_shown(tmp_path: Path) -> None:
+    heif = pillow_heif.from_pillow(Image.new("RGB", (64, 64), (200, 30, 30)))
+    heif.add_from_pillow(Image.new("RGB", (96, 64), (30, 30, 200)))
+    source = tmp_path / "two.heic"
+    heif.save(source, primary_index=1)
+    answer, _ = run(source)
+    assert answer.detail == "the file holds 2 pictures; the response shows the main one"
+    assert answer.summary["width"] == 96
+
+
+def test_pictures_that_a_camera_adds_to_a_jpeg_are_nobodys_business(tmp_path: Path) -> None:
+    source = tmp_path / "preview.jpg"
+    gradient(200, 100).save(source, "MPO", save_all=True, append_images=[gradient(20, 10)])
+    answer, _ = run(source)
+    assert (answer.outcome, answer.detail, answer.summary["width"]) == ("processed", None, 200)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "heic"])
+def test_colours_come_out_as_srgb_and_untagged(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"wide.{suffix}"
+    image, icc = Image.new("RGB", (64, 64), (230, 90, 60)), rgb_profile("Display P3", P3)
+    if suffix == "heic":
+        heif = pillow_heif.from_pillow(image)
+        heif.info["icc_profile"], heif.info["icc_profile_type"] = icc, "prof"
+        heif.save(source, quality=90)
+    else:
+        image.save(source, icc_profile=icc, quality=95)
+    answer, output = run(source)
+    assert answer.summary["color_profile"] == {"name": "Display P3", "done": "converted"}
+    with Image.open(output / "photo.jpg") as photo:
+        assert "icc_profile" not in photo.info
+        level = photo.getpixel((32, 32))
+        assert isinstance(level, tuple)
+        assert level[0] > 240
+
+
+def test_the_photo_is_progressive_unless_told_otherwise(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    gradient(400, 300).save(source)
+    for wanted in (True, False):
+        _, output = run(source, progressive=wanted)
+        with Image.open(output / "photo.jpg") as photo:
+            assert bool(photo.info.get("progressive")) is wanted
+
+
+def test_further_sizes_are_written_when_they_are_smaller(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    gradient(1000, 500).save(source)
+    answer, output = run(source, sizes="1600,800,200", max_side=1024)
+    assert [file.name for file in answer.files] == [
+        "photo.jpg", "photo-800.jpg", "thumbnail.jpg", "photo-200.jpg", "metadata.json",
+    ]  # fmt: skip
+    assert answer.summary["sizes"] == [
+        {"name": "photo-800.jpg", "width": 800, "height": 400},
+        {"name": "photo-200.jpg", "width": 200, "height": 100},
+    ]
+    with Image.open(output / "photo-200.jpg") as small:
+        assert small.size == (200, 100)
+
+
+def test_a_placeholder_comes_with_the_response(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    gradient(1000, 500).save(source)
+    answer, _ = run(source)
+    kind, _, data = answer.summary["placeholder"].partition(",")
+    assert kind == "data:image/webp;base64"
+    assert len(data) < 600
+    with Image.open(io.BytesIO(base64.b64decode(data))) as tiny:
+        assert tiny.size == (24, 12)
+        left, right = tiny.convert("RGB").getpixel((1, 6)), tiny.convert("RGB").getpixel((22, 6))
+        assert isinstance(left, tuple)
+        assert isinstance(right, tuple)
+        assert right[0] > left[0] + 80
+    answer, _ = run(source, placeholder=False)
+    assert "placeholder" not in answer.summary
+
+
+def test_comments_and_blocks_of_the_source_do_not_travel_along(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    gradient(400, 300).save(source, comment=b"51.5 N, 0.1 W", xmp=b"<x:xmpmeta>51,30N</x:xmpmeta>")
+    _, output = run(source, sizes="200")
+    for name in ("photo.jpg", "photo-200.jpg", "thumbnail.jpg"):
+        content = (output / name).read_bytes()
+        assert b"51" + b".5 N" not in content
+        assert b"xmpmeta" not in content
