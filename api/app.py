@@ -48,6 +48,7 @@ from api.routes.jobs import Jobs
 from api.routes.notices import Notices
 from api.routes.photos import Photos
 from api.routes.publish import Publish
+from api.routes.queues import QueueList
 from api.routes.responses import Responses
 from api.routes.revocations import Revocations
 from api.routes.sync import Sync
@@ -287,6 +288,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         files.resource(guard),
         *jobs.resources(guard),
         *commands.resources(guard, jobs),
+        QueueList(pool).resource(guard),
         *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),

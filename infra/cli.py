@@ -31,6 +31,10 @@ cloud = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(cloud, name="cloud")
+jobs = typer.Typer(
+    help="Jobs: what waits, runs and failed, and what to do about it.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(jobs, name="jobs")
 
 
 class Scope(StrEnum):
@@ -424,6 +428,82 @@ def cloud_resync(
 
     _log_quietly()
     _exit(_reported(lambda: resync(os.environ, store=store, wait=wait, timeout_s=timeout)))
+
+
+JobIds = Annotated[list[str] | None, typer.Argument(help="Jobs by id.", show_default=False)]
+OfKind = Annotated[str | None, typer.Option(help="Only of this kind: photo, table, …")]
+OfDevice = Annotated[str | None, typer.Option(help="Only of this device.")]
+
+
+@jobs.command("ls")
+def jobs_ls(
+    *,
+    status: Annotated[
+        str | None, typer.Option(help="Only those queued, running, done, retry, dead or cancelled.")
+    ] = None,
+    kind: OfKind = None,
+    device: OfDevice = None,
+    name: Annotated[str | None, typer.Option(help="By how the file's name begins, and by nothing else.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs; one line for each look.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 1.0,
+) -> None:
+    """How the queues stand, with rates, and jobs, newest first."""
+    from infra.commands.jobs import ls
+
+    filters = {"status": status, "kind": kind, "device_id": device, "name_prefix": name}
+    _exit(_reported(lambda: ls(os.environ, filters=filters, limit=limit, as_json=as_json, live=live, every_s=every)))
+
+
+@jobs.command("show")
+def jobs_show(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """All that is known of a job, its error and its history."""
+    from infra.commands.jobs import show
+
+    _exit(_reported(lambda: show(os.environ, job, as_json=as_json)))
+
+
+@jobs.command("retry")
+def jobs_retry(
+    job: JobIds = None,
+    dead: Annotated[bool, typer.Option("--all-dead", help="All that are dead instead, 10,000 at a time.")] = False,
+    kind: OfKind = None,
+    device: OfDevice = None,
+) -> None:
+    """Queue dead jobs anew, with fresh attempts; their devices are told again how they end."""
+    from infra.commands.jobs import retry
+
+    filters = {"kind": kind, "device_id": device} if dead else None
+    _exit(_reported(lambda: retry(os.environ, job or [], filters=filters)))
+
+
+@jobs.command("cancel")
+def jobs_cancel(
+    job: JobIds = None,
+    waiting: Annotated[bool, typer.Option("--all-waiting", help="All that wait instead, 10,000 at a time.")] = False,
+    kind: OfKind = None,
+    device: OfDevice = None,
+) -> None:
+    """End jobs that wait or run; their devices are told."""
+    from infra.commands.jobs import cancel
+
+    filters = {"kind": kind, "device_id": device} if waiting else None
+    _exit(_reported(lambda: cancel(os.environ, job or [], filters=filters)))
+
+
+@jobs.command("drain")
+def jobs_drain(
+    queue: Annotated[str, typer.Argument(help="The queue.")] = "requests",
+    timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds to wait.")] = 3600,
+) -> None:
+    """Wait until a queue holds nothing, and show how far it is."""
+    from infra.commands.jobs import drain
+
+    _exit(_reported(lambda: drain(os.environ, queue, timeout_s=timeout)))
 
 
 def _reported(run: Callable[[], int]) -> int:

@@ -58,6 +58,7 @@ class TableHandler:
                 dialect = _sniff(task, line_max)
                 header = _read_csv(table, dialect)
                 form: dict[str, Any] = {"format": "CSV", "delimiter": dialect.delimiter, "header": header}
+                form |= _unusual(dialect)
             else:
                 form = {"format": "JSON lines"}
                 _read_json_lines(table)
@@ -147,6 +148,18 @@ def _sniff(task: Task, line_max: int) -> Dialect:
     return sniff_dialect(sample)
 
 
+def _unusual(dialect: Dialect) -> dict[str, Any]:
+    """What of the dialect is worth a word."""
+    said: dict[str, Any] = {}
+    if dialect.quote != '"':
+        said["quote"] = dialect.quote
+    if dialect.escape is not None:
+        said["escape"] = dialect.escape
+    if dialect.skip:
+        said["lines_before_table"] = dialect.skip
+    return said
+
+
 def _read_csv(table: _Table, dialect: Dialect) -> bool:
     """Take every row in; whether the first one was a header."""
     header: bool | None = None
@@ -179,7 +192,9 @@ def _begin_table(table: _Table, row: list[str], dialect: Dialect) -> bool:
 
 def _csv_rows(table: _Table, dialect: Dialect) -> Iterator[list[str]]:
     csv.field_size_limit(_CELL_MAX)
-    reader = csv.reader(table.lines, delimiter=dialect.delimiter)
+    for _ in range(dialect.skip):
+        next(table.lines, None)
+    reader = dialect.rows(table.lines)
     while True:
         table.lines.begin_record()
         try:

@@ -83,6 +83,41 @@ def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
     assert summary["ragged_rows"] == {"short": 0, "long": 0}
 
 
+def test_a_first_line_may_tell_the_delimiter(tmp_path: Path) -> None:
+    summary = summarise(tmp_path, "sep=;\r\na;b,c\r\n1;2\r\n3;4\r\n")
+    assert (summary["delimiter"], summary["rows"], summary["lines_before_table"]) == (";", 2, 1)
+    assert [c["name"] for c in summary["columns"]] == ["a", "b,c"]
+    assert summarise(tmp_path, "sep=^\na^b\n1^2\n")["delimiter"] == "^"
+
+
+def test_remarks_before_the_table_are_no_rows_and_a_header_may_begin_with_a_hash(tmp_path: Path) -> None:
+    remarks = "# logger 7, firmware 2\n# Ulm\n"
+    summary = summarise(tmp_path, remarks + "time,temp,door\n1,2,3\n4,5,6\n")
+    assert (summary["rows"], summary["lines_before_table"], summary["columns"][0]["name"]) == (2, 2, "time")
+    summary = summarise(tmp_path, remarks + "#time,temp,door\n1,2,3\n4,5,6\n")
+    assert (summary["rows"], summary["lines_before_table"], summary["columns"][0]["name"]) == (2, 2, "#time")
+    assert summarise(tmp_path, "#1\n#2\n#3\n").get("lines_before_table") is None
+
+
+def test_single_quotes_quote_where_there_are_no_double_ones(tmp_path: Path) -> None:
+    summary = summarise(tmp_path, "'name','n'\n" + "'a, b',1\n" * 5 + "'it''s',2\n")
+    assert (summary["quote"], summary["rows"], len(summary["columns"])) == ("'", 6, 2)
+    assert "quote" not in summarise(tmp_path, 'name,n\n"it\'s",1\n')
+
+
+def test_quotes_may_be_escaped_and_a_cell_may_end_with_a_backslash(tmp_path: Path) -> None:
+    summary = summarise(tmp_path, 'a,b\n"say \\"hi, you\\" now",1\n"x",2\n')
+    assert (summary["escape"], summary["rows"], summary["ragged_rows"]["long"]) == ("\\", 2, 0)
+    summary = summarise(tmp_path, 'folder,n\n"C:\\temp\\",1\n')
+    assert ("escape" in summary, summary["rows"]) == (False, 1)
+    assert column(summary, "folder")["text"]["longest"] == len("C:\\temp\\")
+
+
+def test_blanks_between_delimiter_and_quote_are_not_part_of_the_cell(tmp_path: Path) -> None:
+    summary = summarise(tmp_path, 'a, "b"\n1, "x, y"\n2, "z"\n')
+    assert (summary["rows"], [c["name"] for c in summary["columns"]]) == (2, ["a", "b"])
+
+
 def test_a_semicolon_file_may_have_decimal_commas(tmp_path: Path) -> None:
     summary = summarise(tmp_path, "preis;menge\n1,5;2\n2,5;4\n")
     assert column(summary, "preis")["type"] == "number"
