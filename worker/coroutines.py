@@ -147,7 +147,8 @@ def load_async_handlers(
 ) -> list[AsyncHandler]:
     """The built-in ones and those of installed packages, which may take a built-in's place. Bad ones are left out."""
     handlers = {handler.kind: handler for handler in builtin}
-    for entry in sorted(plug_ins or entry_points(group=ASYNC_ENTRY_POINT_GROUP), key=lambda e: e.name):
+    found = entry_points(group=ASYNC_ENTRY_POINT_GROUP) if plug_ins is None else plug_ins
+    for entry in sorted(found, key=lambda e: e.name):
         try:
             handler: AsyncHandler = entry.load()()
             if handler.kind != entry.name:

@@ -43,15 +43,22 @@ class EmulatedModel:
     """Tokens in and out of each call that was begun."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     under_way: int = 0
+    refused: list[int] = field(default_factory=list)
+    """Statuses that the script had answered instead of an answer."""
 
     def __post_init__(self) -> None:
         inner = Starlette(routes=[Route("/v1/chat/completions", self._chat, methods=["POST"])])
-        self.wire = FaultyWire(inner, self.script, name=lambda _: "chat", answer=_error_of)
+        self.wire = FaultyWire(inner, self.script, name=lambda _: "chat", answer=self._error_of)
 
     @property
     def app(self) -> ASGIApp:
         """With its faults."""
         return self.wire
+
+    def _error_of(self, fault: Fault) -> ASGIApp:
+        self.refused.append(fault.status)
+        headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else None
+        return _refused(fault.status, fault.reason or f"error_{fault.status}", "scripted", headers)
 
     async def _chat(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {self.key}":
@@ -108,11 +115,6 @@ def _event(chunk: dict[str, Any]) -> bytes:
 
 def _refused(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": {"code": code, "type": code, "message": message}}, status, headers)
-
-
-def _error_of(fault: Fault) -> ASGIApp:
-    headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else None
-    return _refused(fault.status, fault.reason or f"error_{fault.status}", "scripted", headers)
 
 
 async def _main() -> None:

@@ -59,3 +59,14 @@ def test_attempts_at_a_store_that_is_away_end_only_with_the_time_to_live() -> No
         assert isinstance(verdict, Again)
         assert verdict.delay_s <= min(POLICY.cap_s, POLICY.outage_cap_s)
     assert after_failure(POLICY, away, attempt=4, expires_in_s=0.05, rand=Random(1)) == GiveUp("expired")
+
+
+def test_whoever_was_told_when_to_come_back_does_not_come_before() -> None:
+    failure = Failure("busy", outage=True, after_s=5.0)
+    for seed in range(20):
+        verdict = after_failure(POLICY, failure, attempt=9, expires_in_s=None, rand=Random(seed))
+        assert isinstance(verdict, Again)
+        assert 5.0 < verdict.delay_s <= 5.0 + POLICY.base_s
+    late = after_failure(POLICY, Failure("x", after_s=1e9), attempt=1, expires_in_s=None, rand=Random(1))
+    assert isinstance(late, Again)
+    assert late.delay_s <= POLICY.cap_s + POLICY.base_s
