@@ -190,12 +190,12 @@ async def _judged(
     faults["cut"] = model.script.happened.count(("chat", "cut_answer"))
     return Outcome(
         requests=requests,
-        statuses=dict(rows),  # type: ignore[arg-type]
+        statuses=dict(rows),
         outcomes=dict(Counter(document["outcome"] for document in documents)),
         events=events[0][0],
         faults=faults,
         computed=len(model.billed),
-        calls=dict(calls),  # type: ignore[arg-type]
+        calls=dict(calls),
         spent=usage.cost_micros if usage else 0,
         put_aside=usage.reserved_micros if usage else 0,
         billed=sum(_PRICE_IN * tokens_in + _PRICE_OUT * tokens_out for tokens_in, tokens_out in model.billed),
