@@ -6,7 +6,7 @@ refuses because the term is over ends the feed here. What cannot be recorded now
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -25,7 +25,7 @@ from watcher.disk import Disk
 from watcher.look import Gone, Large, Looker, Outcome, Unsettled
 from watcher.pacing import FileStat, Look, Notice, Pacing
 from watcher.places import Place, Refused, locate
-from watcher.record import Page, PageRefused, Recorded, Recorder
+from watcher.record import Page, PageRefused, Recorder
 from watcher.scan import Scanner
 from watcher.tasks import end
 from watcher.translate import Seen, Verdict
@@ -261,7 +261,7 @@ class FeedLoop:
         page, self._page = self._page, Page()
         page.baseline_until = self._baseline_until
         try:
-            recorded = await self._tools.recorder.page(self.feed_id, self.term, page)
+            verdicts = await self._tools.recorder.page(self.feed_id, self.term, page)
         except PageRefused:
             await self._record_one_by_one(page)
         except StoreError:
@@ -269,7 +269,7 @@ class FeedLoop:
             self._page = page
             raise
         else:
-            self._recorded(page, recorded)
+            self._recorded(page, verdicts)
 
     async def _record_one_by_one(self, page: Page) -> None:
         # One path that Postgres will not take must not keep the others from being recorded.
@@ -289,17 +289,17 @@ class FeedLoop:
 
     async def _record_arrivals(self) -> None:
         try:
-            recorded = await self._tools.recorder.arrivals(self.feed_id, self.term, PAGE_MAX)
+            verdicts = await self._tools.recorder.arrivals(self.feed_id, self.term, PAGE_MAX)
         except StoreError:
             self._arrivals = True
             raise
-        for verdict in recorded.verdicts:
+        for verdict in verdicts:
             WATCHER_FILES.labels(verdict.value).inc()
-        self._arrivals = self._arrivals or len(recorded.verdicts) >= PAGE_MAX
+        self._arrivals = self._arrivals or len(verdicts) >= PAGE_MAX
 
-    def _recorded(self, page: Page, recorded: Recorded) -> None:
+    def _recorded(self, page: Page, verdicts: Sequence[Verdict]) -> None:
         now = clock.monotonic()
-        for seen, verdict in zip(page.seen, recorded.verdicts, strict=True):
+        for seen, verdict in zip(page.seen, verdicts, strict=True):
             WATCHER_FILES.labels(verdict.value).inc()
             if seen.live and verdict is Verdict.ANNOUNCED:
                 WATCHER_SEEN_SECONDS.observe(now - seen.noticed_at)

@@ -1,14 +1,13 @@
-"""One page of a feed as one transaction under its term: the ledger, and with it the jobs and events that the changes
-call for.
+"""Pages of feeds, each under its feed's term: the ledger, and with it the jobs and events that the changes call for.
 
-Either all of it is committed or nothing, so a watcher that dies at any moment leaves nothing half announced, and the
-next owner finds the same differences again. What was committed is then told to Redis, as a hint that may be lost.
+Either all of a page is committed or nothing, so a watcher that dies at any moment leaves nothing half announced, and
+the next owner finds the same differences again. What was committed is then told to Redis, as a hint that may be lost.
+Several feeds' pages may share a transaction; a feed whose term is over is left out of it and the others are not harmed.
 
-Order in the transaction: the fence first; then feeds, items, jobs, responses; the append to the log last.
+Order in the transaction: the fences first; then feeds, items, jobs, responses; the append to the log last.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random, SystemRandom
 from typing import Final
@@ -20,21 +19,24 @@ from shared import clock
 from shared.bus.message import Message
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import feeds, items, leases, log
+from shared.store.errors import StoreBusy, StoreUnavailable, TermOver
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 from watcher.announce import Announcement, Announcer, Appending
+from watcher.joining import Ask, Joiner
 from watcher.pacing import FileStat
 from watcher.places import Place, locate
 from watcher.translate import Seen, Verdict, judge
 
 FOLDER_VERSION: Final = "folder"
 """Stands as the content version of a job's folder."""
-
+_JOINED_MAX: Final = 500
+"""How many paths of several feeds share a transaction."""
 
 PAGE_STATEMENTS: Final = tuple(
     statements(subject)[name]
     for subject, names in (
-        ("leases", ("fence",)),
+        ("leases", ("fence_all",)),
         ("feeds", ("changed", "scanned")),
         ("items", ("facts", "upsert", "remove", "arrivals", "record_responses")),
         ("jobs", ("insert",)),
@@ -91,7 +93,7 @@ class Page:
 
 @dataclass(slots=True)
 class Recorded:
-    """What a committed page did."""
+    """What a committed transaction did."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     jobs: list[UUID] = field(default_factory=list)
@@ -100,9 +102,15 @@ class Recorded:
 
 AfterCommit = Callable[[Recorded], None]
 
+# What is to be recorded: a page, or so many of the files whose device has come into being.
+_Work = Page | int
+
 
 class Recorder:
-    """Writes pages. `after_commit` gets every committed page and must not wait; at most `at_once` transactions run."""
+    """Writes pages, those that have to wait together with others (see `joining`).
+
+    `after_commit` gets what each transaction did and must not wait; at most `at_once` transactions run.
+    """
 
     def __init__(
         self,
@@ -111,82 +119,105 @@ class Recorder:
         store: str,
         queue: str,
         after_commit: AfterCommit,
-        at_once: int = 4,
+        at_once: int = 2,
         rand: Random | None = None,
     ) -> None:
         self._pool = pool
         self._store = store
         self._after_commit = after_commit
-        self._at_once = asyncio.Semaphore(at_once)
         self._rand = rand or SystemRandom()
         self._announcer = Announcer(store=store, queue=queue, new_id=self._new_id)
+        self._joiner: Joiner[_Work, list[Verdict]] = Joiner(
+            self._write, at_once=at_once, size_max=_JOINED_MAX, concerns_all=_is_away
+        )
 
-    async def page(self, feed_id: str, term: int, page: Page) -> Recorded:
+    async def page(self, feed_id: str, term: int, page: Page) -> list[Verdict]:
         """Record it. Raises TermOver, StoreUnavailable, PageRefused, and then nothing of it was."""
+        return await self._joiner.ask(feed_id, term, page, page.size)
 
-        async def work(connection: Connection) -> tuple[Recorded, Appending]:
-            await leases.fence(connection, feed_id, term)
-            return await self._record(connection, feed_id, page)
-
-        return await self._commit(work)
-
-    async def arrivals(self, feed_id: str, term: int, limit: int) -> Recorded:
+    async def arrivals(self, feed_id: str, term: int, limit: int) -> list[Verdict]:
         """Take up files whose device has come into being, at most `limit`."""
+        return await self._joiner.ask(feed_id, term, limit, limit)
 
-        async def work(connection: Connection) -> tuple[Recorded, Appending]:
-            await leases.fence(connection, feed_id, term)
-            waiting = await items.arrivals(connection, feed_id, limit)
-            page = Page(seen=[_seen_again(arrival) for arrival in waiting])
-            return await self._record(connection, feed_id, page)
+    async def _write(self, asks: "Sequence[Ask[_Work, list[Verdict]]]") -> "list[list[Verdict] | Exception]":
+        async def work(connection: Connection) -> tuple[dict[str, list[Verdict]], Recorded, Appending]:
+            stands = await leases.fence_all(connection, {ask.feed_id: ask.term for ask in asks})
+            pages = {
+                ask.feed_id: await self._page_of(connection, ask.feed_id, ask.work)
+                for ask in asks
+                if ask.feed_id in stands
+            }
+            return await self._record(connection, pages)
 
-        return await self._commit(work)
-
-    async def _commit(self, work: "Callable[[Connection], Awaitable[tuple[Recorded, Appending]]]") -> Recorded:
-        async with self._at_once:
-            try:
-                recorded, appending = await self._pool.run(work)
-            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-                raise PageRefused(str(error)) from error
+        try:
+            verdicts, recorded, appending = await self._pool.run(work)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise PageRefused(str(error)) from error
         log.remember(self._pool, appending.events, appending.results)
-        self._after_commit(recorded)
-        return recorded
+        if verdicts:
+            self._after_commit(recorded)
+        return [
+            verdicts[ask.feed_id]
+            if ask.feed_id in verdicts
+            else TermOver(f"lease {ask.feed_id}: term {ask.term} is over")
+            for ask in asks
+        ]
 
-    async def _record(self, connection: Connection, feed_id: str, page: Page) -> "tuple[Recorded, Appending]":
+    async def _page_of(self, connection: Connection, feed_id: str, work: _Work) -> Page:
+        if isinstance(work, Page):
+            # Given once for all tries: when only the answer to a commit was lost, the page is recorded again, and a
+            # file that was removed and put again would be announced again.
+            work.seen = [one if one.identity else replace(one, identity=self._new_id()) for one in work.seen]
+            return work
+        waiting = await items.arrivals(connection, feed_id, work)
+        return Page(seen=[replace(_seen_again(arrival), identity=self._new_id()) for arrival in waiting])
+
+    async def _record(
+        self, connection: Connection, pages: Mapping[str, Page]
+    ) -> "tuple[dict[str, list[Verdict]], Recorded, Appending]":
+        verdicts: dict[str, list[Verdict]] = {feed_id: [] for feed_id in pages}
         recorded, appending = Recorded(), Appending()
-        # Given once for all tries: when only the answer to a commit was lost, the page is recorded again, and a file
-        # that was removed and put again would be announced again.
-        page.seen = [one if one.identity else replace(one, identity=self._new_id()) for one in page.seen]
-        if page.scanned:
-            await feeds.scanned(connection, feed_id)
-        if page.gone:
-            await items.remove(connection, feed_id, page.gone)
-        facts = await self._facts(connection, feed_id, page.seen)
-        rows = [_folder_item(folder) for folder in dict.fromkeys(page.folders)]
+        if scanned := [feed_id for feed_id, page in pages.items() if page.scanned]:
+            await feeds.scanned(connection, scanned)
+        gone = [(feed_id, path) for feed_id, page in pages.items() for path in page.gone]
+        if gone:
+            await items.remove(connection, gone)
+        seen = [(feed_id, one) for feed_id, page in pages.items() for one in page.seen]
+        folders = {(feed_id, folder): None for feed_id, page in pages.items() for folder in page.folders}
+        rows = [(feed_id, _folder_item(folder)) for feed_id, folder in folders]
         announced: list[Seen] = []
-        for one, known in zip(page.seen, facts, strict=True):
-            verdict = judge(one, known, in_baseline=one.noticed_at < page.baseline_until)
+        changed = dict.fromkeys(feed_id for feed_id, _ in gone)
+        for (feed_id, one), known in zip(seen, await self._facts(connection, seen), strict=True):
+            verdict = judge(one, known, in_baseline=one.noticed_at < pages[feed_id].baseline_until)
+            verdicts[feed_id].append(verdict)
             recorded.verdicts.append(verdict)
             if (row := _row(one, known, verdict)) is not None:
-                rows.append(row)
+                rows.append((feed_id, row))
             if verdict is Verdict.ANNOUNCED:
                 announced.append(one)
+                changed[feed_id] = None
         if rows:
-            await items.upsert(connection, feed_id, rows)
-        if announced or page.gone:
-            await feeds.changed(connection, feed_id)
+            await items.upsert(connection, rows)
+        if changed:
+            await feeds.changed(connection, list(changed))
         recorded.jobs, recorded.events = await self._announcer.announce(
             connection, [_announcement(one) for one in announced], appending
         )
-        return recorded, appending
+        return verdicts, recorded, appending
 
-    async def _facts(self, connection: Connection, feed_id: str, seen: Sequence[Seen]) -> list[items.Facts]:
+    async def _facts(self, connection: Connection, seen: Sequence[tuple[str, Seen]]) -> list[items.Facts]:
         if not seen:
             return []
-        asked = [(one.place.path, one.place.device_id, one.place.top_folder) for one in seen]
-        return await items.facts(connection, feed_id, self._store, asked)
+        asked = [(feed_id, one.place.path, one.place.device_id, one.place.top_folder) for feed_id, one in seen]
+        return await items.facts(connection, self._store, asked)
 
     def _new_id(self) -> UUID:
         return time_ordered_uuid(clock.wall(), self._rand)
+
+
+def _is_away(error: Exception) -> bool:
+    """Postgres is, which is no fault of a page. A lock that was not got in time may be the wait of one of them."""
+    return isinstance(error, StoreUnavailable) and not isinstance(error, StoreBusy)
 
 
 def _announcement(seen: Seen) -> Announcement:

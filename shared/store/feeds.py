@@ -74,14 +74,14 @@ async def ever_scanned(pool: Pool, feed_ids: Sequence[str]) -> bool:
     return bool((await pool.fetch(_SQL["ever_scanned"], list(feed_ids)))[0]["ever"])
 
 
-async def changed(connection: Connection, feed_id: str) -> None:
-    """Say that a page of the feed changed something."""
-    await connection.execute(_SQL["changed"], feed_id)
+async def changed(connection: Connection, feed_ids: Sequence[str]) -> None:
+    """Say that pages of the feeds changed something."""
+    await connection.execute(_SQL["changed"], list(feed_ids))
 
 
-async def scanned(connection: Connection, feed_id: str) -> None:
-    """Say that all of the feed was compared with the store."""
-    await connection.execute(_SQL["scanned"], feed_id)
+async def scanned(connection: Connection, feed_ids: Sequence[str]) -> None:
+    """Say that all of each feed was compared with the store."""
+    await connection.execute(_SQL["scanned"], list(feed_ids))
 
 
 async def hint(pool: Pool, feed_ids: Sequence[str]) -> list[str]:

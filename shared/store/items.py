@@ -106,12 +106,10 @@ async def ledger(pool: Pool, feed_id: str, *, above: str, upto: str, limit: int)
     return [LedgerRow(*row) for row in await pool.fetch(_SQL["ledger"], feed_id, above, upto, limit)]
 
 
-async def facts(
-    connection: Connection, feed_id: str, store: str, asked: Sequence[tuple[str, str, str | None]]
-) -> list[Facts]:
-    """For each (path, device id, outermost folder below the device's) what the page must know, in this order."""
-    paths, device_ids, folders = (list(column) for column in zip(*asked, strict=True))
-    return [Facts(*row) for row in await connection.fetch(_SQL["facts"], feed_id, paths, device_ids, folders, store)]
+async def facts(connection: Connection, store: str, asked: Sequence[tuple[str, str, str, str | None]]) -> list[Facts]:
+    """For each (feed, path, device id, outermost folder below the device's) what a page must know, in this order."""
+    columns = [list(column) for column in zip(*asked, strict=True)]
+    return [Facts(*row) for row in await connection.fetch(_SQL["facts"], *columns, store)]
 
 
 async def one(pool: Pool, feed_id: str, item_id: str) -> LedgerRow | None:
@@ -126,15 +124,16 @@ async def reserved_folders(pool: Pool, feed_id: str, store: str, folders: Sequen
     return frozenset(row["folder"] for row in rows)
 
 
-async def upsert(connection: Connection, feed_id: str, items: Sequence[Item]) -> None:
-    """Write rows, at most one per path."""
-    columns = [list(column) for column in zip(*items, strict=True)]
-    await connection.execute(_SQL["upsert"], feed_id, *columns)
+async def upsert(connection: Connection, items: Sequence[tuple[str, Item]]) -> None:
+    """Write rows of feeds, at most one per feed and path."""
+    columns = [list(column) for column in zip(*((feed_id, *item) for feed_id, item in items), strict=True)]
+    await connection.execute(_SQL["upsert"], *columns)
 
 
-async def remove(connection: Connection, feed_id: str, item_ids: Sequence[str]) -> None:
-    """Forget what is gone from the store."""
-    await connection.execute(_SQL["remove"], feed_id, list(item_ids))
+async def remove(connection: Connection, items: Sequence[tuple[str, str]]) -> None:
+    """Forget what is gone from the store: (feed, path) each."""
+    feed_ids, item_ids = (list(column) for column in zip(*items, strict=True))
+    await connection.execute(_SQL["remove"], feed_ids, item_ids)
 
 
 async def feeds_with_arrivals(pool: Pool, feed_ids: Sequence[str]) -> list[str]:

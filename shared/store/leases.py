@@ -14,7 +14,7 @@ from shared.store.errors import TermOver
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 
-__all__ = ["Holder", "alone", "claim", "ensure", "fence", "holders", "release", "renew"]
+__all__ = ["Holder", "alone", "claim", "ensure", "fence", "fence_all", "holders", "release", "renew"]
 
 _SQL = statements("leases")
 
@@ -74,6 +74,12 @@ async def fence(connection: Connection, name: str, term: int) -> None:
     """
     if await connection.fetchrow(_SQL["fence"], name, term) is None:
         raise TermOver(f"lease {name}: term {term} is over")
+
+
+async def fence_all(connection: Connection, terms: Mapping[str, int]) -> frozenset[str]:
+    """Hold the terms that stand until the transaction ends, and say which: for no other may anything be written."""
+    rows = await connection.fetch(_SQL["fence_all"], list(terms), list(terms.values()))
+    return frozenset(row["name"] for row in rows)
 
 
 async def holders(pool: Pool, names: Sequence[str]) -> list[Holder]:

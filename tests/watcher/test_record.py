@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from shared.store import devices, feeds, leases
-from shared.store.errors import StoreUnavailable, TermOver
+from shared.store.errors import StoreBusy, StoreUnavailable, TermOver
 from shared.store.pool import Pool, open_pool
 from watcher.pacing import FileStat
 from watcher.places import Place, locate
@@ -40,7 +40,7 @@ class Book:
 
     async def record(self, *seen: Seen, term: int | None = None, **page: Any) -> list[Verdict]:
         given = Page(seen=list(seen), **page)
-        return (await self.recorder.page(FEED, self.term if term is None else term, given)).verdicts
+        return await self.recorder.page(FEED, self.term if term is None else term, given)
 
     async def count(self, table: str) -> int:
         return int((await self.pool.fetch(f"SELECT count(*) FROM {table}"))[0]["count"])
@@ -140,6 +140,97 @@ async def test_under_a_term_that_is_over_nothing_is_written(book: Book) -> None:
     assert (await book.count("items"), await book.count("jobs"), book.told) == (0, 0, [])
 
 
+class Crowd:
+    """Four feeds of one recorder that writes one transaction at a time."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.feeds = [f"local:cloud:{number}" for number in range(4)]
+        self.terms: dict[str, int] = {}
+        self.recorder = Recorder(book.pool, store="local", queue="requests", after_commit=book.told.append, at_once=1)
+
+    async def open(self) -> None:
+        pool = self.book.pool
+        await feeds.ensure(pool, [feeds.Feed(feed, "local", "cloud", n) for n, feed in enumerate(self.feeds)])
+        await leases.ensure(pool, self.feeds)
+        await pool.fetch("UPDATE leases SET expires_at = '-infinity'")
+        self.terms = await leases.claim(pool, self.feeds, "w1", ttl_s=30, limit=9)
+
+    async def record(self, *paths: str, **more: Page) -> list[Any]:
+        """What came of a page of each feed, the first written by itself and the others together."""
+        pages = [more.get(path) or Page(seen=[seen(path, "\0" if "bad" in path else "1" * 64)]) for path in paths]
+        asks = [self.recorder.page(feed, self.terms[feed], page) for feed, page in zip(self.feeds, pages, strict=True)]
+        return await asyncio.gather(*asks, return_exceptions=True)
+
+
+@pytest.fixture
+async def crowd(book: Book) -> Crowd:
+    made = Crowd(book)
+    await made.open()
+    return made
+
+
+FOUR = [f"Requests/truck-7/{name}" for name in "fabc"]
+
+
+async def test_pages_of_several_feeds_are_one_transaction_and_each_gets_its_own_verdicts(crowd: Crowd) -> None:
+    done, waits = Verdict.ANNOUNCED, Verdict.WAITING
+    a = Page(seen=[seen(path) for path in (FOUR[1], "Responses/truck-7/r", "Requests/truck-8/x")])
+    b = Page(seen=[seen(FOUR[2])], scanned=True)
+    c = Page(seen=[seen(FOUR[3])], gone=["Requests/truck-7/old"])
+    assert await crowd.record(FOUR[0], "a", "b", "c", a=a, b=b, c=c) == [[done], [done, done, waits], [done], [done]]
+    rows = await crowd.book.pool.fetch("SELECT feed_id, path FROM items ORDER BY path")
+    assert [(row["feed_id"], row["path"]) for row in rows] == [
+        (crowd.feeds[1], "Requests/truck-7/a"),
+        (crowd.feeds[2], "Requests/truck-7/b"),
+        (crowd.feeds[3], "Requests/truck-7/c"),
+        (crowd.feeds[0], "Requests/truck-7/f"),
+        (crowd.feeds[1], "Requests/truck-8/x"),
+        (crowd.feeds[1], "Responses/truck-7/r"),
+    ]
+    assert [(len(one.jobs), len(one.events)) for one in crowd.book.told] == [(1, 0), (3, 1)], "two transactions"
+    rows = await crowd.book.pool.fetch("SELECT generation FROM feeds ORDER BY feed_id")
+    assert [row["generation"] for row in rows] == [0, 0, 1, 0]
+
+
+async def test_a_term_that_is_over_is_left_out_and_harms_none_of_those_it_was_joined_with(crowd: Crowd) -> None:
+    crowd.terms[crowd.feeds[2]] -= 1
+    over = Page(seen=[seen(FOUR[2])], scanned=True)
+    first, a, refused, c = await crowd.record(FOUR[0], FOUR[1], "over", FOUR[3], over=over)
+    assert [first, a, c] == [[Verdict.ANNOUNCED]] * 3
+    assert isinstance(refused, TermOver)
+    rows = await crowd.book.pool.fetch("SELECT path FROM jobs ORDER BY path")
+    assert [row["path"] for row in rows] == [FOUR[1], FOUR[3], FOUR[0]]
+    assert await crowd.book.count("items") == 3
+    assert (await crowd.book.pool.fetch("SELECT max(generation) FROM feeds"))[0]["max"] == 0
+    assert [len(one.jobs) for one in crowd.book.told] == [1, 2], "nothing had to be written again"
+
+
+async def test_a_page_that_postgres_refuses_is_refused_alone_and_the_others_are_recorded_once(crowd: Crowd) -> None:
+    paths = [FOUR[0], "Responses/truck-7/a", "Requests/truck-7/bad", "Responses/truck-7/c"]
+    first, a, bad, c = await crowd.record(*paths)
+    assert [first, a, c] == [[Verdict.ANNOUNCED]] * 3
+    assert isinstance(bad, PageRefused)
+    assert [await crowd.book.count(table) for table in ("items", "jobs", "events")] == [3, 1, 2]
+
+
+async def test_a_page_that_waits_too_long_for_a_lock_does_not_keep_back_those_joined_with_it(crowd: Crowd) -> None:
+    await crowd.book.pool.fetch(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = ''300ms''', current_database()); END $$"
+    )
+    await crowd.book.pool.reconnect()
+    rival = await asyncpg.connect(crowd.book.url)
+    try:
+        await rival.execute("BEGIN")
+        await rival.execute(f"SELECT FROM feeds WHERE feed_id = '{crowd.feeds[2]}' FOR UPDATE")
+        first, a, stuck, c = await crowd.record(*FOUR)
+    finally:
+        await rival.close()
+    assert [first, a, c] == [[Verdict.ANNOUNCED]] * 3
+    assert isinstance(stuck, StoreBusy)
+    assert [await crowd.book.count(table) for table in ("items", "jobs")] == [3, 3]
+
+
 async def test_a_claim_waits_for_the_page_that_is_being_recorded(book: Book) -> None:
     async with book.pool.transaction() as connection:
         await leases.fence(connection, FEED, book.term)
@@ -167,11 +258,11 @@ async def test_a_recorded_job_folder_stays_reserved_when_the_job_is_deleted(book
 async def test_files_of_an_unknown_device_wait_and_are_taken_up_once(book: Book) -> None:
     waiting = [seen("Requests/truck-8/a"), seen("Responses/truck-8/r")]
     assert await book.record(*waiting) == [Verdict.WAITING, Verdict.WAITING]
-    assert (await book.recorder.arrivals(FEED, book.term, 10)).verdicts == []
+    assert await book.recorder.arrivals(FEED, book.term, 10) == []
     await devices.ensure(book.pool, "truck-8", "truck")
-    assert (await book.recorder.arrivals(FEED, book.term, 1)).verdicts == [Verdict.ANNOUNCED]
-    assert (await book.recorder.arrivals(FEED, book.term, 10)).verdicts == [Verdict.ANNOUNCED]
-    assert (await book.recorder.arrivals(FEED, book.term, 10)).verdicts == []
+    assert await book.recorder.arrivals(FEED, book.term, 1) == [Verdict.ANNOUNCED]
+    assert await book.recorder.arrivals(FEED, book.term, 10) == [Verdict.ANNOUNCED]
+    assert await book.recorder.arrivals(FEED, book.term, 10) == []
     assert (await book.count("jobs"), await book.count("events")) == (1, 1)
 
 

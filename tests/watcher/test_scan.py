@@ -85,7 +85,7 @@ class Bench:
             area: items.Area = "request" if path.startswith("Requests") else "response"
             rows.append(items.Item(path, path.split("/")[1], area, state, "v", stat.size, stat.inode, stat.mtime_ns))
         async with self.pool.transaction() as connection:
-            await items.upsert(connection, FEED, rows)
+            await items.upsert(connection, [(FEED, row) for row in rows])
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ async def test_what_was_written_before_a_store_failed_is_never_taken_for_somebod
     assert list((tmp_path / "second" / folder).iterdir()), "some of it came to lie there"
     await rig.pool.fetch("INSERT INTO feeds (feed_id, provider, root) VALUES ('drive', 'drive', 'r')")
     async with rig.pool.transaction() as connection:
-        (facts,) = await items.facts(connection, "drive", "drive", [(f"{folder}/response.json", DEVICE, folder)])
+        (facts,) = await items.facts(connection, "drive", [("drive", f"{folder}/response.json", DEVICE, folder)])
     assert facts.reserved
     assert await items.reserved_folders(rig.pool, "drive", "drive", [folder]) == {folder}
 

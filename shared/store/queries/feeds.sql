@@ -11,14 +11,17 @@ FROM feeds WHERE feed_id = $1
 SELECT EXISTS (SELECT FROM feeds WHERE feed_id = ANY ($1::text[]) AND generation > 0) AS ever
 
 -- name: changed
--- A page changed something. Under the term.
-UPDATE feeds SET changed_at = clock_timestamp() WHERE feed_id = $1
+-- Pages changed something. Under the terms.
+WITH held AS (SELECT feed_id FROM feeds WHERE feed_id = ANY ($1::text[]) ORDER BY feed_id FOR NO KEY UPDATE)
+UPDATE feeds f SET changed_at = clock_timestamp() FROM held WHERE f.feed_id = held.feed_id
 
 -- name: scanned
--- The whole feed was compared with the store; the first time ends the baseline. Under the term.
-UPDATE feeds
-SET generation = generation + 1, scanned_at = clock_timestamp(), baseline_at = COALESCE(baseline_at, clock_timestamp())
-WHERE feed_id = $1
+-- The whole of each feed was compared with the store; the first time ends the baseline. Under the terms.
+WITH held AS (SELECT feed_id FROM feeds WHERE feed_id = ANY ($1::text[]) ORDER BY feed_id FOR NO KEY UPDATE)
+UPDATE feeds f
+SET generation = f.generation + 1, scanned_at = clock_timestamp(),
+    baseline_at = COALESCE(f.baseline_at, clock_timestamp())
+FROM held WHERE f.feed_id = held.feed_id
 
 -- name: hint
 -- Not under the term: it only wakes. A row that a page holds is waited for.

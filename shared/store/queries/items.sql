@@ -15,10 +15,10 @@ SELECT i.content_version, i.state, i.inode, i.size, i.mtime_ns,
        a.folder IS NOT NULL AND (
            EXISTS (SELECT FROM responses r WHERE r.store = $5 AND r.folder = a.folder AND r.job_id IS NOT NULL)
            OR EXISTS (SELECT FROM left_places l WHERE l.store = $5 AND l.folder = a.folder)
-           OR EXISTS (SELECT FROM items f WHERE f.feed_id = $1 AND f.item_id = a.folder AND f.state = 'reserved')
+           OR EXISTS (SELECT FROM items f WHERE f.feed_id = a.feed_id AND f.item_id = a.folder AND f.state = 'reserved')
        ) AS reserved
-FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (item_id, device_id, folder, n)
-LEFT JOIN items i ON i.feed_id = $1 AND i.item_id = a.item_id
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS a (feed_id, item_id, device_id, folder, n)
+LEFT JOIN items i ON i.feed_id = a.feed_id AND i.item_id = a.item_id
 ORDER BY a.n
 
 -- name: reserved
@@ -31,15 +31,16 @@ WHERE EXISTS (SELECT FROM responses r WHERE r.store = $2 AND r.folder = a.folder
 
 -- name: upsert
 INSERT INTO items (feed_id, item_id, path, device_id, area, state, content_version, size, inode, mtime_ns)
-SELECT $1, i.item_id, i.item_id, i.device_id, i.area, i.state, i.content_version, i.size, i.inode, i.mtime_ns
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[])
-    AS i (item_id, device_id, area, state, content_version, size, inode, mtime_ns)
+SELECT i.feed_id, i.item_id, i.item_id, i.device_id, i.area, i.state, i.content_version, i.size, i.inode, i.mtime_ns
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[])
+    AS i (feed_id, item_id, device_id, area, state, content_version, size, inode, mtime_ns)
 ON CONFLICT (feed_id, item_id) DO UPDATE
 SET state = EXCLUDED.state, content_version = EXCLUDED.content_version, size = EXCLUDED.size, inode = EXCLUDED.inode,
     mtime_ns = EXCLUDED.mtime_ns, seen_at = clock_timestamp()
 
 -- name: remove
-DELETE FROM items WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+DELETE FROM items i USING unnest($1::text[], $2::text[]) AS g (feed_id, item_id)
+WHERE i.feed_id = g.feed_id AND i.item_id = g.item_id
 
 -- name: feeds_with_arrivals
 -- Feeds that hold files of a device that did not exist when they were seen and does now.

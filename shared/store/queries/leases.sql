@@ -40,6 +40,12 @@ FROM held WHERE l.name = held.name
 -- First statement of every transaction under a term. The share of the key lets renewals pass and makes a claim wait.
 SELECT FROM leases WHERE name = $1 AND term = $2 FOR KEY SHARE
 
+-- name: fence_all
+-- The same for pages of several leases in one transaction: those whose term stands. Only of these may anything be written.
+SELECT l.name FROM leases l
+JOIN unnest($1::text[], $2::bigint[]) AS h (name, term) ON h.name = l.name AND h.term = l.term
+ORDER BY l.name FOR KEY SHARE OF l
+
 -- name: holders
 SELECT name, owner, term, extract(epoch FROM expires_at - clock_timestamp())::double precision AS remaining_s
 FROM leases WHERE name = ANY ($1::text[]) ORDER BY name

@@ -22,7 +22,7 @@ async def look(pool: Pool, name: str, *, silence_s: float = 60.0, beat_s: float 
 
 async def test_feeds_are_made_once_and_keep_what_they_know(pool: Pool) -> None:
     async with pool.transaction() as connection:
-        await feeds.scanned(connection, IDS[0])
+        await feeds.scanned(connection, [IDS[0]])
     await feeds.ensure(pool, [*FEEDS, feeds.Feed("drive:x", "google", "x", None)])
     assert await feeds.state(pool, IDS[0]) == feeds.FeedState(IDS[0], None, baselined=True, generation=1)
     assert await feeds.state(pool, IDS[1]) == feeds.FeedState(IDS[1], None, baselined=False, generation=0)
@@ -32,7 +32,7 @@ async def test_feeds_are_made_once_and_keep_what_they_know(pool: Pool) -> None:
 async def test_a_root_was_scanned_before_when_any_of_its_feeds_was(pool: Pool) -> None:
     assert not await feeds.ever_scanned(pool, IDS)
     async with pool.transaction() as connection:
-        await feeds.scanned(connection, IDS[2])
+        await feeds.scanned(connection, [IDS[2]])
     assert await feeds.ever_scanned(pool, IDS)
     assert not await feeds.ever_scanned(pool, IDS[:2])
 

@@ -25,7 +25,7 @@ def item(path: str, *, state: items.ItemState = "announced", device_id: str = "t
 
 async def write(pool: Pool, *wanted: Item, feed: str = FEED) -> None:
     async with pool.transaction() as connection:
-        await items.upsert(connection, feed, wanted)
+        await items.upsert(connection, [(feed, one) for one in wanted])
 
 
 async def paths(pool: Pool, *, above: str = "", upto: str = "\U0010ffff", limit: int = 100) -> list[str]:
@@ -53,23 +53,25 @@ async def test_the_last_write_of_a_path_stands(pool: Pool) -> None:
     assert row is not None
     assert (row.content_version, row.state, row.inode, row.size, row.mtime_ns) == ("v2", "baseline", 11, 7, 5)
     async with pool.transaction() as connection:
-        await items.remove(connection, FEED, ["Requests/truck-7/a", "Requests/truck-7/none"])
+        await items.remove(connection, [(FEED, "Requests/truck-7/a"), (FEED, "Requests/truck-7/none")])
     assert await items.one(pool, FEED, "Requests/truck-7/a") is None
 
 
 async def test_facts_come_in_the_order_asked(pool: Pool) -> None:
     await write(pool, item("Requests/truck-7/a"))
     asked = [
-        ("Requests/truck-8/b", "truck-8", None),
-        ("Requests/truck-7/a", "truck-7", None),
-        ("Responses/truck-7/f/x", "truck-7", "Responses/truck-7/f"),
+        (FEED, "Requests/truck-8/b", "truck-8", None),
+        (FEED, "Requests/truck-7/a", "truck-7", None),
+        (OTHER, "Requests/truck-7/a", "truck-7", None),
+        (FEED, "Responses/truck-7/f/x", "truck-7", "Responses/truck-7/f"),
     ]
     async with pool.transaction() as connection:
-        found = await items.facts(connection, FEED, "local", asked)
+        found = await items.facts(connection, "local", asked)
     nothing = Facts(None, None, None, None, None, device_known=False, reserved=False)
     assert found == [
         nothing,
         Facts("v1", "announced", 11, 7, 5, device_known=True, reserved=False),
+        nothing._replace(device_known=True),
         nothing._replace(device_known=True),
     ]
 
@@ -97,7 +99,8 @@ async def test_a_folder_is_reserved_by_a_job_of_the_same_store_or_by_the_ledger(
     assert await items.reserved_folders(pool, FEED, "local", folders) == {folders[0], folders[2]}
     assert await items.reserved_folders(pool, FEED, "s3", folders) == {folders[2]}
     async with pool.transaction() as connection:
-        found = await items.facts(connection, FEED, "local", [(f"{folder}/x", "truck-7", folder) for folder in folders])
+        asked = [(FEED, f"{folder}/x", "truck-7", folder) for folder in folders]
+        found = await items.facts(connection, "local", asked)
     assert [facts.reserved for facts in found] == [True, False, True, False]
 
 
