@@ -124,7 +124,8 @@ def _device_of(key: str, prefix: str) -> str | None:
 
 def same_secret(known: str | None, given: str | None) -> bool:
     """Whether the secret is the one that is known, in a time that tells nothing of either."""
-    is_same = hmac.compare_digest((known or _NO_SECRET).encode(), (given or "").encode())
+    # JSON may bring half a surrogate pair, which is no UTF-8 and no secret.
+    is_same = hmac.compare_digest((known or _NO_SECRET).encode(), (given or "").encode(errors="surrogatepass"))
     return is_same and known is not None
 
 

@@ -28,4 +28,7 @@ def feed_of_secret(secret: str) -> str | None:
     feed_id, mark, nonce = secret.rpartition("~")
     if len(secret) > SECRET_MAX or not feed_id or not mark or len(nonce) != _NONCE_HEX:
         return None
+    # Anybody may send anything, and one id that no database holds would fail the question of all who ask with it.
+    if not (secret.isascii() and secret.isprintable()):
+        return None
     return feed_id

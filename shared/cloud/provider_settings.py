@@ -107,6 +107,7 @@ def _drive_roots(raw: str) -> tuple[DriveRoot, ...]:
         if _GOOGLE_ID.fullmatch(folder_id) is None or (at and _GOOGLE_ID.fullmatch(drive_id) is None):
             raise ValueError(f"{value!r} is not folderId or folderId@driveId")
         roots.append(DriveRoot(store, folder_id, drive_id or None))
+    _check_apart({root.store: root.folder_id for root in roots})
     return tuple(roots)
 
 
@@ -117,7 +118,17 @@ def _graph_drives(raw: str) -> tuple[GraphDrive, ...]:
         if _GRAPH_ID.fullmatch(drive_id) is None:
             raise ValueError(f"{value!r} is not driveId or driveId/folder")
         drives.append(GraphDrive(store, drive_id, _folder(root)))
+    _check_apart({one.store: f"{one.drive_id}/{one.root.casefold()}" for one in drives})
     return tuple(drives)
+
+
+def _check_apart(places: dict[str, str]) -> None:
+    """A place under two names would have everything in it processed and announced twice."""
+    seen: dict[str, str] = {}
+    for store, place in places.items():
+        if place in seen:
+            raise ValueError(f"{seen[place]} and {store} are the same folder")
+        seen[place] = store
 
 
 def _placement(raw: str) -> tuple[tuple[str, float], ...]:

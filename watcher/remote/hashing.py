@@ -24,6 +24,7 @@ _log = structlog.get_logger(__name__)
 SMALL_BYTES: Final = 16 * 1024 * 1024
 AT_ONCE: Final = 4
 LARGE_AT_ONCE: Final = 2
+LARGE_MAX: Final = 100
 _READ_S: Final = 60.0
 _SLOWEST_BYTES_A_SECOND: Final = 100_000
 _TRIES: Final = 3
@@ -67,7 +68,8 @@ class Hasher:
         if (known := self._done.get(key)) is not None:
             return known
         if content.size > SMALL_BYTES:
-            if key not in self._large:
+            # Those that are too many come again, since their rows wait.
+            if key not in self._large and len(self._large) < LARGE_MAX:
                 task = asyncio.create_task(self._read_large(key, content), name=f"hash {shown(content.path)}")
                 self._large[key] = task
             return Unreadable(_AGAIN_S)
@@ -115,6 +117,9 @@ class Hasher:
                 found = await provider.look(path, object_id=object_id)
             if found is None:
                 raise ContentChanged("it is gone")
+            if content.object_id is not None and found.object_id != content.object_id:
+                # Where it was lies another, which is told of by itself; under this id nothing is announced again.
+                raise ContentChanged("it is gone, and another has its path")
             digest = read.digest()
             if found.version == version and found.size == digest.size:
                 return Hashed(version, digest.size, digest.sha256)

@@ -32,7 +32,7 @@ class Placing:
 
     async def page(self, record: Record) -> list[RemoteSeen]:
         """Folders and what is gone go into the ledger; files come back with their places."""
-        changes = last_of_each(record.page.changes)
+        changes = [one for one in last_of_each(record.page.changes) if self._can_be_kept(one.item_id)]
         generation = record.generation
         changed = [one for one in changes if isinstance(one, Changed)]
         await self._folders(changed, [one.item_id for one in changes if isinstance(one, Removed)], record)
@@ -58,6 +58,14 @@ class Placing:
             await self.ledger.put_unplaced(unplaced, generation)
             self.told.unsettled = True
         return seen
+
+    def _can_be_kept(self, item_id: str) -> bool:
+        """Whether the database can hold it. Where ids are names, whoever may write chooses them, and one must not hold
+        up all others for good."""
+        if "\x00" not in item_id and _is_utf8(item_id):
+            return True
+        self.told.refused.append(Refused(item_id, "file_name", "its name is no text that a database holds; rename it"))
+        return False
 
     async def _folders(self, changed: list[Changed], removed: list[str], record: Record) -> None:
         folders = [
@@ -201,6 +209,14 @@ class Placing:
 def _kept(name: str | None) -> str:
     """A name as the database can keep it; one that had to be mended is no watched path anyway."""
     return (name or "").replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unplaced(one: Changed) -> remote_items.Unplaced:

@@ -122,6 +122,18 @@ async def test_a_notification_without_the_secret_does_nothing_and_learns_nothing
     assert told == []
 
 
+@pytest.mark.parametrize("letter", ["\x00", "\ud800"])
+async def test_a_secret_that_no_database_holds_is_refused_and_spoils_no_other_call(
+    api: RunningApi, pool: Pool, letter: str
+) -> None:
+    client = api.client()
+    content = json.dumps({"value": [notification(f"share{letter}point~{'0' * 32}")]}).encode()
+    problem(await client.post("/api/v1/hooks/graph", content=content), 403, "hook-refused")
+    both = json.dumps({"value": [notification(f"share{letter}point~{'0' * 32}"), notification(SECRET)]}).encode()
+    assert (await client.post("/api/v1/hooks/graph", content=both)).status_code == 202
+    assert await hinted(pool) is not None
+
+
 async def test_of_several_notifications_in_one_call_those_that_are_believed_count(api: RunningApi, pool: Pool) -> None:
     value = [notification(STRANGER), notification(SECRET), notification(SECRET)]
     answer = await api.client().post("/api/v1/hooks/graph", json={"value": value})

@@ -12,7 +12,19 @@ def test_a_secret_names_its_feed(feed_id: str) -> None:
     assert len(secret) <= SECRET_MAX
 
 
-@pytest.mark.parametrize("foreign", ["", "~" + "0" * 32, "drive", "drive~00", "d" * 120 + "~" + "0" * 32])
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "",
+        "~" + "0" * 32,
+        "drive",
+        "drive~00",
+        "d" * 120 + "~" + "0" * 32,
+        "dri\x00ve~" + "0" * 32,
+        "dri\ud800ve~" + "0" * 32,
+        "drivé~" + "0" * 32,
+    ],
+)
 def test_what_is_no_secret_names_no_feed(foreign: str) -> None:
     assert feed_of_secret(foreign) is None
 

@@ -165,6 +165,19 @@ async def test_a_copy_that_somebody_removed_is_made_again_before_the_source_goes
     assert where(here, there) == {f"there/{TO}": LARGE}
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+async def test_a_copy_that_somebody_replaced_by_as_many_bytes_is_not_taken_for_it(mover: Mover, quiet: bool) -> None:
+    here, there = pair(quiet=quiet)
+    here.trouble = lambda call, _: Trouble.DIED if call == "remove" else None
+    with pytest.raises(Died):
+        await mover.move(here, FROM, there, TO)
+    there.outside(TO, bytes(len(LARGE)))
+    here.trouble = lambda _call, _number: None
+    with pytest.raises(NameTaken):
+        await mover.move(here, FROM, there, TO)
+    assert where(here, there) == {f"here/{FROM}": LARGE, f"there/{TO}": bytes(len(LARGE))}
+
+
 def dies_at(call: str, number: int, trouble: Trouble, said: list[int]) -> Calls:
     def now(called: str, count: int) -> Trouble | None:
         if said:

@@ -47,6 +47,8 @@ def test_every_provider_that_is_set_up_has_its_stores_by_name() -> None:
         ("FLEETWIRE_DRIVE_ROOTS", "a=1,a=2", "two are called drive:a"),
         ("FLEETWIRE_DRIVE_ROOTS", "1,2", "two are called drive"),
         ("FLEETWIRE_DRIVE_ROOTS", "A=1", "no label"),
+        ("FLEETWIRE_DRIVE_ROOTS", "a=1,b=2,c=1@9", "drive:a and drive:c are the same folder"),
+        ("FLEETWIRE_GRAPH_DRIVES", "a=b!1/Fleet,b=b!1/fleet/", "sharepoint:a and sharepoint:b are the same folder"),
         ("FLEETWIRE_DRIVE_ROOTS", "a=1@", "folderId@driveId"),
         ("FLEETWIRE_DRIVE_ROOTS", "a='1'", "folderId@driveId"),
         ("FLEETWIRE_DRIVE_ROOTS", ",", "not 1 to 32"),

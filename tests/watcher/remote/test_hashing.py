@@ -53,6 +53,14 @@ async def test_a_file_that_was_replaced_is_hashed_as_what_it_is_now() -> None:
     assert hashed == Hashed(reading.content.version, 13, hashlib.sha256(b"newer content").hexdigest())
 
 
+async def test_a_file_that_was_removed_is_not_hashed_as_the_other_that_has_its_path_now() -> None:
+    reading = Reading()
+    told = reading.content
+    reading.drive.remove(reading.item_id)
+    reading.drive.put(PATH, b"content of another")
+    assert isinstance(await reading.one(told), Unreadable)
+
+
 async def test_a_file_that_cannot_be_read_is_tried_ever_later() -> None:
     reading = Reading()
     reading.drive.unreadable[PATH] = NotFound("gone")
@@ -92,4 +100,16 @@ async def test_a_large_file_is_read_beside_the_feed(monkeypatch: pytest.MonkeyPa
 
     await until(ready, "large file read")
     assert isinstance(await reading.one(reading.content), Hashed)
+    await asyncio.wait_for(reading.hasher.close(), 5)
+
+
+async def test_of_very_many_large_files_only_some_wait_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "SMALL_BYTES", 3)
+    monkeypatch.setattr(hashing, "LARGE_MAX", 5)
+    reading = Reading()
+    asked = [Content(f"file-{number}", f"Responses/truck-1/{number}", "qx:1", 9) for number in range(20)]
+    outcomes = await reading.hasher.hashes(asked)
+    assert len(outcomes) == 20
+    assert all(isinstance(outcome, Unreadable) for outcome in outcomes.values())
+    assert sum(task.get_name().startswith("hash Responses") for task in asyncio.all_tasks()) <= 5
     await asyncio.wait_for(reading.hasher.close(), 5)

@@ -1,8 +1,11 @@
 """A feed follows a drive: what is in the watched areas is in the ledger, and what is new there is announced once."""
 
-from loadtests.watching.model_drive import ROOT, contents
+import pytest
+
+from loadtests.watching.model_drive import ROOT, ModelDrive, contents
 from shared.cloud.errors import NotFound, RateLimited, StoreUnavailable
 from shared.store import devices, remote_feeds
+from shared.store.pool import Pool
 from tests.watcher.remote.conftest import Following
 from tests.watcher.rig import until
 
@@ -240,3 +243,22 @@ async def test_the_root_itself_is_no_folder_that_could_go(following: Following) 
     following.drive.touch(ROOT)
     await following.settled()
     assert list((await following.ledger()).values()) == ["Requests/truck-1/a.csv"]
+
+
+@pytest.mark.parametrize("letter", ["\x00", "\udc80"])
+async def test_a_name_that_no_database_holds_is_refused_and_holds_up_nothing(pool: Pool, letter: str) -> None:
+    # Where a store only lists, the name is the id.
+    following = Following(pool, ModelDrive(log=False, page=100))
+    following.drive.put(f"Requests/truck-1/a{letter}b.csv")
+    following.drive.put("Requests/truck-1/c.csv")
+    await following.begin()
+    try:
+
+        async def made() -> bool:
+            return await following.jobs() == ["Requests/truck-1/c.csv"]
+
+        await until(made, "the other file's job", deadline_s=20)
+        refused = [one.path for told in following.told for one in told.refused]
+        assert f"Requests/truck-1/a{letter}b.csv" in refused
+    finally:
+        await following.kill()
