@@ -86,7 +86,7 @@ class CloudSite:
             acked.raise_for_status()
         return [entry["event"] for entry in page["events"]]
 
-    async def next_event(self, device_id: str, *, deadline_s: float = 30.0) -> dict[str, Any]:
+    async def next_event(self, device_id: str, *, deadline_s: float = 90.0) -> dict[str, Any]:
         """The one event that comes next."""
         async with asyncio.timeout(deadline_s):
             while not (events := await self.events(device_id)):
@@ -106,18 +106,19 @@ class CloudSite:
             raise RuntimeError(f"{file['name']}: other bytes than were announced")
         return content, location
 
-    async def until_subscribed(self, *, deadline_s: float = 60.0) -> None:
+    async def until_subscribed(self, *, deadline_s: float = 120.0) -> None:
         """Until providers were asked to call, and all feeds have read everything once."""
         end = time.monotonic() + deadline_s
-        async with httpx.AsyncClient(trust_env=False) as client:
+        # Finding a port looks through all processes of the computer.
+        port = await asyncio.to_thread(self.machine.ops_port, "watcher-1")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             while not (self.graph.subscriptions.open and self.drive.channels.open and await self._settled(client)):
                 if time.monotonic() > end:
                     raise RuntimeError(f"not subscribed within {deadline_s:g} s: see {self.machine.folder}/up.log")
                 await asyncio.sleep(0.05)
 
     async def _settled(self, client: httpx.AsyncClient) -> bool:
-        port = self.machine.ops_port("watcher-1")
-        detail = (await client.get(f"http://127.0.0.1:{port}/ready")).json().get("detail", {})
+        detail = (await client.get("/ready")).json().get("detail", {})
         feeds = detail.get("cloud_feeds", {})
         return len(feeds) == 2 + (PARTITIONS if self.s3 is not None else 0) and all(
             one["phase"] == "changes" and (one["generation"] > 0 or one["pages"] > 0) for one in feeds.values()
@@ -162,7 +163,7 @@ async def running_cloud_site(
         # In a thread, for while it starts it asks the emulators, which answer in this one.
         machine = await asyncio.to_thread(machine_of.__enter__)
         try:
-            async with httpx.AsyncClient(base_url=machine.api, trust_env=False, timeout=30) as http:
+            async with httpx.AsyncClient(base_url=machine.api, trust_env=False, timeout=60) as http:
                 s3 = None if server is None else S3Provider(S3Client(server.bucket, KEY, to_s3), prefix=PREFIX)
                 yield CloudSite(machine, graph, drive, fleet, s3, http)
         except BaseException as error:

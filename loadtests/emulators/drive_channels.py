@@ -22,7 +22,8 @@ __all__ = ["LIFETIME_MAX_S", "Channel", "Channels", "HookFaults"]
 LIFETIME_S: Final = 3600.0
 LIFETIME_MAX_S: Final = 604_800.0
 _CHANNELS_MAX: Final = 1000
-_TRIES: Final = 3
+# For some twenty seconds: Google goes on for longer.
+_TRIES: Final = 8
 
 
 @dataclass

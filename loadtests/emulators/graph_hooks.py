@@ -64,7 +64,8 @@ class HookManners:
     gather_s: float = 0.02
     """Changes within that time are one notification."""
     retry_s: float = 0.1
-    tries: int = 4
+    tries: int = 8
+    """Within some twenty seconds; Graph itself goes on for hours."""
     slow_s: float = 2.9
     slow_delay_s: float = 0.5
     """What is added for an address of which a tenth of the last replies were slow."""

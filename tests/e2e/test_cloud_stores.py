@@ -13,10 +13,15 @@ CSV = b"site,load\nHamburg,12\nBremen,7\n"
 
 
 @pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[CloudSite]:
-    # Polls are so rare that what comes soon came by a call.
-    settings = dict.fromkeys(("REMOTE_IDLE_S", "REMOTE_ACTIVE_S"), "120")
-    given: dict[str, Any] = {f"FLEETWIRE_WATCHER_{name}": value for name, value in settings.items()}
+async def cloud(tmp_path: Path, database_url: str, redis_url: str) -> AsyncIterator[CloudSite]:
+    # Polls are so rare that what comes at all came by a call. Servers of its own would take longer than the test.
+    given: dict[str, Any] = {
+        "FLEETWIRE_WATCHER_REMOTE_IDLE_S": "600",
+        "FLEETWIRE_WATCHER_REMOTE_ACTIVE_S": "600",
+        "FLEETWIRE_WORKER_PROCESSES": "1",
+        "FLEETWIRE_DATABASE_URL": database_url,
+        "FLEETWIRE_REDIS_URL": redis_url,
+    }
     async with running_cloud_site(tmp_path, placement="drive=1,local=0", **given) as site:
         await site.register("truck-7", "truck-8")
         await site.until_subscribed()
@@ -51,10 +56,11 @@ async def test_from_a_file_at_one_provider_to_a_device_that_has_the_response_fro
     assert await cloud.events("truck-7", wait_s=0) == []
     assert await cloud.events("truck-8", wait_s=0) == []
 
-    # Drive takes nothing more: the response goes to the other store, within the same attempt, and is told once.
-    cloud.drive.script.add(Fault("files.create", status=503, times=10_000), Fault("upload.*", status=503, times=10_000))
+    # Drive is full: the response goes to the other store, within the same attempt, and is told once.
+    full: dict[str, Any] = {"status": 403, "reason": "storageQuotaExceeded", "times": 10_000}
+    cloud.drive.script.add(Fault("files.create", **full), Fault("upload.*", **full))
     cloud.graph.write("Requests/truck-7/again.csv", CSV)
-    event = await cloud.next_event("truck-7", deadline_s=90)
+    event = await cloud.next_event("truck-7")
     assert event["data"]["request"] == {"name": "again.csv"}
     for file in event["data"]["files"]:
         _, location = await cloud.fetch("truck-7", file)
