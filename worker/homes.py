@@ -11,7 +11,7 @@ from random import Random
 from typing import Protocol
 
 from shared.clock import monotonic
-from shared.cloud.errors import RateLimited, StoreBusy, StoreUnavailable
+from shared.cloud.errors import Misconfigured, RateLimited, StoreBusy, StoreUnavailable
 
 __all__ = ["Homes", "Placing"]
 
@@ -68,7 +68,8 @@ class Homes:
             yield
         except StoreBusy:  # our own threads, not the store
             raise
-        except StoreUnavailable as error:
+        except (StoreUnavailable, Misconfigured) as error:
+            # One whose credentials ran out takes as little as one that is down.
             retry_after_s = error.retry_after_s if isinstance(error, RateLimited) else None
             self._placing.failed(store, now=monotonic(), retry_after_s=retry_after_s)
             raise

@@ -257,5 +257,6 @@ class JobRunner:
 def _named(stores: Mapping[str, S], name: str) -> S:
     store = stores.get(name)
     if store is None:
-        raise AttemptFailed(f"this worker does not know the store {name!r}")
+        # A mistake in this worker's settings, and no fault of the job: another worker may know it.
+        raise Outage(f"this worker does not know the store {name!r}")
     return store

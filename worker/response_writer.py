@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from shared.cloud.errors import CloudError, NotAFile, NotFound, StoreBusy, StoreUnavailable
+from shared.cloud.errors import CloudError, Misconfigured, NotAFile, NotFound, StoreBusy, StoreUnavailable
 from shared.cloud.hashes import Digest, digest_of
 from shared.cloud.store import Existed, Store
 from shared.store.jobs import Claimed
@@ -145,5 +145,5 @@ class ResponseWriter:
 
 
 def _failed(what: str, error: CloudError) -> AttemptFailed:
-    is_store = isinstance(error, StoreUnavailable) and not isinstance(error, StoreBusy)
+    is_store = isinstance(error, StoreUnavailable | Misconfigured) and not isinstance(error, StoreBusy)
     return (HomeUnavailable if is_store else AttemptFailed)(f"{what}: {error}")

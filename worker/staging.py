@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from shared.cloud.errors import BadPath, CloudError, ContentChanged, NotAFile, NotFound, StoreUnavailable
+from shared.cloud.errors import (
+    BadPath,
+    CloudError,
+    ContentChanged,
+    Misconfigured,
+    NotAFile,
+    NotFound,
+    StoreUnavailable,
+)
 from shared.cloud.hashes import StreamHash
 from shared.cloud.provider import Object, Provider, stat_of_object
 from shared.cloud.store import Stat
@@ -56,7 +64,8 @@ async def stage(
         return _changed()
     except BadPath as error:
         raise PermanentFailure(f"the request file has a path that cannot be opened: {error}") from error
-    except StoreUnavailable as error:
+    except (StoreUnavailable, Misconfigured) as error:
+        # Credentials that ran out are no fault of the job: it is done when they are renewed.
         raise Outage(f"the request file cannot be read now: {error}") from error
     if _kind_of(job.content_version) == "sha256" and content.digest().sha256 != job.content_version[-64:]:
         return _changed()

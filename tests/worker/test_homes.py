@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from shared.clock import monotonic
-from shared.cloud.errors import StoreBusy, StoreUnavailable
+from shared.cloud.errors import CloudError, Misconfigured, StoreBusy, StoreUnavailable
 from shared.cloud.hashes import Digest
 from shared.cloud.local import LocalStore
 from shared.cloud.local_provider import LocalProvider
@@ -43,6 +43,8 @@ class Failing(LocalStore):
     """A store on a disk of its own, which can be down; `puts` counts what it was asked to take."""
 
     down = False
+    refuses = False
+    """Its credentials ran out."""
     busy = False
     loses_answers_from = 10**9
     puts = 0
@@ -51,16 +53,20 @@ class Failing(LocalStore):
         self.puts += 1
         if self.busy:
             raise StoreBusy("too many calls wait")
-        if self.down:
-            raise StoreUnavailable("down")
+        self._check()
         put = await super().put_new(path, source, expect=expect)
         if self.puts >= self.loses_answers_from:
             raise StoreUnavailable("the answer was lost")
         return put
 
-    async def stat(self, path: str) -> Any:
+    def _check(self) -> None:
         if self.down:
             raise StoreUnavailable("down")
+        if self.refuses:
+            raise Misconfigured("the key may not do this")
+
+    async def stat(self, path: str) -> Any:
+        self._check()
         return await super().stat(path)
 
 
@@ -149,10 +155,11 @@ async def test_a_response_is_written_where_it_was_placed(rig: Rig, cloud: Cloud,
     assert not (tmp_path / "cloud" / "Responses").exists()
 
 
-async def test_a_store_that_is_down_loses_the_response_to_the_next_one_within_the_attempt(
-    rig: Rig, cloud: Cloud, second: Failing, tmp_path: Path
+@pytest.mark.parametrize("refuses", [False, True], ids=["down", "refuses"])
+async def test_a_store_that_takes_nothing_loses_the_response_to_the_next_one_within_the_attempt(
+    rig: Rig, cloud: Cloud, second: Failing, tmp_path: Path, refuses: bool
 ) -> None:
-    second.down = True
+    second.down, second.refuses = not refuses, refuses
     job_id = await cloud.request("a.csv", "x,y\n1,2\n", kind="table")
     await rig.attempt()
     job = await cloud.ended(job_id)
@@ -204,8 +211,11 @@ async def test_an_attempt_that_lost_its_lease_moves_nothing(rig: Rig, cloud: Clo
     assert [row["store"] for row in left] == ["drive", "local"]
 
 
-async def test_with_nowhere_else_to_go_the_job_is_tried_again_later(rig: Rig, cloud: Cloud, second: Failing) -> None:
-    second.down = True
+@pytest.mark.parametrize("refuses", [False, True], ids=["down", "refuses"])
+async def test_with_nowhere_else_to_go_the_job_is_tried_again_later(
+    rig: Rig, cloud: Cloud, second: Failing, refuses: bool
+) -> None:
+    second.down, second.refuses = not refuses, refuses
     for _ in range(10):
         rig.placement.failed("local", now=monotonic())
     job_id = await cloud.request("a.csv", "x,y\n1,2\n", kind="table")
@@ -217,11 +227,21 @@ async def test_with_nowhere_else_to_go_the_job_is_tried_again_later(rig: Rig, cl
     assert (await where(rig.pool, job_id))[:2] == ("drive", None)
 
 
-def test_new_responses_go_elsewhere_while_a_store_fails() -> None:
+async def test_a_worker_that_does_not_know_the_store_costs_the_job_no_attempt(rig: Rig, cloud: Cloud) -> None:
+    job_id = await cloud.request("a.csv", "x,y\n1,2\n", kind="table")
+    await rig.pool.fetch("UPDATE jobs SET store = 'sharepoint' WHERE job_id = $1", job_id)
+    for _ in range(7):
+        await rig.attempt()
+    job = await cloud.job(job_id)
+    assert (job.current_status, job.attempts) == ("retry", 0)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), Misconfigured("the key may not do this")])
+def test_new_responses_go_elsewhere_while_a_store_fails(error: CloudError) -> None:
     homes = Homes(Placement([("drive", 9.0), ("local", 1.0)]), first="drive", rand=Random(3))
     assert {homes.choose() for _ in range(50)} == {"drive", "local"}
     for _ in range(10):
-        with pytest.raises(StoreUnavailable), homes.watched("drive"):
-            raise StoreUnavailable("down")
+        with pytest.raises(type(error)), homes.watched("drive"):
+            raise error
     assert {homes.choose() for _ in range(50)} == {"local"}
     assert homes.instead_of({"local"}) is None

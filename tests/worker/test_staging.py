@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import pytest
 
+from shared.cloud.errors import Misconfigured, StoreUnavailable
 from shared.cloud.local_provider import LocalProvider
 from shared.cloud.threads import FileThreads
 from shared.store.jobs import Claimed
-from worker.errors import AttemptFailed, PermanentFailure
+from worker.errors import AttemptFailed, Outage, PermanentFailure
 from worker.handlers.contract import Answer
 from worker.staging import stage
 
@@ -91,3 +92,15 @@ async def test_a_disk_that_does_not_take_the_copy_fails_the_attempt(
 ) -> None:
     with pytest.raises(AttemptFailed):
         await stage(store, request(tmp_path, b"x"), tmp_path / "no" / "folder", threads, max_bytes=10)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), Misconfigured("the key ran out")])
+async def test_a_store_that_cannot_be_read_is_no_fault_of_the_job(
+    store: LocalProvider, tmp_path: Path, threads: FileThreads, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(path: str, *, object_id: str | None = None) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "open", refuse)
+    with pytest.raises(Outage):
+        await put(store, request(tmp_path, b"x"), tmp_path, threads)

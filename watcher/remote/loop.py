@@ -75,6 +75,8 @@ class RemoteFeed:
         self._hinted = self._arrivals = self._asked = False
         self._run_began_at = 0.0
         self._run_items = 0
+        # Where a provider only lists, a run over everything is a poll like others.
+        self._is_poll = False
         self._trouble: str | None = None
 
     def __repr__(self) -> str:
@@ -288,7 +290,8 @@ class RemoteFeed:
         machine.on_swept(reach, clock.monotonic())
         if reach is None:
             seconds = round(clock.monotonic() - self._run_began_at, 1)
-            _log.info("everything was read", feed=self.feed_id, items=self._run_items, seconds=seconds)
+            log = _log.debug if self._is_poll else _log.info
+            log("everything was read", feed=self.feed_id, items=self._run_items, seconds=seconds)
 
     async def _with_hashes(self, step: Callable[[Hashes], Awaitable[T]]) -> T:
         hashes: dict[tuple[str, str], object] = {}
@@ -302,10 +305,13 @@ class RemoteFeed:
     def _say_progress(self, machine: FeedMachine, effect: Record) -> None:
         if effect.begins is not None:
             self._run_began_at, self._run_items = clock.monotonic(), 0
-            FEED_RESYNCS.labels(self.store, effect.begins).inc()
-            _log.info("reading everything", feed=self.feed_id, reason=effect.begins, generation=machine.generation)
+            lists = self._tools.provider.capabilities.changes == "listing"
+            self._is_poll = lists and effect.begins == "provider"
+            if not self._is_poll:
+                FEED_RESYNCS.labels(self.store, effect.begins).inc()
+                _log.info("reading everything", feed=self.feed_id, reason=effect.begins, generation=machine.generation)
         self._run_items += len(effect.page.changes)
-        if machine.pages % _SAY_EVERY == 0:
+        if machine.pages % _SAY_EVERY == 0 and not self._is_poll:
             _log.info("reading everything", feed=self.feed_id, items=self._run_items)
 
     def _say_trouble(self, trouble: str) -> None:

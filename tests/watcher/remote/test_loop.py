@@ -1,11 +1,13 @@
 """A feed follows a drive: what is in the watched areas is in the ledger, and what is new there is announced once."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from loadtests.watching.model_drive import ROOT, ModelDrive, contents
 from shared.cloud.errors import NotFound, RateLimited, StoreUnavailable
 from shared.store import devices, remote_feeds
 from shared.store.pool import Pool
+from shared.telemetry.metrics import REGISTRY
 from tests.watcher.remote.conftest import Following
 from tests.watcher.rig import until
 
@@ -262,3 +264,23 @@ async def test_a_name_that_no_database_holds_is_refused_and_holds_up_nothing(poo
         assert f"Requests/truck-1/a{letter}b.csv" in refused
     finally:
         await following.kill()
+
+
+async def test_a_poll_of_a_store_that_only_lists_is_not_told_as_a_run_over_everything(pool: Pool) -> None:
+    following = Following(pool, ModelDrive(log=False, page=100, name="drive:lists"))
+
+    async def polled() -> bool:
+        assert following.feed is not None
+        return int(str(following.feed.status().get("generation", 0))) >= 4
+
+    try:
+        with capture_logs() as logs:
+            await following.begin()
+            await until(polled, "several polls", deadline_s=20)
+    finally:
+        await following.kill()
+    said = [one["reason"] for one in logs if one["event"] == "reading everything" and one["log_level"] == "info"]
+    assert said == ["first"]
+    counted = "fleetwire_feed_resyncs_total"
+    assert REGISTRY.get_sample_value(counted, {"store": "drive:lists", "reason": "first"}) == 1
+    assert REGISTRY.get_sample_value(counted, {"store": "drive:lists", "reason": "provider"}) is None
