@@ -186,6 +186,19 @@ async def test_a_worker_that_is_told_to_stop_hands_the_request_back_and_hangs_up
     assert (await cloud.ended(job_id)).current_status == "done"
 
 
+async def test_a_request_whose_lease_is_another_s_hangs_up_on_the_model(
+    cloud: Cloud, start: Start, model: EmulatedModel
+) -> None:
+    model.script.add(Fault("stream", "hang", delay_s=60))
+    worker = start(model_silence_s="60")
+    await cloud.request("a.prompt", "hello", kind="model")
+    await until(lambda: model.under_way)
+    await cloud.pool.fetch("UPDATE jobs SET lease_token = lease_token + 1, lease_until = 'infinity'")
+    await until(lambda: not model.under_way)
+    await until_settled(cloud)
+    assert "lease of job lost" in worker.log()
+
+
 async def until_settled(cloud: Cloud) -> None:
     async def settled() -> bool:
         used = await model_usage.usage(cloud.pool, DEVICE)
