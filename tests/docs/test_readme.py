@@ -16,8 +16,8 @@ from loadtests.machine import Machine, running_machine
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-# Made by `make up`, or by the example itself.
-_MADE = (".venv/", ".fleetwire/")
+# Made by `make up`, or by the example itself, or a path in a cloud store.
+_MADE = (".venv/", ".fleetwire/", "Requests/")
 
 
 def blocks(language: str) -> list[str]:
@@ -45,6 +45,7 @@ def test_every_file_that_a_command_or_a_link_names_is_part_of_the_project() -> N
 
 def test_every_command_of_ours_exists() -> None:
     ours = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    ours |= {group.name for group in app.registered_groups if isinstance(group.name, str)}
     named = {words[1] for words in commands() if words[0] == ".venv/bin/fleetwire"}
     assert {"device", "publish", "demo", "doctor", "token"} <= named <= ours
 
