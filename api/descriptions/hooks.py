@@ -1,6 +1,8 @@
 """Calls of cloud providers."""
 
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from api.description import Answer, Description, Parameter
 from api.hook_calls import GraphCall, S3Call
@@ -17,7 +19,9 @@ GRAPH_HOOK: Final = Description(
     query=(
         Parameter(
             name="validationToken",
-            kind=str,
+            kind=Annotated[
+                str, Meta(extra_json_schema={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$", "maxLength": 4096})
+            ],
             about="Graph asks whether this address is ours: the token is the answer, and there is no body.",
             example="Validation: 2c0d3f8a",
         ),

@@ -6,6 +6,7 @@ provider that is not answered calls again for hours, one that is answered late i
 """
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +28,7 @@ __all__ = ["Hooks", "S3Hook"]
 BODY_MAX_BYTES: Final = 1024 * 1024
 DEADLINE_S: Final = 2.5
 _TOKEN_MAX_CHARS: Final = 4096
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HEADER_MAX_CHARS: Final = 512
 _DRIVE_HEADERS: Final = (
     "X-Goog-Channel-ID",
@@ -143,8 +145,8 @@ class Hooks:
 
 def _handshake(token: str) -> Response:
     """The token as it came, as Graph wants it. Nothing else of the call is looked at: nobody gains by it."""
-    if len(token) > _TOKEN_MAX_CHARS or not token.isprintable():
-        detail = f"validationToken must be at most {_TOKEN_MAX_CHARS} printable characters"
+    if len(token) > _TOKEN_MAX_CHARS or _CONTROL.search(token):
+        detail = f"validationToken must be at most {_TOKEN_MAX_CHARS} characters, none of them a control character"
         raise Problem("invalid-parameter", detail, field="validationToken")
     HOOKS.labels("graph", "handshake").inc()
     return Response(token, headers={"Content-Type": "text/plain"})
