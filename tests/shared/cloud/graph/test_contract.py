@@ -4,11 +4,11 @@ import pytest
 
 from loadtests.emulators.graph import GraphEmulator
 from shared.cloud.provider import Provider
-from tests.shared.cloud.contract import ProviderContract
+from tests.shared.cloud.contract import SplitPutContract
 from tests.shared.cloud.graph.tenant import Tenant
 
 
-class TestContract(ProviderContract):
+class TestContract(SplitPutContract):
     @pytest.fixture
     def provider(self, tenant: Tenant, graph: GraphEmulator) -> Provider:
         # A folder inside of a drive whose feed repeats rows and has empty pages: the harder case throughout.
