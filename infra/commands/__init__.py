@@ -1,1 +1,1 @@
-"""What the commands do that people type; `infra.cli` says how they are called."""
+"""What the commands do that people type; `infra.command_line` says how they are called."""

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from api.settings import Settings as ApiSettings
 from files.settings import Settings as FilesSettings
 from hub.settings import Settings as HubSettings
-from infra.cli import app
+from infra.cli import command_names
 from infra.command_settings import CommandSettings
 from infra.docker.prepare import FOLDER, prepare
 from shared.settings import load
@@ -201,9 +201,8 @@ def test_every_dependency_exists_can_be_met_and_forms_no_circle() -> None:
 
 
 def test_every_process_is_run_by_a_command_of_ours() -> None:
-    commands = {str(command.callback.__name__) for command in app.registered_commands if command.callback}
     assert {service.command[0] for service in PROCESSES.values() if service.command} == set(SETTINGS)
-    assert set(SETTINGS) <= commands
+    assert set(SETTINGS) <= set(command_names())
 
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
