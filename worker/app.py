@@ -54,6 +54,7 @@ from worker.retention_loop import RetentionLoop
 from worker.retry import RetryPolicy
 from worker.scratch import Scratch
 from worker.settings import Settings
+from worker.stall_guard import StallGuard
 
 __all__ = ["main"]
 
@@ -94,7 +95,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         publishing = asyncio.create_task(publisher.run(), name="publisher")
         closing.push_async_callback(_end_publisher, publisher, publishing)
         handlers = HandlerPool(
-            settings.processes,
+            settings.handler_processes,
             environ=environ,
             limits=PoolLimits(
                 memory=settings.memory_bytes,
@@ -241,10 +242,11 @@ async def _work(
         asyncio.create_task(loop.run(), name="claims"),
         asyncio.create_task(held.run(), name="heartbeat"),
         asyncio.create_task(loop.watch_depth(), name="depth"),
+        asyncio.create_task(StallGuard(settings.stall_s).run(), name="stall"),
         asyncio.create_task(keeper.run(), name="retention"),
         *(asyncio.create_task(loop.listen(reader), name="hints") for reader in hints),
     ]
-    _log.info("worker ready", queues=list(settings.queues), processes=settings.processes)
+    _log.info("worker ready", queues=list(settings.queues), processes=settings.handler_processes)
     try:
         await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
         loop.stop_claiming()

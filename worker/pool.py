@@ -1,5 +1,5 @@
 """Processes for heavy work: one file at a time each, killed on timeout, replaced when they die, grow or have served
-long.
+long. Each leads a group of its own, and what a handler has started is killed with it.
 
 Why not the standard executor: there one process that is killed breaks the pool and fails every job in it, and a
 running call cannot be stopped. Here a death costs the attempt that ran in it and nothing else. Each place in the pool
@@ -23,6 +23,7 @@ from shared.backoff import Backoff
 from shared.clock import monotonic
 from worker.errors import HandlerCrashed, HandlerFailed, HandlerTimedOut, PoolUnavailable
 from worker.handlers.contract import Answer
+from worker.memory_watch import family_bytes
 from worker.pool_wire import LENGTH_BYTES, MESSAGE_MAX_BYTES, Hello, Order, Report, pack, unpack
 
 __all__ = ["Done", "HandlerPool", "PoolLimits"]
@@ -33,6 +34,8 @@ _log = structlog.get_logger(__name__)
 _PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ")
 _SHORT_LIFE_S: Final = 1.0
 _LAST_BREATH_S: Final = 1.0
+# What the kernel counts towards the bound on memory and what is looked at here are not quite the same.
+_MEMORY_SLACK: Final = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class PoolLimits:
     file_size: int = 512 * 1024 * 1024
     start_s: float = 20.0
     nice: int = 5
+    watch_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class _Process:
     served: int = 0
     retired: bool = False
     retired_on_purpose: bool = False
+    held_too_much: bool = False
 
     @property
     def usable(self) -> bool:
@@ -72,8 +77,15 @@ class _Process:
     def kill(self) -> None:
         self.retired = True
         if self.child.returncode is None:
+            self.kill_group()
             with contextlib.suppress(ProcessLookupError):
-                self.child.kill()
+                self.child.kill()  # also one that is about to begin its group
+
+    def kill_group(self) -> None:
+        """Whoever its handler has started. A group's number is not given out while anybody is in it; for the moment
+        after the last of them ended the kernel would have to go once around all numbers."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.child.pid, signal.SIGKILL)
 
 
 class HandlerPool:
@@ -102,6 +114,7 @@ class HandlerPool:
         self._all: set[_Process] = set()
         self._busy: set[_Process] = set()
         self._keepers: list[asyncio.Task[None]] = []
+        self._watcher: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self.kinds: tuple[str, ...] = ()
         self.problem: str | None = "no handler process is ready yet"
@@ -127,6 +140,7 @@ class HandlerPool:
     async def start(self, *, wait_s: float = 30.0) -> None:
         """Start all processes and wait for the first that is ready. Raises PoolUnavailable."""
         self._keepers = [asyncio.create_task(self._keep(), name=f"pool-keeper-{n}") for n in range(self.size)]
+        self._watcher = asyncio.create_task(self._watch(), name="pool-memory")
         try:
             async with asyncio.timeout(wait_s):
                 self._idle.put_nowait(await self._idle.get())
@@ -134,14 +148,22 @@ class HandlerPool:
             raise PoolUnavailable(self.problem) from None
 
     async def run(self, order: Order, *, timeout_s: float) -> Done:
-        """Have a process handle one file; cancelling kills it.
+        """Have a process handle one file; cancelling kills it. One that takes too much memory is killed and answered.
 
         Raises HandlerFailed, HandlerCrashed, HandlerTimedOut.
         """
         process = await self._take()
+        began = monotonic()
         self._busy.add(process)
         try:
             report = await self._exchange(process, order, timeout_s)
+        except HandlerCrashed:
+            process.kill()
+            if not process.held_too_much:
+                raise
+            # As when the kernel refuses the memory: the same file would need the same again.
+            answer = Answer("too_large", "processing the file needs more memory than a handler may use")
+            return Done(answer, order.kind, monotonic() - began)
         except BaseException:
             process.kill()
             raise
@@ -161,6 +183,8 @@ class HandlerPool:
     async def close(self, *, wait_s: float = 5.0) -> None:
         """Kill every process, whatever it does, and wait for their ends."""
         self._closing.set()
+        if self._watcher is not None:
+            self._watcher.cancel()
         for process in self._all:
             process.kill()
         if self._keepers:
@@ -168,6 +192,18 @@ class HandlerPool:
             _, late = await asyncio.wait(self._keepers, timeout=wait_s)
             for keeper in late:
                 keeper.cancel()
+
+    async def _watch(self) -> None:
+        """Kill what holds more memory than it may in ways that the kernel does not count."""
+        most = int(self._limits.memory * _MEMORY_SLACK)
+        while True:
+            await asyncio.sleep(self._limits.watch_s)
+            for process in list(self._busy):
+                held = family_bytes(process.child.pid, enough=most)
+                if held > most and process in self._busy:
+                    _log.warning("handler process killed for its memory", pid=process.child.pid, held=held)
+                    process.held_too_much = True
+                    process.kill()
 
     def _has_served_long(self, process: _Process, report: Report) -> bool:
         limits = self._limits
@@ -242,6 +278,7 @@ class HandlerPool:
             try:
                 self._idle.put_nowait(process)
                 await process.child.wait()
+                process.kill_group()
             finally:
                 process.kill()
                 self._all.discard(process)
@@ -270,6 +307,7 @@ class HandlerPool:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=self._environ,
+                start_new_session=True,
             )
         except OSError as error:
             raise PoolUnavailable(f"no handler process can be started: {error}") from error

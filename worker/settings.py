@@ -9,6 +9,7 @@ from typing import Any
 from shared.bus.client import RedisSettings
 from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
+from shared.cpus import available_cpus
 from shared.settings import boolean, bounded_float, bounded_int, choice, path, setting, text
 from shared.store.log import Retention
 from shared.store.settings import DatabaseSettings
@@ -50,7 +51,10 @@ class Settings(
         "FLEETWIRE_WORKER_QUEUES", ("requests",), help="Queues to take jobs from, with commas.", parse=_queues
     )
     processes: int = setting(
-        "FLEETWIRE_WORKER_PROCESSES", 2, help="Processes that run handlers.", parse=bounded_int(1, 256)
+        "FLEETWIRE_WORKER_PROCESSES",
+        0,
+        help="Processes that run handlers; 0 is one for each CPU that the worker may use.",
+        parse=bounded_int(0, 256),
     )
     concurrency: int = setting(
         "FLEETWIRE_WORKER_CONCURRENCY",
@@ -108,6 +112,12 @@ class Settings(
     )
     nice: int = setting(
         "FLEETWIRE_WORKER_NICE", 5, help="How far handlers give way to other processes.", parse=bounded_int(0, 19)
+    )
+    stall_s: float = setting(
+        "FLEETWIRE_WORKER_STALL_S",
+        60.0,
+        help="A worker that something has kept from all else for so long ends, to be started again.",
+        parse=bounded_float(0.5, 3600),
     )
     work_folder: Path | None = setting(
         "FLEETWIRE_WORKER_TMP",
@@ -184,6 +194,11 @@ class Settings(
     def scratch(self) -> Path:
         """The folder for files at work."""
         return self.work_folder or self.cloud_drafts.parent / "worker-tmp"
+
+    @property
+    def handler_processes(self) -> int:
+        """How many processes run handlers. More than jobs at once would never all have work."""
+        return self.processes or min(available_cpus(), self.concurrency)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,11 +1,16 @@
 """Handlers that do everything a handler must not, offered as plug-ins of an installed package."""
 
+import asyncio
+import mmap
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from worker.handlers.async_contract import Context
 from worker.handlers.contract import Answer, ResponseFile, Task
 
 
@@ -91,6 +96,37 @@ class Hoard(_Handler):
         return Answer("processed", summary={"pid": os.getpid()})
 
 
+class Sharer(_Handler):
+    """Takes memory that is shared, which no limit of a process counts, and keeps it for as long as it is let."""
+
+    kind = "sharer"
+
+    def run(self, task: Task) -> Answer:
+        held = mmap.mmap(-1, 400_000_000)
+        for at in range(0, len(held), mmap.PAGESIZE):
+            held[at] = 1
+        time.sleep(60)
+        return Answer("processed", summary={"held": len(held)})
+
+
+class Family(_Handler):
+    """Starts a child, says its process id, and then does what the file's content names."""
+
+    kind = "family"
+
+    def run(self, task: Task) -> Answer:
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
+        (task.path.parent / "child.tmp").write_text(str(child.pid))
+        (task.path.parent / "child.tmp").rename(task.path.parent / "child")
+        what = task.path.read_text()
+        if what == "hang":
+            time.sleep(600)
+        if what == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Answer("processed", summary={"pid": os.getpid()})
+
+
 class Raise(_Handler):
     kind = "raise"
 
@@ -148,12 +184,47 @@ class Count(_Handler):
         )
 
 
+class Fell:
+    """A coroutine that takes the whole worker along."""
+
+    kind = "fell"
+    extensions = frozenset({".fell"})
+
+    async def handle(self, task: Task, context: Context) -> Answer:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("dead")
+
+
+class Stuck:
+    """A coroutine that keeps the loop for itself."""
+
+    kind = "stuck"
+    extensions = frozenset({".stuck"})
+
+    async def handle(self, task: Task, context: Context) -> Answer:
+        time.sleep(600)
+        raise AssertionError("awake")
+
+
+class Waits:
+    """A coroutine that waits for ever, as it should."""
+
+    kind = "waits"
+    extensions = frozenset({".waits"})
+
+    async def handle(self, task: Task, context: Context) -> Answer:
+        await asyncio.sleep(600)
+        raise AssertionError("awake")
+
+
 def install(folder: Path) -> None:
     """Write the metadata of an installed package that offers these handlers; the folder goes on PYTHONPATH."""
     info = folder / "fleetwire_test_handlers-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fleetwire-test-handlers\nVersion: 1.0\n")
-    names = [Crash, Exit, Hang, Gated, Greedy, Hoard, Raise, Chatty, Wrong, Count, Late]
+    names = [Crash, Exit, Hang, Gated, Greedy, Hoard, Raise, Chatty, Wrong, Count, Late, Sharer, Family]
     lines = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in names]
     lines.append("absent = no_such_module:Handler")
-    (info / "entry_points.txt").write_text("[fleetwire.handlers]\n" + "\n".join(lines) + "\n")
+    waiting = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in (Fell, Stuck, Waits)]
+    waiting.insert(0, "[fleetwire.async_handlers]")
+    (info / "entry_points.txt").write_text("\n".join(["[fleetwire.handlers]", *lines, "", *waiting, ""]))

@@ -108,6 +108,36 @@ async def test_a_handler_that_needs_too_much_memory_is_answered(tmp_path: Path, 
         assert pool.pids == [pid]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says what a process holds")
+async def test_a_handler_that_takes_shared_memory_is_killed_and_answered(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    async with running(environ, memory=200_000_000, watch_s=0.05) as pool:
+        (pid,) = pool.pids
+        done = await pool.run(order(tmp_path, "sharer"), timeout_s=50)
+        assert (done.answer.outcome, done.handler) == ("too_large", "sharer")
+        await until(lambda: not alive(pid))
+        assert (await pool.run(order(tmp_path, "noop"), timeout_s=10)).handler == "noop"
+
+
+@pytest.mark.parametrize("how", ["hang", "crash", "cancel", "close", "recycle"])
+async def test_what_a_handler_has_started_ends_with_its_process(
+    tmp_path: Path, environ: dict[str, str], how: str
+) -> None:
+    async with running(environ, recycle_after=1 if how == "recycle" else 100) as pool:
+        content = {"recycle": "answer", "crash": "crash"}.get(how, "hang")
+        run = asyncio.create_task(pool.run(order(tmp_path, "family", content), timeout_s=0.3 if how == "hang" else 50))
+        child = int(await until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text()))
+        if how == "cancel":
+            run.cancel()
+        if how == "close":
+            await pool.close()
+        [result] = await asyncio.gather(run, return_exceptions=True)
+        kinds = {"hang": HandlerTimedOut, "cancel": asyncio.CancelledError, "recycle": Done}
+        assert isinstance(result, kinds.get(how, HandlerCrashed))
+        await until(lambda: not alive(child))
+
+
 async def test_a_process_that_keeps_memory_is_replaced(tmp_path: Path, environ: dict[str, str]) -> None:
     async with running(environ, recycle_resident=100_000_000) as pool:
         (first,) = pool.pids

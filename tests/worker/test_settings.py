@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.cpus import available_cpus
 from shared.settings import SettingsError, load
 from worker.settings import Settings
 
@@ -20,6 +21,12 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert settings.options == {"photo.position": "strip"}
     assert not settings.noop
     assert "hush" not in repr(settings)
+
+
+def test_there_are_as_many_processes_as_cpus_but_not_more_than_jobs_at_once() -> None:
+    assert load(Settings, BASE).handler_processes == min(available_cpus(), 8)
+    assert load(Settings, BASE | {"FLEETWIRE_WORKER_CONCURRENCY": "1"}).handler_processes == 1
+    assert load(Settings, BASE | {"FLEETWIRE_WORKER_PROCESSES": "3"}).handler_processes == 3
 
 
 def test_queues_and_options_are_read() -> None:
