@@ -262,6 +262,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         parts.limiter,
         parts.key_url,
         Shedding(lambda: pool.queue.pressure(monotonic())),
+        frozenset(name for name, _ in settings.rate_classes),
         replicas,
     )
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)

@@ -174,9 +174,9 @@ def _account(method: str, trace: Trace, exchange: _Exchange, seconds: float) -> 
     method = method if method in _METHODS else "other"
     # No status: the handler was cancelled, or failed with half an answer sent.
     status = exchange.status or _GONE
-    API_REQUESTS.labels(trace.route, method, str(status)).inc()
+    API_REQUESTS.labels(trace.route, method, str(status), trace.client).inc()
     if not trace.waited:
-        API_REQUEST_SECONDS.labels(trace.route, method).observe(seconds)
+        API_REQUEST_SECONDS.labels(trace.route, method, trace.client).observe(seconds)
     about = {"device_id": trace.device_id} if trace.device_id else {}
     if trace.subject and trace.subject != trace.device_id:
         about["subject"] = trace.subject

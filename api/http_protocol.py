@@ -18,6 +18,7 @@ import h11
 import orjson
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from api.client_class import NOBODY
 from api.peer import Peer
 from api.problems import MEDIA_TYPE, PROBLEMS
 from api.security_headers import SECURITY_HEADERS
@@ -88,7 +89,7 @@ class BoundedHttp(H11Protocol):
             self._stall_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        API_REQUESTS.labels("unmatched", "other", "400").inc()
+        API_REQUESTS.labels("unmatched", "other", "400", NOBODY).inc()
         self._refuse(b"400 Bad Request", "invalid-request", "this is not an HTTP/1.1 request that can be read")
 
     def _expect_head(self) -> None:

@@ -6,7 +6,7 @@ device, body type, size, time. So a handler sees only a checked `Call`, and none
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from starlette.types import Scope as AsgiScope
 
 from api import bodies
 from api.auth import authenticate, refused, require, require_own
+from api.client_class import client_of
 from api.description import Description, undescribed
 from api.idempotency import Idempotency, Once, RequestKeys, fingerprint_of, key_of
 from api.inputs import Headers, Query, bearer_token, check_json_content, device_id_of, is_gzipped
@@ -47,6 +48,7 @@ class Trace:
     route: str = "unmatched"
     device_id: str | None = None
     subject: str | None = None
+    client: str = "nobody"
     waited: bool = False
     fields: list[tuple[bytes, bytes]] = field(default_factory=list)  # header fields of whatever answer it gets
 
@@ -123,6 +125,7 @@ class Guard:
     limiter: RateLimiter
     key_url: KeyUrl
     shedding: Shedding
+    classes: Collection[str] = ()  # of devices, that metrics tell apart
     replicas: Replicas | None = None
 
 
@@ -217,7 +220,7 @@ class Resource:
         if not operation.scopes:
             return NOBODY
         claims = authenticate(self._guard.keys, bearer_token(headers.get(b"authorization", [])), now=wall())
-        trace.subject = claims.subject
+        trace.subject, trace.client = claims.subject, client_of(claims, self._guard.classes)
         require(claims, operation.scopes)
         if "device_id" in path:
             trace.device_id = device_id_of(path["device_id"])

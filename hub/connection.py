@@ -6,7 +6,7 @@ gathered answer or the wheel.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -49,6 +49,8 @@ from shared.telemetry.metrics import HUB_FRAMES_REFUSED, HUB_RTT_SECONDS, HUB_WI
 __all__ = ["Connection", "ConnectionTimes", "Services"]
 
 _log = structlog.get_logger(__name__)
+
+_TAKEN_ON: Final = (int(CloseCode.SUPERSEDED), int(CloseCode.REPLACED))
 
 
 class Services(Protocol):
@@ -93,6 +95,7 @@ class Connection:
         "_note_ack",
         "_pulse",
         "_sampled_at",
+        "_sampled_recorded",
         "_sampled_seq",
         "_stalled_at",
         "_times",
@@ -148,6 +151,7 @@ class Connection:
         self._stalled_at = 0.0
         self._sampled_seq = NEVER_SAMPLED
         self._sampled_at = 0.0
+        self._sampled_recorded: float | None = None
 
     def __repr__(self) -> str:
         return f"Connection({self.device_id}, term {self.conn_term}, {self.session!r}, {self.socket!r})"
@@ -378,8 +382,10 @@ class Connection:
 
     def on_lost(self, socket: DeviceSocket) -> None:
         """The socket is gone."""
-        del socket
         self.is_done = True
+        # A device that came back elsewhere acks there what it was sent here.
+        if self._sampled_seq != NEVER_SAMPLED and socket.close_code not in _TAKEN_ON:
+            self._counts.lag.not_acked(self._sampled_recorded)
         self.appointment.cancel()
         self._time_stall()
         self.session.end(CloseCode.GOING_AWAY)
@@ -462,12 +468,12 @@ class Connection:
 
     def _sample(self, seq: int, body: bytes) -> None:
         """This event is one of those that are timed; its ack, too, unless an earlier one is still waited for."""
-        self._counts.sample(body)
+        recorded = self._counts.sample(body)
         if self._sampled_seq == NEVER_SAMPLED and seq > self.session.acked:
-            self._sampled_seq, self._sampled_at = seq, monotonic()
+            self._sampled_seq, self._sampled_at, self._sampled_recorded = seq, monotonic(), recorded
 
     def _time_ack(self) -> None:
-        self._counts.lag.acked(self._sampled_at)
+        self._counts.lag.acked(self._sampled_at, self._sampled_recorded)
         self._sampled_seq = NEVER_SAMPLED
 
     def _plan_visit(self, now: float, *, waits: bool | None = None) -> None:

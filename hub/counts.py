@@ -32,10 +32,10 @@ class Counts:
         self.from_log = 0
         self.acks = 0
 
-    def sample(self, body: bytes) -> None:
-        """Time this event, and say when the next one is to be."""
+    def sample(self, body: bytes) -> float | None:
+        """Time this event, and say when the next one is to be. Returns when it was recorded."""
         self.sample_at = self.sent + EVERY
-        self.lag.fanned_out(body)
+        return self.lag.fanned_out(body)
 
     def flush(self) -> None:
         """Add what was counted since the last time to the metrics."""

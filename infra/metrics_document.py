@@ -18,6 +18,7 @@ _Metric = Counter | Gauge | Histogram
 # Question by question, in the order in which one asks: the metrics that answer it, by the names they are declared with.
 QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "How late is an event, and where does it wait?": (
+        "HUB_DELIVERY_SECONDS",
         "STAGE_LAG_SECONDS",
         "WATCHER_SEEN_SECONDS",
         "WORKER_QUEUE_SECONDS",
@@ -106,6 +107,12 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "PROCESS_READY",
         "PROCESS_TASKS",
         "LOOP_DELAY_SECONDS",
+        "MACHINE_CPU_SECONDS",
+        "MACHINE_CPUS",
+        "MACHINE_MEMORY_USED_BYTES",
+        "MACHINE_MEMORY_LIMIT_BYTES",
+        "MACHINE_DISK_OPERATIONS",
+        "MACHINE_NETWORK_BYTES",
         "BUS_STALL_SECONDS",
         "KEYS_READ_ANEW",
         "KEYS_UNREADABLE",
@@ -129,6 +136,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Are files seen?": (
         "FEED_LAG_SECONDS",
+        "FEED_UNOWNED_SECONDS",
         "FEED_POLLS",
         "FEED_RESYNCS",
         "FEED_RUN_ITEMS",
@@ -138,11 +146,13 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "WATCHER_WAITING",
         "WATCHER_FEEDS_OWNED",
         "WATCHER_LEASE_CHANGES",
+        "WATCHER_TAKEOVER_SECONDS",
         "WATCHER_OVERFLOWS",
         "WATCHER_RESCAN_SECONDS",
     ),
     "Are jobs done?": (
         "WORKER_QUEUED",
+        "WORKER_QUEUED_OLDEST_SECONDS",
         "WORKER_RUNNING",
         "WORKER_CLAIMED",
         "WORKER_FINISHED",
@@ -169,6 +179,16 @@ _NOTES: Final[Mapping[str, str]] = {
         "after it, each connection one ack at a time, and nothing that waited for the device: it was away, or its "
         "window was full."
     ),
+    "HUB_DELIVERY_SECONDS": (
+        "The same events as of the stages. One whose ack had not come when its connection ended counts with the time "
+        "until then, if that was more than a second."
+    ),
+    "MACHINE_CPU_SECONDS": "All of `machine_…` is read when it is asked for; processes of one machine say the same.",
+    "API_REQUESTS": (
+        "`client` is the class of a device that the rate limits know (`truck`, `warehouse`, `office`), `device` for "
+        "any other, `operator`, `service`, or `nobody`: no token, or none that is good."
+    ),
+    "WATCHER_TAKEOVER_SECONDS": "Feeds that were given away, or whose owner came back, are none.",
     "HUB_BACKLOG_SIZE": "The count is the number of welcomes.",
     "HUB_WINDOW_STALL_SECONDS": "The count is the number of stalls; one that lasts is seen in `hub_behind`.",
     "HUB_EVENTS_SENT": "`live` came by the bus, `log` by pages of the log.",

@@ -19,8 +19,10 @@ from shared.bus.lease_lock import Held
 from shared.store import feeds, leases
 from shared.store.errors import StoreError, StoreUnavailable
 from shared.store.pool import Pool
+from shared.telemetry.metrics import FEED_UNOWNED_SECONDS, WATCHER_TAKEOVER_SECONDS
 from watcher.ownership import Ownership
 from watcher.tasks import end
+from watcher.unowned import Unowned
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +86,7 @@ class LeaseKeeper:
         self._locks = locks
         self._ownership = ownership
         self._name = ownership.name
+        self._unowned = Unowned(ownership.feeds)
         self._instance = instance
         self._times = times
         self._rand = rand
@@ -152,6 +155,8 @@ class LeaseKeeper:
             raise Replaced
         live = [member.name for member in members if member.live]
         holders = {one.name: one.owner for one in held if one.owner is not None and one.remaining_s > 0}
+        for store, seconds in self._unowned.look(holders.keys(), self.answered_at).items():
+            FEED_UNOWNED_SECONDS.labels(store).set(seconds)
         self._ownership.on_members(live, [member.name for member in members], holders)
         if give_away := self._ownership.to_give_away():
             terms = {feed: self._ownership.held[feed].term for feed in give_away}
@@ -228,7 +233,7 @@ class LeaseKeeper:
         free = await feeds.free(self._pool, list(wanted))
         if not free:
             return
-        answers = await self._locks.hold(free)
+        answers = await self._locks.hold(list(free))
         allowed = [name for name in free if answers.get(name) is not Held.ANOTHERS]
         terms: dict[str, int] = {}
         try:
@@ -242,6 +247,9 @@ class LeaseKeeper:
         assert self._holders is not None, "join() comes first"
         for feed_id, term in sorted(terms.items()):
             self._holders.on_gained(feed_id, term)
+            if (silent_s := free[feed_id]) is not None:
+                # The last renewal that succeeded was a whole lease before its end.
+                WATCHER_TAKEOVER_SECONDS.observe(silent_s + self._times.ttl_s)
         if terms:
             _log.info("leases claimed", leases=len(terms), held=len(self._ownership.held))
 

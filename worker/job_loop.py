@@ -20,7 +20,7 @@ from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
 from shared.store.responses import Home, Request, folder_of
-from shared.telemetry.metrics import WORKER_CLAIMED, WORKER_QUEUE_SECONDS, WORKER_QUEUED
+from shared.telemetry.metrics import WORKER_CLAIMED, WORKER_QUEUE_SECONDS, WORKER_QUEUED, WORKER_QUEUED_OLDEST_SECONDS
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
 from worker.job_runner import JobRunner
@@ -116,7 +116,9 @@ class JobLoop:
         while True:
             for queue in self._queues:
                 try:
-                    WORKER_QUEUED.labels(queue).set((await jobs.depth(self._pool, queue)).waiting)
+                    depth = await jobs.depth(self._pool, queue)
+                    WORKER_QUEUED.labels(queue).set(depth.waiting)
+                    WORKER_QUEUED_OLDEST_SECONDS.labels(queue).set(depth.oldest_s)
                 except StoreError:
                     break
             await asyncio.sleep(self._rand.uniform(0.9, 1.1) * self._limits.depth_s)

@@ -97,9 +97,9 @@ async def hook_secrets(pool: Pool, feed_ids: Sequence[str]) -> dict[str, str]:
     return {row["feed_id"]: row["hook_secret"] for row in await pool.fetch(_SQL["hook_secrets"], list(feed_ids))}
 
 
-async def free(pool: Pool, feed_ids: Sequence[str]) -> list[str]:
-    """Those whose lease nobody holds."""
-    return [row["name"] for row in await pool.fetch(_SQL["free"], list(feed_ids))]
+async def free(pool: Pool, feed_ids: Sequence[str]) -> dict[str, float | None]:
+    """Those whose lease nobody holds, in order, with the seconds since it ended; None where it was given back."""
+    return {row["name"]: row["silent_s"] for row in await pool.fetch(_SQL["free"], list(feed_ids))}
 
 
 async def disown(pool: Pool, feed_ids: Sequence[str], owner: str) -> list[str]:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.asgi_server import AsgiServer
 from shared.settings import SettingsError, bounded_int, setting
 from shared.telemetry.loop_delay import LoopDelay
+from shared.telemetry.machine import Machine
 from shared.telemetry.metrics import PROCESS_READY, PROCESS_TASKS, REGISTRY
 
 __all__ = ["OpsServer", "OpsSettings", "Readiness", "is_loopback"]
@@ -110,6 +111,7 @@ class OpsServer:
         )
         self.app: ASGIApp = _Guard(app, token)
         self._delay = LoopDelay()
+        self._machine = Machine()
         self._server = AsgiServer(self.app, host, port, setting="FLEETWIRE_OPS_PORT", close_s=1.0, listener=listener)
 
     @property
@@ -147,6 +149,8 @@ class OpsServer:
         del request
         PROCESS_READY.set(self._readiness().ready)
         PROCESS_TASKS.set(len(asyncio.all_tasks()))
+        if self._page is None:
+            self._machine.look()
         page = generate_latest(REGISTRY) if self._page is None else await self._page()
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 

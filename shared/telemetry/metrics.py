@@ -27,6 +27,10 @@ GCCollector(registry=REGISTRY)
 _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.075, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 _SLOW: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
+# Commit to ack, with a bound at the second that is promised; and a takeover, with one at its 33 s.
+_PROMISED: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+_TAKEOVERS: Final = (1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 33.0, 40.0, 60.0, 120.0, 600.0)
+
 _COUNTS: Final = (0.0, 1.0, 5.0, 20.0, 100.0, 500.0, 2_000.0, 10_000.0, 100_000.0)
 
 
@@ -48,6 +52,19 @@ KEYS_UNREADABLE = _gauge(
     "keys_unreadable", "1 while the file of a key set cannot be used and the old set goes on.", "set"
 )
 LOOP_DELAY_SECONDS = _histogram("loop_delay_seconds", "How late the event loop ran a timer, looked at each second.")
+MACHINE_CPU_SECONDS = _counter("machine_cpu_seconds_total", "CPU time of the machine that was in use, of all cores.")
+MACHINE_CPUS = _gauge("machine_cpus", "Cores of the machine.")
+MACHINE_MEMORY_USED_BYTES = _gauge(
+    "machine_memory_used_bytes",
+    "Memory in use of the process's control group, if that has a bound, else of the machine.",
+)
+MACHINE_MEMORY_LIMIT_BYTES = _gauge("machine_memory_limit_bytes", "Memory that there is of the same.")
+MACHINE_DISK_OPERATIONS = _counter(
+    "machine_disk_operations_total", "Reads and writes that the machine's disks did.", "direction"
+)
+MACHINE_NETWORK_BYTES = _counter(
+    "machine_network_bytes_total", "Bytes in and out of the machine, the loopback apart.", "direction"
+)
 PROCESS_READY = _gauge("process_ready", "1 while the process is ready, else 0.")
 PROCESS_TASKS = _gauge("process_tasks", "Tasks of the event loop.")
 STAGE_LAG_SECONDS = _histogram(
@@ -109,6 +126,11 @@ HUB_COMPRESSED_BYTES = _counter(
 )
 HUB_CONNECTIONS = _gauge("hub_connections", "Open device sockets.")
 HUB_CONNECTION_CAPACITY = _gauge("hub_connection_capacity", "Most device sockets this hub takes.")
+HUB_DELIVERY_SECONDS = _histogram(
+    "hub_delivery_seconds",
+    "Recorded to acked, of timed events of connected devices.",
+    buckets=_PROMISED,
+)
 HUB_EVENTS_SENT = _counter("hub_events_sent_total", "Event frames written.", "path")
 HUB_FRAMES_REFUSED = _counter("hub_frames_refused_total", "Frames answered by an error or a close.", "code")
 HUB_HANDSHAKES = _gauge("hub_handshakes", "Handshakes under way.")
@@ -130,8 +152,10 @@ HUB_WINDOW_STALL_SECONDS = _histogram(
 )
 
 # api
-API_REQUESTS = _counter("api_requests_total", "Requests answered.", "route", "method", "status")
-API_REQUEST_SECONDS = _histogram("api_request_seconds", "Duration of a request, long-polls apart.", "route", "method")
+API_REQUESTS = _counter("api_requests_total", "Requests answered.", "route", "method", "status", "client")
+API_REQUEST_SECONDS = _histogram(
+    "api_request_seconds", "Duration of a request, long-polls apart.", "route", "method", "client"
+)
 API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by REST, by result.", "result")
 API_KEYED_REQUESTS = _counter(
     "api_keyed_requests_total", "Requests with an Idempotency-Key, by what became of them.", "outcome"
@@ -190,6 +214,9 @@ CLOUD_BUDGET_WAIT_SECONDS = _histogram(
 FEED_LAG_SECONDS = _gauge(
     "feed_lag_seconds", "Since the provider was last asked and had no more to tell, of the feed that is worst.", "store"
 )
+FEED_UNOWNED_SECONDS = _gauge(
+    "feed_unowned_seconds", "For how long nobody has held the lease of the feed that is worst, as seen here.", "store"
+)
 FEED_POLLS = _counter("feed_polls_total", "Pages of changes asked for, by whether there was news.", "store", "result")
 FEED_RESYNCS = _counter("feed_resyncs_total", "Runs over everything that began, by why.", "store", "reason")
 FEED_RUN_ITEMS = _gauge("feed_run_items", "Items told so far by runs over everything that go on.", "store")
@@ -203,6 +230,11 @@ WATCHER_OVERFLOWS = _counter("watcher_overflows_total", "Notification queues tha
 WATCHER_RESCAN_SECONDS = _histogram("watcher_rescan_seconds", "Duration of a rescan of one feed.", buckets=_SLOW)
 WATCHER_REFUSED = _counter("watcher_refused_total", "Paths refused, by reason.", "reason")
 WATCHER_SEEN_SECONDS = _histogram("watcher_seen_seconds", "File closed or moved in to row committed.")
+WATCHER_TAKEOVER_SECONDS = _histogram(
+    "watcher_takeover_seconds",
+    "From the last sign of a feed's owner that was lost until this watcher has the feed.",
+    buckets=_TAKEOVERS,
+)
 WATCHER_WAITING = _gauge("watcher_files_waiting", "Files of devices that do not exist (yet), of the feeds held.")
 
 # worker
@@ -213,6 +245,9 @@ WORKER_FINISHED = _counter("worker_finished_total", "Jobs finished, by outcome."
 WORKER_HANDLER_SECONDS = _histogram("worker_handler_seconds", "Duration of a handler.", "kind", buckets=_SLOW)
 WORKER_LEASES_LOST = _counter("worker_leases_lost_total", "Jobs whose lease was over before their completion.", "queue")
 WORKER_QUEUED = _gauge("worker_queued", "Jobs that wait.", "queue")
+WORKER_QUEUED_OLDEST_SECONDS = _gauge(
+    "worker_queued_oldest_seconds", "For how long the oldest job that waits could have run.", "queue"
+)
 WORKER_QUEUE_SECONDS = _histogram("worker_queue_seconds", "Job queued to claimed.", "queue", buckets=_SLOW)
 WORKER_REPLACED = _counter(
     "worker_responses_replaced_total", "Responses that a store did not take and another did.", "left", "store"

@@ -171,9 +171,9 @@ async def test_metrics_name_templates_and_never_paths(api: RunningApi) -> None:
     await device.request("BREW", "/health")
     metrics = (await device.get(f"{api.ops_url}/metrics")).text
     route = "/api/v1/devices/{device_id}/events"
-    assert f'fleetwire_api_requests_total{{method="GET",route="{route}",status="200"}}' in metrics
-    assert 'fleetwire_api_requests_total{method="GET",route="unmatched",status="404"}' in metrics
+    assert f'fleetwire_api_requests_total{{client="device",method="GET",route="{route}",status="200"}}' in metrics
+    assert 'fleetwire_api_requests_total{client="nobody",method="GET",route="unmatched",status="404"}' in metrics
     assert 'method="other",route="/health",status="405"' in metrics
-    assert f'fleetwire_api_request_seconds_bucket{{le="0.001",method="GET",route="{route}"}}' in metrics
+    assert f'fleetwire_api_request_seconds_bucket{{client="device",le="0.001",method="GET",route="{route}"}}' in metrics
     assert "truck-metric" not in metrics
     assert "wp-admin" not in metrics

@@ -66,7 +66,7 @@ async def until(condition: object) -> None:
 async def test_a_read_ends_at_the_server_when_its_client_goes(
     patient_api: RunningApi, locked: asyncpg.Connection
 ) -> None:
-    gone = API_REQUESTS.labels(RESPONSES, "GET", "499")
+    gone = API_REQUESTS.labels(RESPONSES, "GET", "499", "device")
     before = gone._value.get()
     writer = await send(patient_api, "GET", "/api/v1/devices/truck-7/responses", token("truck-7"))
     await until_waiting(locked, 1)

@@ -5,13 +5,14 @@ import time
 import pytest
 
 from hub.counts import Counts
-from hub.stage_lag import EVERY, NEWS_S, StageLag, recorded_at
+from hub.stage_lag import EVERY, NEWS_S, PROMISED_S, StageLag, recorded_at
 from shared.clock import iso
+from shared.protocol.close_codes import CloseCode
 from shared.protocol.event import encode_event
 from shared.stages import Stage
 from shared.telemetry.metrics import HUB_WINDOW_STALL_SECONDS as STALL
 from shared.telemetry.metrics import REGISTRY
-from tests.hub.conftest import Fleet, StartHub, until
+from tests.hub.conftest import Device, Fleet, StartHub, until
 
 
 def body(moment: str, *, event_id: str = "e-1", source: str = "/tests") -> bytes:
@@ -50,6 +51,32 @@ def test_what_is_too_old_to_be_news_is_not_counted_and_the_future_is_no_lag() ->
     assert (timed(Stage.FANNED_OUT), _sum(Stage.FANNED_OUT)) == (before + 1, sum_before)
 
 
+def delivered() -> tuple[float, float]:
+    """How many deliveries were timed, and how many of them within what is promised."""
+    name = "fleetwire_hub_delivery_seconds"
+    return (
+        REGISTRY.get_sample_value(f"{name}_count") or 0.0,
+        REGISTRY.get_sample_value(f"{name}_bucket", {"le": str(PROMISED_S)}) or 0.0,
+    )
+
+
+def test_a_delivery_is_from_the_commit_to_the_ack_and_late_without_one() -> None:
+    lag, (count, in_time) = StageLag(lambda call: None), delivered()
+    lag.acked(time.monotonic(), lag.fanned_out(body(iso(time.time()))))
+    assert delivered() == (count + 1, in_time + 1)
+    lag.acked(time.monotonic(), lag.fanned_out(body(iso(time.time() - 2))))
+    assert delivered() == (count + 2, in_time + 1)
+    # The connection ended: that is nobody's lateness, unless it was late by then.
+    lag.not_acked(lag.fanned_out(body(iso(time.time()))))
+    assert delivered() == (count + 2, in_time + 1)
+    lag.not_acked(lag.fanned_out(body(iso(time.time() - 2))))
+    assert delivered() == (count + 3, in_time + 1)
+    # What is no news is no delivery.
+    lag.acked(time.monotonic(), lag.fanned_out(body(iso(time.time() - NEWS_S - 10))))
+    lag.not_acked(lag.fanned_out(b"{}"))
+    assert delivered() == (count + 3, in_time + 1)
+
+
 def test_the_first_event_of_a_tick_is_timed_and_then_one_in_many() -> None:
     counts = Counts(lambda call: None)
     now = body(iso(time.time()))
@@ -81,8 +108,10 @@ async def test_an_event_is_timed_when_it_is_taken_up_sent_and_acked(fleet: Fleet
     assert timed(Stage.FANNED_OUT) > taken
     await until(lambda: timed(Stage.PUBLISHED) > published)
     assert timed(Stage.ACKED) == acked
+    count, _ = delivered()
     await device.ack(seq)
     await until(lambda: timed(Stage.ACKED) > acked)
+    assert delivered()[0] == count + 1
     assert hub.running.hub.registry.get(truck) is not None
     await device.ack(seq)
     assert timed(Stage.ACKED) == acked + 1
@@ -117,6 +146,37 @@ async def test_an_event_that_only_the_log_brought_is_timed_too_unless_it_waited_
     assert await device.seqs(14) == list(range(seq + 17, seq + 31))
     assert timed(Stage.FANNED_OUT) == taken
     assert STALL._sum.get() > stalls
+
+
+async def test_what_a_device_left_without_an_ack_is_late_unless_it_went_on_elsewhere(
+    fleet: Fleet, start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.stage_lag.PROMISED_S", 0.0)
+    hub = await start_hub()
+    truck = await fleet.new_device()
+    device = await fleet.connect(hub.url, truck)
+    await device.welcome()
+
+    async def until_one_is_timed(device: Device, seq: int) -> int:
+        taken = timed(Stage.FANNED_OUT)
+        while timed(Stage.FANNED_OUT) == taken:
+            await fleet.record(truck)
+            seq += 1
+            assert await device.seqs(1) == [seq]
+        return seq
+
+    seq = await until_one_is_timed(device, 0)
+    count, _ = delivered()
+    newest = await fleet.connect(hub.url, truck)
+    await newest.welcome()
+    assert await device.close_code() == CloseCode.REPLACED
+    await until(lambda: len(hub.running.hub.registry) == 1)
+    assert delivered()[0] == count
+    assert len(await newest.seqs(seq)) == seq
+    await newest.ack(seq)
+    await until_one_is_timed(newest, seq)
+    await newest.socket.close()
+    await until(lambda: delivered()[0] > count)
 
 
 def _sum(stage: Stage) -> float:

@@ -10,6 +10,7 @@ from shared.bus.lease_lock import Held
 from shared.store import feeds, leases
 from shared.store.errors import StoreUnavailable
 from shared.store.pool import Pool, open_pool
+from shared.telemetry.metrics import REGISTRY
 from watcher.leases import LeaseKeeper, LeaseTimes, Replaced
 from watcher.ownership import Ownership
 
@@ -135,8 +136,42 @@ async def test_when_redis_says_that_a_lock_is_anothers_the_feed_is_stopped_and_i
     redis[FEEDS[0]] = "w2"
     await one.keeper.beat()
     assert one.holders.ended == [(FEEDS[0], "lost")]
-    assert await feeds.free(pool, FEEDS) == [FEEDS[0]]
+    assert list(await feeds.free(pool, FEEDS)) == [FEEDS[0]]
     assert redis[FEEDS[0]] == "w2"
+
+
+async def test_a_takeover_is_timed_from_the_last_sign_of_the_owner_that_was_lost(
+    pool: Pool, redis: dict[str, str]
+) -> None:
+    await Keeper(pool, "w1", redis).join()
+    counted = REGISTRY.get_sample_value("fleetwire_watcher_takeover_seconds_count") or 0.0
+    summed = REGISTRY.get_sample_value("fleetwire_watcher_takeover_seconds_sum") or 0.0
+    # Its process ended without a word: the last renewal was the whole lease of 30 s before its end, and that 2 s ago.
+    await pool.fetch("UPDATE leases SET expires_at = clock_timestamp() - interval '2 s'")
+    await pool.fetch("DELETE FROM watchers WHERE name = 'w1'")
+    redis.clear()
+    two = await Keeper(pool, "w2", redis).join()
+    assert len(two.holders.terms) == len(FEEDS)
+    assert REGISTRY.get_sample_value("fleetwire_watcher_takeover_seconds_count") == counted + len(FEEDS)
+    took = (REGISTRY.get_sample_value("fleetwire_watcher_takeover_seconds_sum") or 0.0) - summed
+    assert 32 * len(FEEDS) <= took < 62 * len(FEEDS)
+    # What is given back is no takeover.
+    await two.keeper.close()
+    await Keeper(pool, "w3", redis).join()
+    assert REGISTRY.get_sample_value("fleetwire_watcher_takeover_seconds_count") == counted + len(FEEDS)
+
+
+async def test_a_feed_that_nobody_takes_is_seen_by_the_watchers_there_are(pool: Pool, redis: dict[str, str]) -> None:
+    redis.update(dict.fromkeys(FEEDS, "a lock that nobody gives up"))
+    one = await Keeper(pool, "w1", redis).join()
+    await one.keeper.scan()
+    seen = REGISTRY.get_sample_value("fleetwire_feed_unowned_seconds", {"store": "local"})
+    assert seen is not None
+    assert seen > 0
+    redis.clear()
+    await one.keeper.scan()
+    await one.keeper.scan()
+    assert REGISTRY.get_sample_value("fleetwire_feed_unowned_seconds", {"store": "local"}) == 0
 
 
 async def test_when_redis_cannot_be_asked_the_watcher_goes_on_and_claims_by_postgres_alone(
@@ -227,4 +262,4 @@ async def test_an_older_run_of_the_same_name_steps_back(pool: Pool, redis: dict[
     with pytest.raises(Replaced, match="FLEETWIRE_WATCHER_NAME"):
         await older.keeper.scan()
     await older.keeper.close()
-    assert await feeds.free(pool, FEEDS) == []
+    assert await feeds.free(pool, FEEDS) == {}

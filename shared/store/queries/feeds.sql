@@ -33,8 +33,11 @@ RETURNING f.feed_id
 SELECT feed_id, hook_secret FROM feeds WHERE feed_id = ANY ($1::text[]) AND hook_secret IS NOT NULL
 
 -- name: free
--- Leases that nobody holds now, so that rivals of a live owner do not even try its lock.
-SELECT name FROM leases WHERE name = ANY ($1::text[]) AND expires_at <= clock_timestamp() ORDER BY name
+-- Leases that nobody holds now, so that rivals of a live owner do not even try its lock; and for how many seconds those have been
+-- over that nobody gave back.
+SELECT name, CASE WHEN owner IS NOT NULL AND isfinite(expires_at)
+                  THEN extract(epoch FROM clock_timestamp() - expires_at)::double precision END AS silent_s
+FROM leases WHERE name = ANY ($1::text[]) AND expires_at <= clock_timestamp() ORDER BY name
 
 -- name: disown
 -- A watcher that starts ends what an earlier run of its name left: the same name is the same owner. The next claim still waits for
