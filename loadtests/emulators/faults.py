@@ -24,7 +24,7 @@ class Fault:
     """One line of the script."""
 
     call: str
-    """The call it is for, with `*` for any part of it. Never `control`, which is the test's own hand on the emulator."""
+    """The call it is for, with `*` for any part of it. Never `control`: that is the test's own hand on the emulator."""
     kind: Kind = "status"
     times: int = 1
     """How often it happens; it is gone then."""
