@@ -1,13 +1,11 @@
-"""The manifests of the hubs: valid by the cluster's schemas, right for the hub's own settings, one with the policy."""
+"""The manifests of the hubs: right for the hub's own settings, one with the policy."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import kubernetes_validate
 import msgspec
-import pytest
 import yaml
 
 from hub.settings import Settings
@@ -16,8 +14,7 @@ from infra.scaling.policy import TARGET, TOLERANCE, Rules
 from shared.settings import load
 
 K8S = Path(__file__).parents[3] / "infra" / "k8s"
-VERSIONS = ("1.27", "1.37")
-KUSTOMIZATIONS = sorted(K8S.glob("*/kustomization.yaml"))
+FOLDERS = ("hubs", "hubs-hpa", "hubs-keda")
 
 
 def documents(file: Path) -> list[dict[str, Any]]:
@@ -25,7 +22,7 @@ def documents(file: Path) -> list[dict[str, Any]]:
 
 
 def manifests() -> Iterator[tuple[str, dict[str, Any]]]:
-    for file in sorted(K8S.glob("*/*.yaml")):
+    for file in sorted(file for folder in FOLDERS for file in (K8S / folder).glob("*.yaml")):
         if file.name != "kustomization.yaml":
             for document in documents(file):
                 yield f"{file.parent.name}/{file.name} {document['kind']}", document
@@ -43,20 +40,7 @@ POD: dict[str, Any] = SPEC["template"]["spec"]
 ENV = {item["name"]: item for item in HUB["env"]}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("which", [name for name in MANIFESTS if not name.endswith("ScaledObject")])
-def test_a_manifest_is_valid_by_the_clusters_schema(which: str, version: str) -> None:
-    kubernetes_validate.validate(MANIFESTS[which], version, strict=True)
-
-
-def test_the_schema_refuses_what_is_misspelt() -> None:
-    wrong = one("PodDisruptionBudget")
-    wrong["spec"]["maxUnavailabel"] = 1
-    with pytest.raises(kubernetes_validate.ValidationError, match="maxUnavailabel"):
-        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
-
-
-# As KEDA's own resource definition has it; what a person would misspell is refused.
+# What a trigger is told is free text for KEDA's resource definition, so its names are held to here.
 class Target(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     api_version: Literal["apps/v1"]
     kind: Literal["StatefulSet"]
@@ -220,18 +204,6 @@ def test_everything_selects_the_hubs() -> None:
     assert (stable["clusterIP"], stable["publishNotReadyAddresses"]) == ("None", True)
 
 
-@pytest.mark.parametrize("file", KUSTOMIZATIONS, ids=lambda file: file.parent.name)
-def test_a_kustomization_names_what_is_there_and_forgets_nothing(file: Path) -> None:
-    [content] = documents(file)
-    assert content["kind"] == ("Component" if content["apiVersion"].endswith("v1alpha1") else "Kustomization")
-    named = {*content.get("resources", ()), *content.get("components", ())}
-    for path in named:
-        target = (file.parent / path).resolve()
-        assert target.is_file() or (target / "kustomization.yaml").is_file(), path
-    beside = {other.name for other in file.parent.glob("*.yaml")} - {"kustomization.yaml"}
-    assert beside == {path for path in named if path.endswith(".yaml")}
-
-
 def test_the_examples_patch_changes_the_address_and_keeps_it_behind_the_name() -> None:
     [content] = documents(K8S / "example" / "kustomization.yaml")
     [patch] = content["patches"]
@@ -248,4 +220,5 @@ def test_the_examples_patch_changes_the_address_and_keeps_it_behind_the_name() -
     assert list(changed) == ["FLEETWIRE_HUB_URL", "FLEETWIRE_TRUSTED_PROXIES"]
     assert "$(POD_NAME)" in changed["FLEETWIRE_HUB_URL"]
     assert TrustedProxies.parse(changed["FLEETWIRE_TRUSTED_PROXIES"]).trusts("10.244.1.7")
-    assert {image["name"] for image in content["images"]} == {HUB["image"]}
+    [images] = [one["images"] for one in documents(K8S / "images" / "kustomization.yaml")]
+    assert HUB["image"] in {image["name"] for image in images}
