@@ -220,7 +220,13 @@ def _build_loop(
         runner=runner,
         held=held,
         handlers=handlers,
-        limits=LoopLimits(settings.concurrency, settings.lease_s, settings.ttl_s, settings.poll_s),
+        limits=LoopLimits(
+            settings.concurrency,
+            settings.lease_s,
+            settings.ttl_s,
+            settings.poll_s,
+            device_running=settings.device_running,
+        ),
         homes=homes,
         rand=rand,
     )

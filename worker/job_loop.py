@@ -8,6 +8,7 @@ nothing that is trusted: what is due is asked of Postgres.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from random import Random
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
 from shared.store.responses import Home, Request, folder_of
+from shared.store.turns import Turns
 from shared.telemetry.metrics import WORKER_CLAIMED, WORKER_QUEUE_SECONDS, WORKER_QUEUED, WORKER_QUEUED_OLDEST_SECONDS
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
@@ -32,17 +34,31 @@ _log = structlog.get_logger(__name__)
 
 _CLAIM_IN_FLIGHT_S: Final = 3.0
 _HINTS_WAIT_S: Final = 2.0
+# Another worker's claim of the same device's jobs is over by then.
+_RIVALS_S: Final = (0.005, 0.02)
 
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
-    """How many jobs at once, how long a lease, how often to ask. Polls come after `poll_s` to twice that."""
+    """How many jobs at once, how long a lease, how often to ask. Polls come after `poll_s` to twice that.
+
+    Of one device, `device_running` jobs of a queue run at once, by all workers; 0 is no bound.
+    """
 
     concurrency: int
     lease_s: float
     ttl_s: float
     poll_s: float
     depth_s: float = 10.0
+    device_running: int = 0
+
+
+class _Then(IntEnum):
+    """What to do after a round of claims."""
+
+    LOOK_NOW = 0
+    LOOK_SOON = 1  # another worker claims what is left
+    LOOK_LATER = 2  # with the next hint or poll
 
 
 class Hints(Protocol):
@@ -71,6 +87,7 @@ class JobLoop:
     ) -> None:
         self._pool = pool
         self._queues = list(queues)
+        self._turns = {queue: Turns() for queue in queues}
         self._worker = worker
         self._runner = runner
         self._held = held
@@ -98,8 +115,10 @@ class JobLoop:
             await self._room()
             self._wake.clear()
             async with self._claiming:
-                more = not self._stopping.is_set() and await self._claim_all()
-            if not more:
+                then = _Then.LOOK_LATER if self._stopping.is_set() else await self._claim_all()
+            if then is _Then.LOOK_SOON:
+                await _wait(self._stopping, self._rand.uniform(*_RIVALS_S))
+            elif then is _Then.LOOK_LATER:
                 await _wait(self._wake, self._rand.uniform(1.0, 2.0) * self._limits.poll_s)
 
     async def listen(self, hints: Hints) -> None:
@@ -161,26 +180,30 @@ class JobLoop:
             else:
                 return
 
-    async def _claim_all(self) -> bool:
-        """Fill the room from the queues in turn. True when there may be more to claim at once."""
-        more = False
+    async def _claim_all(self) -> _Then:
+        """Fill the room from the queues in turn."""
+        then = _Then.LOOK_LATER
         for queue in list(self._queues):
             room = self._limits.concurrency - len(self._held)
             if room <= 0:
-                return True
+                return _Then.LOOK_NOW
             try:
                 claimed = await self._claim(queue, room)
             except StoreError as error:
                 if self.database_problem is None:
                     _log.warning("no jobs can be claimed now", error=str(error))
                 self.database_problem = f"jobs cannot be claimed: {error}"
-                return False
+                return _Then.LOOK_LATER
             self.database_problem = None
-            more = more or len(claimed) == room
+            turns = self._turns[queue]
+            if turns.rivals:
+                then = min(then, _Then.LOOK_SOON)
+            elif len(claimed) == room or turns.more:
+                then = _Then.LOOK_NOW
             if claimed:  # the others are asked before it next time
                 self._queues.remove(queue)
                 self._queues.append(queue)
-        return more
+        return then
 
     async def _claim(self, queue: str, room: int) -> list[Claimed]:
         began = self._clock()
@@ -192,6 +215,8 @@ class JobLoop:
             lease_s=self._limits.lease_s,
             ttl_s=self._limits.ttl_s,
             reserve=self._reserve,
+            turns=self._turns[queue],
+            device_limit=self._limits.device_running,
         )
         for job in claimed:
             WORKER_CLAIMED.labels(queue).inc()

@@ -62,6 +62,12 @@ class Settings(
         help="Jobs at work at once; those beyond the processes read, wait or write.",
         parse=bounded_int(1, 1024),
     )
+    device_running: int = setting(
+        "FLEETWIRE_WORKER_DEVICE_RUNNING",
+        6,
+        help="Jobs of one device that run at once in a queue, by all workers; 0: no bound.",
+        parse=bounded_int(0, 100_000),
+    )
     lease_s: float = setting(
         "FLEETWIRE_WORKER_LEASE_S", 60.0, help="How long a silent worker keeps a job.", parse=bounded_float(0.1, 3600)
     )

@@ -14,6 +14,7 @@ from uuid import UUID
 from shared.store import log, responses
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
+from shared.store.turns import Turns
 
 __all__ = [
     "TRANSACTION_STATEMENTS",
@@ -42,7 +43,7 @@ __all__ = [
 
 _SQL = statements("jobs")
 
-TRANSACTION_STATEMENTS: Final = (_SQL["claim"], _SQL["finish"])
+TRANSACTION_STATEMENTS: Final = (_SQL["walk"], _SQL["claim"], _SQL["finish"])
 """What a worker's transactions run, for every connection to know before they hold locks."""
 
 JobStatus = Literal["queued", "running", "done", "retry", "dead", "cancelled"]
@@ -52,7 +53,7 @@ class NewJob(NamedTuple):
     """A file to be handled. `content_version` is its content as it was seen: only that is this job's business.
 
     `detected_age_s` is how long ago it was seen; `path` is the one inside the store, `name` its last component, and
-    `object_id` the provider's own id of it, where it has one.
+    `object_id` the provider's own id of it, where it has one. Higher priorities are claimed first.
     """
 
     job_id: UUID
@@ -67,6 +68,7 @@ class NewJob(NamedTuple):
     detected_age_s: float = 0.0
     traceparent: str | None = None
     object_id: str | None = None
+    priority: int = 0
 
 
 class Claimed(NamedTuple):
@@ -181,23 +183,50 @@ async def insert_jobs(connection: Connection, new: Sequence[NewJob]) -> None:
 
 
 async def claim(
-    pool: Pool, queue: str, worker: str, *, limit: int, lease_s: float, ttl_s: float, reserve: responses.Reserve
+    pool: Pool,
+    queue: str,
+    worker: str,
+    *,
+    limit: int,
+    lease_s: float,
+    ttl_s: float,
+    reserve: responses.Reserve,
+    turns: Turns | None = None,
+    device_limit: int = 0,
 ) -> list[Claimed]:
     """Take up to `limit` jobs, due ones and those whose worker is silent, each with its response reserved.
 
-    `reserve` names the folder for a job that has none yet; one that has keeps it. `ttl_s` runs from the first claim.
+    Those whose worker is silent come first. Of due ones, those of the highest priority, round the devices; `turns` says
+    where this worker's last claim ended, and after this one whether there may be more. Of one device no more than
+    `device_limit` run at once (0: no bound): two claims of one device's jobs do not happen at once, so none adds to
+    what another counted. `reserve` names the folder for a job that has none yet; one that has keeps it. `ttl_s` runs
+    from the first claim.
     """
+    turns = turns or Turns()
+    turn = turns.turn(limit)
 
-    async def work(connection: Connection) -> list[Claimed]:
-        rows = await connection.fetch(_SQL["claim"], queue, worker, limit, lease_s, ttl_s)
+    async def work(connection: Connection) -> tuple[Any, list[Claimed], bool]:
+        walk = await connection.fetchrow(
+            _SQL["walk"], queue, limit, device_limit, *turns.stands, turn, turns.steps(limit)
+        )
+        rows = await connection.fetch(
+            _SQL["claim"], queue, worker, limit, lease_s, ttl_s, device_limit, walk["rank"], walk["devices"] or []
+        )
         homeless = [row for row in rows if row["folder"] is None]
         homes: dict[UUID, responses.Home] = {}
         if homeless:
             asked = [responses.Request(*(row[key] for key in responses.Request._fields)) for row in homeless]
             homes = await responses.reserve(connection, asked, reserve)
-        return [Claimed(*_with_home(tuple(row), homes.get(row["job_id"]))) for row in rows]
+        claimed = [Claimed(*_with_home(tuple(row)[:-1], homes.get(row["job_id"]))) for row in rows]
+        return walk, claimed, any(row["more"] for row in rows)
 
-    return await pool.run(work)
+    walk, claimed, cut = await pool.run(work)
+    devices = walk["devices"] or []
+    odd = limit % len(devices) if len(devices) < limit and devices else 0
+    # Those that had one job more than the others stand behind them the next time.
+    turns.walked(walk["last_rank"], devices[odd - 1] if odd else walk["last_device"])
+    turns.claimed(len(claimed), turn=turn, unseen=cut or walk["unseen"], rivals=walk["rivals"])
+    return claimed
 
 
 def _with_home(row: tuple[Any, ...], home: responses.Home | None) -> tuple[Any, ...]:

@@ -3,41 +3,133 @@
 -- queued by an earlier try, of which only the answer was lost.
 WITH input AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-                         $9::text[], $10::double precision[], $11::text[], $12::text[])
-        AS i (job_id, queue, kind, device_id, store, path, name, size, content_version, detected_age, traceparent, object_id)
+                         $9::text[], $10::double precision[], $11::text[], $12::text[], $13::smallint[])
+        AS i (job_id, queue, kind, device_id, store, path, name, size, content_version, detected_age, traceparent, object_id,
+              priority)
 ), made AS (
     INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, detected_at, traceparent,
-                      object_id)
+                      object_id, priority)
     SELECT i.job_id, i.queue, i.kind, i.device_id, i.store, i.path, i.name, i.size, i.content_version,
-           clock_timestamp() - make_interval(secs => i.detected_age), i.traceparent, i.object_id
+           clock_timestamp() - make_interval(secs => i.detected_age), i.traceparent, i.object_id, i.priority
     FROM input i
     ON CONFLICT (job_id) DO NOTHING
     RETURNING job_id
 )
 INSERT INTO job_status (job_id, status) SELECT job_id, 'queued' FROM made
 
+-- name: walk
+-- Whose turn it is: up to $2 devices with a job that is due, of one priority: the highest that has any. Within a priority the
+-- walk goes round the devices, on from the one where it stood ($4 and $5: ranks and devices), in one step of an index each,
+-- however many jobs a device has. A device that has $3 jobs running (0: no bound) is passed over, as is one that a rival claims
+-- for now: the lock is held until the commit, so that the statement after this one counts what runs and nobody else adds to it.
+-- $6 turns the priorities: by 0 the highest is the first. At most $7 steps.
+--
+-- The key that is compared and sorted by begins with all that selects, so that no other index gives this order.
+WITH RECURSIVE moment AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), ranks AS (
+    (SELECT queue, -priority AS rank FROM jobs
+     WHERE current_status IN ('queued', 'retry') AND (queue, -priority) >= ($1::text, (-9)::smallint)
+     ORDER BY queue, -priority, device_id, run_at LIMIT 1)
+    UNION ALL
+    SELECT n.queue, n.rank FROM ranks r CROSS JOIN LATERAL (
+        SELECT queue, -priority AS rank FROM jobs
+        WHERE current_status IN ('queued', 'retry') AND (queue, -priority) > (r.queue, r.rank)
+        ORDER BY queue, -priority, device_id, run_at LIMIT 1
+    ) n
+    WHERE r.queue = $1
+), bands AS (
+    SELECT rank, (row_number() OVER (ORDER BY rank) - 1 - $6::bigint % count(*) OVER () + count(*) OVER ()) % count(*) OVER () AS place
+    FROM ranks WHERE queue = $1
+), parts AS MATERIALIZED (
+    SELECT 2 * b.place AS part, b.rank, COALESCE(c.device_id, '') AS after, '~' AS upto
+    FROM bands b LEFT JOIN unnest($4::smallint[], $5::text[]) AS c (rank, device_id) USING (rank)
+    UNION ALL
+    SELECT 2 * b.place + 1, b.rank, '', COALESCE(c.device_id, '')
+    FROM bands b LEFT JOIN unnest($4::smallint[], $5::text[]) AS c (rank, device_id) USING (rank)
+), walk AS (
+    SELECT 0 AS step, 0::bigint AS part, NULL::text COLLATE "C" AS after, NULL::text COLLATE "C" AS device_id,
+           NULL::smallint AS rank, NULL::text AS verdict, 0 AS taken
+    UNION ALL
+    SELECT w.step + 1, CASE WHEN n.device_id IS NULL THEN w.part + 1 ELSE w.part END, n.device_id, n.device_id, p.rank, v.verdict,
+           w.taken + (v.verdict = 'open')::integer
+    FROM walk w JOIN parts p ON p.part = w.part CROSS JOIN moment m
+    LEFT JOIN LATERAL (
+        SELECT j.device_id, j.run_at FROM jobs j
+        WHERE j.current_status IN ('queued', 'retry')
+            AND (j.queue, -j.priority, j.device_id) > ($1, p.rank, COALESCE(w.after, p.after))
+            AND (j.queue, -j.priority, j.device_id) <= ($1, p.rank, p.upto)
+        ORDER BY j.queue, -j.priority, j.device_id, j.run_at LIMIT 1
+    ) n ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN n.device_id IS NULL THEN 'none'
+            WHEN n.run_at > m.now THEN 'later'
+            WHEN $3::integer = 0 THEN 'open'
+            WHEN $3 <= (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM jobs r
+                    WHERE r.current_status = 'running' AND (r.queue, r.device_id) >= ($1, n.device_id)
+                        AND (r.queue, r.device_id) <= ($1, n.device_id)
+                    ORDER BY r.queue, r.device_id LIMIT $3
+                ) counted
+            ) THEN 'full'
+            WHEN pg_try_advisory_xact_lock(hashtext('turns ' || $1), hashtext(n.device_id) & 1023) THEN 'open'
+            ELSE 'busy'
+        END AS verdict
+    ) v
+    WHERE w.taken < $2 AND w.step < $7 AND NOT (n.device_id IS NULL AND w.taken > 0 AND w.part % 2 = 1)
+)
+SELECT max(rank) FILTER (WHERE verdict = 'open') AS rank,
+       array_agg(device_id ORDER BY step) FILTER (WHERE verdict = 'open') AS devices,
+       (array_agg(rank ORDER BY step DESC) FILTER (WHERE device_id IS NOT NULL))[1] AS last_rank,
+       (array_agg(device_id ORDER BY step DESC) FILTER (WHERE device_id IS NOT NULL))[1] AS last_device,
+       COALESCE(bool_or(verdict = 'busy'), false) AS rivals,
+       COALESCE(max(step) >= $7 OR max(part) < (SELECT max(part) FROM parts), false) AS unseen
+FROM walk
+
 -- name: claim
--- Take jobs that are due, and running ones whose lease is over, up to a limit. The raised token ends every earlier claim. The
--- clock is read once, so that it can bound the index scans.
+-- Take running jobs whose lease is over, and with what room is left jobs that are due of the devices that the walk found, each
+-- the same share. The raised token ends every earlier claim. The clock is read once, so that it can bound the index scans.
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), expired AS (
     SELECT job_id FROM jobs
     WHERE queue = $1 AND current_status = 'running' AND lease_until < (SELECT now FROM moment)
     ORDER BY lease_until LIMIT $3 FOR UPDATE SKIP LOCKED
+), room AS (
+    SELECT $3::bigint - count(*) AS jobs FROM expired
+), shares AS MATERIALIZED (
+    SELECT d.device_id, r.jobs / cardinality($8::text[]) + (d.place <= r.jobs % cardinality($8::text[]))::integer AS share,
+           CASE WHEN $6::integer > 0 THEN $6 - (
+               SELECT count(*) FROM (
+                   SELECT 1 FROM jobs r
+                   WHERE r.current_status = 'running' AND (r.queue, r.device_id) >= ($1, d.device_id)
+                       AND (r.queue, r.device_id) <= ($1, d.device_id)
+                   ORDER BY r.queue, r.device_id LIMIT $6
+               ) counted
+           ) ELSE 1000000 END AS allowed
+    FROM unnest($8::text[]) WITH ORDINALITY AS d (device_id, place), room r
 ), due AS (
-    SELECT job_id FROM jobs
-    WHERE queue = $1 AND current_status IN ('queued', 'retry') AND run_at <= (SELECT now FROM moment)
-    ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
+    SELECT j.job_id, s.device_id, s.share < s.allowed AS is_cut, s.share
+    FROM shares s CROSS JOIN LATERAL (
+        SELECT jobs.job_id FROM jobs
+        WHERE current_status IN ('queued', 'retry')
+            AND (queue, -priority, device_id, run_at) >= ($1, $7::smallint, s.device_id, '-infinity'::timestamptz)
+            AND (queue, -priority, device_id, run_at) <= ($1, $7, s.device_id, (SELECT now FROM moment))
+        ORDER BY queue, -priority, device_id, run_at LIMIT GREATEST(LEAST(s.share, s.allowed), 0) FOR UPDATE SKIP LOCKED
+    ) j
 ), chosen AS (
-    SELECT job_id FROM (SELECT job_id FROM expired UNION ALL SELECT job_id FROM due) c LIMIT $3
+    SELECT job_id, false AS more FROM expired
+    UNION ALL
+    SELECT job_id, is_cut AND count(*) OVER (PARTITION BY device_id) >= share FROM due
 ), claimed AS (
     UPDATE jobs j SET
         current_status = 'running', lease_token = j.lease_token + 1, worker = $2, attempts = j.attempts + 1,
         lease_until = m.now + make_interval(secs => $4),
         started_at = COALESCE(j.started_at, m.now),
         give_up_at = COALESCE(j.give_up_at, m.now + make_interval(secs => $5))
-    FROM chosen, moment m WHERE j.job_id = chosen.job_id
+    FROM moment m WHERE j.job_id = ANY (ARRAY(SELECT job_id FROM chosen))
     RETURNING j.job_id, j.kind, j.device_id, j.store, j.path, j.name, j.size, j.content_version, j.traceparent, j.attempts,
               j.lease_token, j.run_at, j.give_up_at, j.redrives, j.inline_body, j.object_id, m.now
 ), noted AS (
@@ -47,8 +139,8 @@ WITH moment AS MATERIALIZED (
 SELECT c.job_id, c.kind, c.device_id, c.store, c.path, c.name, c.size, c.content_version, c.traceparent, c.attempts,
        c.lease_token, extract(epoch FROM c.give_up_at - c.now)::double precision AS expires_in_s,
        extract(epoch FROM c.now - c.run_at)::double precision AS waited_s, r.response_id, r.folder, r.store AS response_store, c.redrives,
-       c.inline_body, c.object_id
-FROM claimed c LEFT JOIN responses r ON r.job_id = c.job_id
+       c.inline_body, c.object_id, chosen.more
+FROM claimed c JOIN chosen USING (job_id) LEFT JOIN responses r ON r.job_id = c.job_id
 
 -- name: renew
 -- All leases of one worker at once; what is not returned is another's now, or ended.
@@ -162,7 +254,7 @@ SELECT job_id FROM jobs WHERE job_id = $1
 SELECT count(*) AS waiting,
        COALESCE(extract(epoch FROM clock_timestamp() - min(run_at)), 0)::double precision AS oldest_s
 FROM jobs
-WHERE queue = $1 AND current_status IN ('queued', 'retry') AND run_at <= (SELECT clock_timestamp())
+WHERE queue = $1 AND current_status IN ('queued', 'retry') AND attempts >= 0 AND run_at <= (SELECT clock_timestamp())
 
 -- name: get
 SELECT job_id, queue, kind, device_id, store, path, name, size, content_version, current_status, attempts, lease_token,

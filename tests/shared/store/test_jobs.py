@@ -225,8 +225,8 @@ async def test_a_claim_reads_only_what_is_due(pool: Pool) -> None:
     await pool.fetch("UPDATE jobs SET run_at = clock_timestamp() + interval '1 hour' WHERE name <> '7'")
     await pool.fetch("ANALYZE jobs")
     async with pool.transaction() as connection:
-        arguments = [QUEUE, "w", 10, 60.0, 3600.0]
+        arguments = [QUEUE, "w", 10, 60.0, 3600.0, 0, 0, [f"d{n}" for n in range(5)]]
         rows = await connection.fetch("EXPLAIN (ANALYZE, FORMAT TEXT) " + jobs._SQL["claim"], *arguments)
     plan = "\n".join(row[0] for row in rows)
-    assert "jobs_due" in plan
+    assert "jobs_turns" in plan
     assert "Rows Removed by Filter: 1" not in plan

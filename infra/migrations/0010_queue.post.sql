@@ -1,0 +1,2 @@
+-- Claims walk jobs_turns now, and would take this index for it.
+DROP INDEX jobs_due;
