@@ -38,6 +38,8 @@ _QUIET_ROUTES: Final = frozenset(
     {"/", "/health", "/ready", "/api/v1/files/{file_id}", "/api/v1/devices/{device_id}/connection"}
 )
 _SLOW_S: Final = 1.0
+_FAILURES: Final = ("500", "503")
+_COUNTED: Final[set[tuple[str, str, str]]] = set()  # as few as there are routes, methods and kinds of clients
 _BY_STATUS: Final = {404: "not-found", 405: "method-not-allowed"}
 
 _log = structlog.get_logger(__name__)
@@ -174,6 +176,12 @@ def _account(method: str, trace: Trace, exchange: _Exchange, seconds: float) -> 
     method = method if method in _METHODS else "other"
     # No status: the handler was cancelled, or failed with half an answer sent.
     status = exchange.status or _GONE
+    counted = (trace.route, method, trace.client)
+    if counted not in _COUNTED:
+        # The first failures would else not be seen to rise: their series would be born with them.
+        _COUNTED.add(counted)
+        for failure in _FAILURES:
+            API_REQUESTS.labels(trace.route, method, failure, trace.client)
     API_REQUESTS.labels(trace.route, method, str(status), trace.client).inc()
     if not trace.waited:
         API_REQUEST_SECONDS.labels(trace.route, method, trace.client).observe(seconds)

@@ -267,3 +267,10 @@ FILES_BYTES = _counter("files_bytes_total", "Bytes streamed.", "direction")
 FILES_REQUESTS = _counter("files_requests_total", "Requests answered.", "method", "status")
 FILES_REFUSED = _counter("files_refused_total", "Requests refused, by reason.", "reason")
 FILES_TRANSFERS = _gauge("files_transfers", "Uploads and downloads under way.")
+
+
+# A rise is seen only in a series that was seen before: what must not be missed when it happens first is there from the
+# start, as 0.
+DB_ERRORS.labels("unavailable")
+HUB_HANDSHAKES_REFUSED.labels("503", "full")
+HUB_RESETS.labels("epoch")

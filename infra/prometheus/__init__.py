@@ -1,0 +1,1 @@
+"""What Prometheus asks, records and alerts on, made from declarations: see `rules.py`."""
