@@ -21,6 +21,10 @@ from starlette.routing import Router
 
 from api.bodies import BodyBudget
 from api.cors import Cors
+from api.dashboard.hub_ports import HubPorts
+from api.dashboard.reader import FleetReader
+from api.dashboard.sessions import Sessions
+from api.dashboard.viewers import Viewers
 from api.envelope import Envelope
 from api.hook_desk import HookDesk
 from api.http_protocol import bounded_http
@@ -35,6 +39,8 @@ from api.resource import Guard, Resource
 from api.revocation_check import RevocationCheck
 from api.routes.acks import Acks
 from api.routes.connection import Connection
+from api.routes.dashboard import Dashboard
+from api.routes.device_list import DeviceList
 from api.routes.devices import Devices
 from api.routes.documents import document_resources
 from api.routes.events import Events
@@ -53,6 +59,7 @@ from api.routes.responses import Responses
 from api.routes.revocations import Revocations
 from api.routes.sync import Sync
 from api.routes.templates import Templates
+from api.session_check import SessionCheck
 from api.settings import Settings
 from api.shedding import Shedding
 from api.store_probe import StoreProbe, open_pool_when_there
@@ -80,7 +87,7 @@ from shared.signed_urls import SignedUrls
 from shared.store.pool import Pool
 from shared.store.replicas import Replicas
 from shared.telemetry import logs
-from shared.telemetry.health import OpsServer, Readiness
+from shared.telemetry.health import OpsServer, Readiness, is_loopback
 from shared.telemetry.metrics import API_SHED_PRESSURE
 
 __all__ = ["Keys", "Parts", "main", "route_table", "serve"]
@@ -171,6 +178,9 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             probe.saw("the key set of bearer tokens is not there yet")
         if not await key_url.first(stop):
             return 0
+        ports = HubPorts(settings.ops_token)
+        leaving.push_async_callback(ports.aclose)
+        viewers = Viewers(settings.dashboard_viewers_max)
         parts = Parts(
             settings,
             keys,
@@ -187,11 +197,13 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             cache,
             key_url,
             {one.name: one for one in elsewhere},
+            viewers,
+            ports,
         )
         envelope = Envelope(
             Router([resource.route() for resource in route_table(parts)], redirect_slashes=False),
             in_flight_max=settings.in_flight_max,
-            parked=lambda: polls.waiting,
+            parked=lambda: polls.waiting + len(viewers),
             rand=rand,
             cors=Cors(settings.cors_origins),
         )
@@ -207,6 +219,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             asyncio.create_task(instances.run(), name="instances"),
             asyncio.create_task(limiter.run(), name="rate limits"),
             asyncio.create_task(key_url.run(), name="key set"),
+            asyncio.create_task(_fleet_reader(parts).run(), name="fleet reader"),
         }
         if replicas:
             loops.add(asyncio.create_task(replicas.run(), name="replicas"))
@@ -224,6 +237,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         probe.leave()
         envelope.leaving = True
         polls.close()
+        viewers.close()
         if not failed:
             await asyncio.sleep(settings.drain_s)
         await server.close()
@@ -249,11 +263,14 @@ class Parts:
     template_cache: TemplateCache
     key_url: KeyUrl
     files_elsewhere: Mapping[str, Provider]
+    viewers: Viewers
+    hub_ports: HubPorts
 
 
 def route_table(parts: Parts) -> Sequence[Resource]:
     """All paths, and last the document that says what they are."""
     settings, pool, replicas = parts.settings, parts.pool, parts.replicas
+    sessions = _sessions(parts)
     guard = Guard(
         parts.keys.tokens,
         BodyBudget(settings.bodies_max_bytes),
@@ -264,6 +281,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         Shedding(lambda: pool.queue.pressure(monotonic())),
         frozenset(name for name, _ in settings.rate_classes),
         replicas,
+        sessions,
     )
     hubs = HubView(pool, max_age_s=settings.hubs_age_s, silence_s=settings.hub_silence_s)
     connection = Connection(
@@ -281,6 +299,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
     templates = Templates(pool, replicas, parts.template_cache, cursors, page_max=settings.page_max, rand=parts.rand)
     s3_hook = S3Hook(settings.hooks_s3_secret, settings.cloud_s3_bucket, settings.cloud_s3_prefix)
     resources = [
+        *Dashboard(parts.keys.tokens, sessions, guard.revocations, parts.viewers, settings).resources(guard),
         *health_resources(guard, lambda: not parts.probe.problems),
         connection.resource(guard),
         Events(pool, parts.polls, page_max=settings.page_max, page_max_bytes=settings.page_max_bytes).resource(guard),
@@ -293,6 +312,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),
+        DeviceList(pool, cursors, page_max=settings.page_max).resource(guard),
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),
         Revocations(pool, parts.publisher, page_max=settings.page_max).resource(guard),
         Sync(pool, keys_per_day=settings.sync_keys_per_day).resource(guard),
@@ -301,6 +321,28 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         *Hooks(HookDesk(pool, parts.publisher), s3_hook).resources(guard),
     ]
     return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
+
+
+def _sessions(parts: Parts) -> SessionCheck:
+    settings = parts.settings
+    lifetime_s = settings.dashboard_session_s
+    sessions = Sessions(parts.keys.files, lifetime_s=lifetime_s, longest_s=12 * lifetime_s)
+    is_secure = settings.dashboard_secure == "on" or (
+        settings.dashboard_secure == "auto" and not is_loopback(settings.host)
+    )
+    return SessionCheck(sessions, parts.keys.tokens, secure=is_secure)
+
+
+def _fleet_reader(parts: Parts) -> FleetReader:
+    settings = parts.settings
+    return FleetReader(
+        parts.pool,
+        parts.hub_ports,
+        parts.viewers,
+        period_s=settings.dashboard_period_s,
+        silence_s=settings.hub_silence_s,
+        rand=parts.rand,
+    )
 
 
 def _template_cache(settings: Settings, pool: Pool, publisher: Publisher, rand: Random) -> TemplateCache:

@@ -35,7 +35,14 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _GONE: Final = 499  # in logs and metrics only: nobody was there to answer
 # What says nothing when it goes well: it is counted, and each event brings several of them.
 _QUIET_ROUTES: Final = frozenset(
-    {"/", "/health", "/ready", "/api/v1/files/{file_id}", "/api/v1/devices/{device_id}/connection"}
+    {
+        "/",
+        "/health",
+        "/ready",
+        "/dashboard/{digest}/{name}",
+        "/api/v1/files/{file_id}",
+        "/api/v1/devices/{device_id}/connection",
+    }
 )
 _SLOW_S: Final = 1.0
 _FAILURES: Final = ("500", "503")
@@ -64,7 +71,8 @@ class Envelope:
         if scope["type"] != "http":
             return
         headers = headers_of(scope)
-        trace = Trace(sane_request_id(headers.get(b"x-request-id", [])) or uuid.uuid4().hex)
+        client = scope.get("client") or ("",)
+        trace = Trace(sane_request_id(headers.get(b"x-request-id", [])) or uuid.uuid4().hex, str(client[0]))
         trace.fields += self._cors.fields(headers)
         exchange = _Exchange(send, trace, leaving=lambda: self.leaving)
         began = monotonic()

@@ -26,6 +26,7 @@ from api.problems import Problem
 from api.rate_limiter import RateLimiter
 from api.read_after import read_after, stamp, stamp_problem
 from api.revocation_check import RevocationCheck
+from api.session_check import SessionCheck
 from api.shedding import Shed, Shedding
 from shared.clock import wall
 from shared.key_url import KeyUrl
@@ -45,6 +46,7 @@ class Trace:
     """What is known of a request while it is handled, for its log line and its metrics."""
 
     request_id: str
+    address: str = ""  # that the connection came from
     route: str = "unmatched"
     device_id: str | None = None
     subject: str | None = None
@@ -127,6 +129,7 @@ class Guard:
     shedding: Shedding
     classes: Collection[str] = ()  # of devices, that metrics tell apart
     replicas: Replicas | None = None
+    sessions: SessionCheck | None = None
 
 
 class Resource:
@@ -165,7 +168,7 @@ class Resource:
     async def _answer(self, operation: Operation, scope: AsgiScope, receive: Receive, trace: Trace) -> Response:
         headers = headers_of(scope)
         path: dict[str, str] = scope.get("path_params", {})
-        claims = await self._admitted(operation, headers, path, trace)
+        claims = await self._admitted(operation, scope["method"], headers, path, trace)
 
         async def still_allowed() -> None:
             await self._check_revocation(claims)
@@ -207,19 +210,27 @@ class Resource:
             renewed=operation.idempotency == "renewed",
         )
 
-    async def _admitted(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:
+    async def _admitted(
+        self, operation: Operation, method: str, headers: Headers, path: Mapping[str, str], trace: Trace
+    ) -> Claims:
         try:
-            return self._admit(operation, headers, path, trace)
+            return self._admit(operation, method, headers, path, trace)
         except Problem as problem:
             # The key may have been published since the set was fetched.
             if problem.members.get("reason") != "unknown_key" or not await self._guard.key_url.look():
                 raise
-        return self._admit(operation, headers, path, trace)
+        return self._admit(operation, method, headers, path, trace)
 
-    def _admit(self, operation: Operation, headers: Headers, path: Mapping[str, str], trace: Trace) -> Claims:
+    def _admit(
+        self, operation: Operation, method: str, headers: Headers, path: Mapping[str, str], trace: Trace
+    ) -> Claims:
         if not operation.scopes:
             return NOBODY
-        claims = authenticate(self._guard.keys, bearer_token(headers.get(b"authorization", [])), now=wall())
+        sessions = self._guard.sessions
+        if sessions is not None and b"authorization" not in headers and sessions.is_there(headers):
+            claims = sessions.claims(method, headers, wall())
+        else:
+            claims = authenticate(self._guard.keys, bearer_token(headers.get(b"authorization", [])), now=wall())
         trace.subject, trace.client = claims.subject, client_of(claims, self._guard.classes)
         require(claims, operation.scopes)
         if "device_id" in path:

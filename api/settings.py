@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from api.cors import parse_origins
+from api.dashboard.settings import DashboardSettings
 from api.hook_settings import HookSettings
 from api.rate_settings import RateSettings
 from api.template_settings import TemplateCacheSettings
@@ -56,6 +57,7 @@ class Settings(
     RateSettings,
     HookSettings,
     ProviderSettings,
+    DashboardSettings,
     OpsSettings,
     LogSettings,
 ):

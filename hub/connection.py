@@ -276,6 +276,18 @@ class Connection:
         if self._sampled_seq <= self.session.acked:
             self._sampled_seq = NEVER_SAMPLED  # acked by REST, which is timed nowhere
 
+    def seen(self) -> dict[str, float | int | bool]:
+        """What a page shows of it: the newest seq that was sent and acked, the round trip, and whether it lags."""
+        session = self.session
+        rtt_s = self.socket.rtt_s or self._link.rtt_s
+        return {
+            "sent": session.sent,
+            "acked": session.acked,
+            "rtt_ms": round(1000 * rtt_s, 1),
+            "behind": session.behind,
+            "moving": self.was_sent_on,
+        }
+
     @apart
     def on_keys_fetched(self, token: str) -> None:
         """The keys may be newer than when the device sent this token, which named one that was not known."""

@@ -1,7 +1,7 @@
 """What operators may ask of a hub on its operations port: how it stands, who would go where, move, pause, drain.
 
-`GET /control/hub`, and `POST` to `/control/plan`, `move`, `pause`, `resume`, `abort`, `drain`, with a JSON object as
-body where there is something to say. Who may ask, the operations server has judged already.
+`GET /control/hub`, and `POST` to `/control/plan`, `move`, `pause`, `resume`, `abort`, `drain`, `look`, with a JSON
+object as body where there is something to say. Who may ask, the operations server has judged already.
 """
 
 import json
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from hub.connection import Connection
+from hub.figures import DEVICES_MAX, devices, figures
 from hub.gate import Gate
 from hub.mover import Mover
 from hub.neighbours import Neighbours
@@ -21,7 +22,7 @@ from hub.strangers import Strangers
 
 __all__ = ["Control"]
 
-BODY_MAX: Final = 4096
+BODY_MAX: Final = 64 * 1024
 NAMES_MAX: Final = 64
 
 
@@ -70,6 +71,7 @@ class Control:
             "resume": self._resume,
             "abort": self._abort,
             "drain": self._leave,
+            "look": self._look,
         }
         return [
             Route("/control/hub", self._endpoint(lambda parts, _: self._state(parts)), methods=["GET"]),
@@ -98,6 +100,7 @@ class Control:
             "instance": neighbours.instance,
             "phase": gate.phase,
             "not_ready": list(gate.reasons),
+            "bus": gate.bus,
             "connections": connections,
             "capacity": registry.capacity,
             "own": connections - len(strangers),
@@ -107,6 +110,11 @@ class Control:
             "settled_view": mover.rebalance.base.runs,
             "moving": mover.progress(),
         }
+
+    def _look(self, parts: _Parts, body: Mapping[str, Any]) -> dict[str, Any]:
+        """All that a page shows, in one answer; `devices` are those that it wants to know more of."""
+        wanted = _names(body, "devices", DEVICES_MAX)
+        return self._state(parts) | {"figures": figures(), "devices": devices(parts.registry, wanted)}
 
     def _plan(self, parts: _Parts, body: Mapping[str, Any]) -> dict[str, Any]:
         known = set(parts.neighbours.view.runs)
@@ -156,10 +164,10 @@ async def _body(request: Request) -> Mapping[str, Any]:
     return value
 
 
-def _names(body: Mapping[str, Any], field: str) -> list[str]:
+def _names(body: Mapping[str, Any], field: str, most: int = NAMES_MAX) -> list[str]:
     names = body.get(field, [])
-    if not isinstance(names, list) or len(names) > NAMES_MAX or not all(isinstance(name, str) for name in names):
-        raise _Wrong(f"{field}: must be a list of at most {NAMES_MAX} hub names")
+    if not isinstance(names, list) or len(names) > most or not all(isinstance(name, str) for name in names):
+        raise _Wrong(f"{field}: must be a list of at most {most} names")
     return names
 
 

@@ -38,6 +38,11 @@ class Gate:
         return tuple(reasons)
 
     @property
+    def bus(self) -> str:
+        """How the bus is judged to be: ok, doubt, degraded, deaf."""
+        return self._bus_state().value
+
+    @property
     def refusal(self) -> Refusal | None:
         """What a handshake is answered, None when it is welcome."""
         if self.phase == "draining":

@@ -33,6 +33,11 @@ class LinkWatch:
     def __repr__(self) -> str:
         return f"LinkWatch({1000 * self._rtt_s:.0f} ms, {self.catch_up or 'no catch-up'})"
 
+    @property
+    def rtt_s(self) -> float:
+        """The round trip as it has settled; 0 while none is known."""
+        return self._rtt_s
+
     def answered(self, rtt_s: float, pulse: Pulse) -> None:
         """A ping was answered after so long."""
         self._rtt_s = settled_rtt(self._rtt_s, rtt_s)

@@ -12,6 +12,7 @@ __all__ = [
     "ACK",
     "CONNECT",
     "EVENTS",
+    "LIST_DEVICES",
     "PUT_DEVICE",
     "READ_DEVICE",
     "RESPONSES",
@@ -21,6 +22,8 @@ __all__ = [
     "Connected",
     "Device",
     "DeviceBody",
+    "DeviceSummary",
+    "DevicesPage",
     "EventsPage",
     "HubPlace",
     "NumberedEvent",
@@ -58,6 +61,24 @@ class Device(Struct, frozen=True):
     lag: int
     connection: Connected | None
     disconnected_at: Moment | None
+
+
+class DeviceSummary(Struct, frozen=True):
+    """A device as lists show it. `lag` is how many events it has not acked, `hub` where it was last said to be."""
+
+    device_id: DeviceId
+    device_class: DeviceClass = field(name="class")
+    position: Position
+    head: int
+    lag: int
+    hub: str | None
+
+
+class DevicesPage(Struct, frozen=True):
+    """Devices by id. `next` is the `cursor` of the following page."""
+
+    devices: list[DeviceSummary]
+    next: str | None
 
 
 class HubPlace(Struct, frozen=True):
@@ -144,6 +165,32 @@ class ResponsesPage(Struct, frozen=True):
     next: str | None
 
 
+LIST_DEVICES: Final = Description(
+    id="listDevices",
+    summary="Devices by id",
+    about="A page may be short, even empty, and still have a next one.",
+    query=(
+        Parameter(
+            name="prefix",
+            kind=Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9][a-z0-9._-]{0,63}$", "maxLength": 64})],
+            about="What ids begin with.",
+            example="truck",
+        ),
+        Parameter(name="class", kind=DeviceClass, about="Only devices of this class."),
+        Parameter(
+            name="hub",
+            kind=Annotated[str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": "^[!-~]+$"})],
+            about="Only devices that are connected there.",
+        ),
+        Parameter(
+            name="state",
+            kind=Literal["connected", "away", "behind"],
+            about="Only those that are connected, that are not, or that have not acked all.",
+        ),
+        *PAGE,
+    ),
+    answers={200: Answer("A page.", DevicesPage)},
+)
 READ_DEVICE: Final = Description(
     id="readDevice",
     summary="A device as it is now",

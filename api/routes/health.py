@@ -1,22 +1,18 @@
-"""What anybody may ask: which paths there are, and a status word; reasons are on the operations port."""
+"""What anybody may ask: a status word; reasons are on the operations port."""
 
 from collections.abc import Callable
 
 from starlette.responses import Response
 
 from api.answers import json_answer
-from api.descriptions.health import HEALTH, INDEX, READY
+from api.descriptions.health import HEALTH, READY
 from api.resource import Call, Guard, Operation, Resource
 
 __all__ = ["health_resources"]
 
 
 def health_resources(guard: Guard, is_ready: Callable[[], bool]) -> list[Resource]:
-    """`/`: where to look. `/health`: the loop runs. `/ready`: requests may be sent here."""
-
-    async def index(call: Call) -> Response:
-        del call
-        return json_answer({"service": "fleetwire api", "paths": ["/health", "/ready", "/docs", "/api/v1/"]})
+    """`/health`: the loop runs. `/ready`: requests may be sent here."""
 
     async def health(call: Call) -> Response:
         del call
@@ -27,7 +23,6 @@ def health_resources(guard: Guard, is_ready: Callable[[], bool]) -> list[Resourc
         return json_answer({"status": "ready"}) if is_ready() else json_answer({"status": "not ready"}, 503)
 
     return [
-        Resource(guard, "/", {"GET": Operation(index, description=INDEX)}),
         Resource(guard, "/health", {"GET": Operation(health, description=HEALTH)}),
         Resource(guard, "/ready", {"GET": Operation(ready, description=READY)}),
     ]

@@ -274,6 +274,8 @@ class _Up:
         self._lines.plain(
             f"""
 Fleetwire is ready after {monotonic() - self._began:.1f} s: API {running.api}, {count} hub{"s" * (count > 1)}.
+The operators' page: {running.api}/   sign in with what this prints:
+  {shown("token --scope operator --subject you")}
 Try in another terminal:
   {shown("demo")}
       three devices, three files, every stage in milliseconds

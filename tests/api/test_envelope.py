@@ -118,7 +118,7 @@ async def test_errors_of_the_server_itself_are_problems_too(api: RunningApi) -> 
     assert (await device.get("/")).json()["paths"] == ["/health", "/ready", "/docs", "/api/v1/"]
     problem(await device.get("/api"), 404, "not-found")
     problem(await device.get("/api/v1/devices/truck-7"), 403, "forbidden")
-    problem(await device.get("/api/v1/devices"), 404, "not-found")
+    problem(await device.get("/api/v1/nothing"), 404, "not-found")
     answer = await device.delete("/api/v1/devices/truck-7/acks")
     problem(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == "POST"

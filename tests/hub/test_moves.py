@@ -262,3 +262,23 @@ async def test_all_hubs_read_each_other_with_their_own_heartbeat(fleet: Fleet, s
     assert [row.ops_url for row in rows] == [hub.ops_url for hub in running]
     expected = View({row.name: row.instance for row in rows})
     assert [hub.running.neighbours.view for hub in running] == [expected, expected]
+
+
+async def test_a_page_sees_figures_and_the_devices_that_it_asks_for(
+    fleet: Fleet, start_hub: StartHub, connect: Connect
+) -> None:
+    hub = await start_hub("hub-a", **ON)
+    devices = await connect([hub], 2)
+    first, second = (device.device_id for device in devices.devices)
+    await fleet.record(first)
+    there = hub.running.hub.registry.by_device
+    await until(lambda: there[first].session.acked == 1, 10)
+    seen = await ask(hub, "look", devices=[first, "nobody"])
+    assert set(seen["devices"]) == {first}
+    assert (seen["devices"][first]["sent"], seen["devices"][first]["acked"]) == (1, 1)
+    assert seen["bus"] == "ok"
+    stages, bounds = seen["figures"]["stages"], seen["figures"]["bounds"]
+    assert {"fanned_out", "sent", "acked"} <= stages.keys()
+    assert all(len(counts) == len(bounds) + 1 and counts == sorted(counts) for counts in stages.values())
+    assert (await ask(hub, "look"))["devices"] == {}
+    assert second in there
