@@ -156,6 +156,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "WORKER_RUNNING",
         "WORKER_CLAIMED",
         "WORKER_FINISHED",
+        "WORKER_ENDINGS_SIZE",
         "WORKER_RETRIES",
         "WORKER_REPLACED",
         "WORKER_LEASES_LOST",

@@ -5,7 +5,7 @@ recorded. A dead job that an operator queues anew goes on under another key, `jo
 more, and once only. What the device needs to fetch is named by ids that never expire; nothing secret is stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -38,9 +38,10 @@ def response_ready(
     time: str,
     traceparent: str | None = None,
     redrives: int = 0,
+    answer: Mapping[str, Any] | None = None,
 ) -> NewEvent:
-    """The response of a job is there to be fetched."""
-    data = {
+    """The response of a job is there to be fetched; or it is `answer`, and there is nothing to fetch."""
+    data: dict[str, Any] = {
         "job_id": str(job_id),
         "request": {"name": request_name},
         "files": [
@@ -55,6 +56,8 @@ def response_ready(
             for file in files
         ],
     }
+    if answer is not None:
+        data["answer"] = answer
     return _event(
         RESPONSE_READY,
         event_id=event_id,

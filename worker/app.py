@@ -43,6 +43,7 @@ from worker.coroutines import Coroutines, load_async_handlers
 from worker.endings import Endings
 from worker.handlers.model.client import ModelClient
 from worker.handlers.model.handler import ModelHandler
+from worker.handlers.ping import PingHandler
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
 from worker.job_loop import JobLoop, LoopLimits
@@ -108,7 +109,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         )
         closing.push_async_callback(handlers.close)
         model = _open_model(settings, pool, threads, closing, rand)
-        coroutines = Coroutines(load_async_handlers([model]), processes=handlers, threads=threads)
+        coroutines = Coroutines(load_async_handlers([PingHandler(), model]), processes=handlers, threads=threads)
         redis = LazyRedis(settings.redis_url, deadline_s=1.0, connections=4, name="worker-budgets")
         closing.push_async_callback(redis.aclose)
         opened = open_stores(settings, local=store, pool=pool, redis=redis)
@@ -127,7 +128,10 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         homes = Homes(placement, first=settings.cloud_placement[0][0], rand=rand)
         held = HeldJobs(pool, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, rand=rand)
         # As long as the lease is ours: a response that stands should not wait for the next attempt to find it.
-        endings = Endings(pool, publisher, rand=rand, tries=max(4, int(settings.lease_s / 2)))
+        tries = max(4, int(settings.lease_s / 2))
+        endings = Endings(
+            pool, publisher, rand=rand, tries=tries, gather_s=settings.gather_s, at_work=lambda: len(held)
+        )
         loop = _build_loop(
             settings=settings,
             pool=pool,
@@ -226,6 +230,7 @@ def _build_loop(
             settings.ttl_s,
             settings.poll_s,
             device_running=settings.device_running,
+            claim=settings.claim,
         ),
         homes=homes,
         rand=rand,

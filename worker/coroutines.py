@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -36,6 +36,8 @@ from worker.scratch import JobFolder
 __all__ = ["Coroutines", "load_async_handlers"]
 
 _log = structlog.get_logger(__name__)
+
+_NOWHERE: Final = Path("/nonexistent")
 
 
 class Coroutines:
@@ -69,6 +71,29 @@ class Coroutines:
             return self._handlers.get(kind)
         extension = PurePosixPath(name).suffix.lower()
         return next((one for one in self._handlers.values() if extension and extension in one.extensions), None)
+
+    def choose_small(self, job: Claimed) -> AsyncHandler | None:
+        """The handler of a job that needs no file, neither for its request nor for its answer."""
+        if job.inline_body is None:
+            return None
+        handler = self.choose(job.kind, job.name)
+        return handler if getattr(handler, "small", False) else None
+
+    async def run_small(
+        self, handler: AsyncHandler, job: Claimed, options: Mapping[str, Any], *, timeout_s: float
+    ) -> Done:
+        """Its answer to a request that it gets as it is. Raises HandlerFailed, HandlerTimedOut, ServiceAway."""
+        began = monotonic()
+        task = Task(job.name, _NOWHERE, _NOWHERE, options, (job.inline_body or "").encode())
+        context = Context(
+            job.job_id, job.device_id, job.attempt, lambda: max(0.0, began + timeout_s - monotonic()), _no_process
+        )
+        answer = await self._supervised(handler, task, context, timeout_s)
+        try:
+            check_answer(answer, task)
+        except (BadAnswer, msgspec.MsgspecError, TypeError) as error:
+            raise HandlerFailed(f"handler {handler.kind}: {error}"[:DETAIL_MAX_CHARS]) from None
+        return Done(answer, handler.kind, monotonic() - began)
 
     async def run(
         self, handler: AsyncHandler, job: Claimed, folder: JobFolder, options: Mapping[str, Any], *, timeout_s: float
@@ -136,6 +161,10 @@ class Coroutines:
         order = Order(kind, name, str(folder.input), str(output), dict(options))
         done = await self._processes.run(order, timeout_s=max(0.1, left_s))
         return Processed(done.answer, output)
+
+
+async def _no_process(kind: str) -> Processed:
+    raise HandlerFailed(f"a small handler has no file for a process of kind {kind}")
 
 
 def _make(folder: Path) -> None:

@@ -1,22 +1,25 @@
 """Ending jobs: the state, the response and the event that tells the device, in one transaction, gathered.
 
-Endings that come while a transaction is under way share the next one. What may have consequences is only what the
+Endings that come while a transaction is under way share the next one, and the first of them waits for the others for
+some milliseconds while there are jobs at work that may end by then. What may have consequences is only what the
 database returned as still ours, so an ending that comes twice (a commit whose answer was lost) or too late records
-nothing. After the commit the event is offered to the bus; if that is lost, the sweep of a hub finds it.
+nothing. One that cannot be written costs its batch a second round, each by itself, and the others nothing more. After
+the commit the event is offered to the bus; if that is lost, the sweep of a hub finds it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import structlog
 
 from shared.bus.message import EVENT, Message
-from shared.clock import iso, wall
+from shared.clock import iso, monotonic, wall
 from shared.job_events import AnnouncedFile, request_failed, response_ready
 from shared.protocol.ids import time_ordered_uuid
 from shared.stages import Stage
@@ -26,7 +29,8 @@ from shared.store.jobs import Claimed, Finish
 from shared.store.log import Appended, NewEvent
 from shared.store.pool import Connection, Pool
 from shared.store.responses import Completion, NewFile
-from shared.telemetry.metrics import STAGE_LAG_SECONDS
+from shared.telemetry.metrics import STAGE_LAG_SECONDS, WORKER_ENDINGS_SIZE
+from worker.ending_batches import BatchLimits, next_batch
 from worker.response_document import DOCUMENT_NAME, DOCUMENT_TYPE, DocumentFile
 from worker.response_writer import Committed
 
@@ -35,7 +39,7 @@ __all__ = ["SOURCE", "Endings", "Offers"]
 _log = structlog.get_logger(__name__)
 
 SOURCE: Final = "/fleetwire/worker"
-_BATCH: Final = 50
+_LIMITS: Final = BatchLimits()
 _RECORDED_LAG: Final = STAGE_LAG_SECONDS.labels(Stage.RECORDED)
 _REASON_MAX_CHARS: Final = 500
 _PAUSE_MAX_S: Final = 2.0
@@ -54,11 +58,24 @@ class _Ending:
     completion: Completion
     files: list[NewFile]
     event: NewEvent
+    since: float
     outcome: "asyncio.Future[bool]"
+
+    @property
+    def job_id(self) -> UUID:
+        return self.finish.job_id
+
+    @property
+    def file_count(self) -> int:
+        return len(self.files)
+
+    @property
+    def size(self) -> int:
+        return len(self.event.body)
 
 
 class Endings:
-    """`ready` and `failed` return whether the job was still ours; they raise StoreUnavailable when nobody can tell."""
+    """`ready`, `answered` and `failed` return whether the job was ours; StoreUnavailable says that nobody can tell."""
 
     def __init__(
         self,
@@ -68,15 +85,24 @@ class Endings:
         rand: Random,
         tries: int = 4,
         pause_s: float = 0.5,
+        gather_s: float = 0.005,
+        at_work: Callable[[], int] = lambda: 0,
         wall_clock: Callable[[], float] = wall,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`at_work` is how many jobs may end soon, those that wait here included: a job alone waits for nobody."""
         self._pool = pool
         self._publisher = publisher
         self._rand = rand
         self._tries = tries
         self._pause_s = pause_s
+        self._gather_s = gather_s
+        self._at_work = at_work
         self._wall = wall_clock
+        self._clock = clock
         self._waiting: deque[_Ending] = deque()
+        self._enough = asyncio.Event()
+        self._closing = False
         self._writer: asyncio.Task[None] | None = None
 
     async def ready(self, job: Claimed, committed: Committed) -> bool:
@@ -112,6 +138,27 @@ class Endings:
             event,
         )
 
+    async def answered(self, job: Claimed, answer: Mapping[str, Any]) -> bool:
+        """The answer is all of the response, and goes out in ResponseReady: there is no file."""
+        event = response_ready(
+            event_id=time_ordered_uuid(self._wall(), self._rand),
+            job_id=job.job_id,
+            device_id=job.device_id,
+            request_name=job.name,
+            files=[],
+            source=SOURCE,
+            time=iso(self._wall()),
+            traceparent=job.traceparent,
+            redrives=job.redrives,
+            answer=answer,
+        )
+        return await self._end(
+            Finish(job.job_id, job.lease_token, "done"),
+            Completion(job.job_id, "ready", None, event.event_id),
+            [],
+            event,
+        )
+
     async def failed(self, job: Claimed, error: str) -> bool:
         """No response will come: job dead with its error, RequestFailed."""
         reason = error[:_REASON_MAX_CHARS]
@@ -134,29 +181,48 @@ class Endings:
         )
 
     async def close(self) -> None:
-        """Wait for the endings that were begun."""
+        """Write the endings that were begun, without waiting for more."""
+        self._closing = True
+        self._enough.set()
         if self._writer is not None:
             await asyncio.wait([self._writer])
 
     async def _end(self, finish: Finish, completion: Completion, files: list[NewFile], event: NewEvent) -> bool:
-        ending = _Ending(finish, completion, files, event, asyncio.get_running_loop().create_future())
+        ending = _Ending(finish, completion, files, event, self._clock(), asyncio.get_running_loop().create_future())
         self._waiting.append(ending)  # bounded by the number of jobs at work
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write(), name="endings")
-        # A caller that is cancelled does not take a transaction with it that others share.
-        return await asyncio.shield(ending.outcome)
+        elif self._is_enough():
+            self._enough.set()
+        # A caller that is cancelled takes nothing with it: the transaction is the writer's.
+        return await ending.outcome
 
     async def _write(self) -> None:
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            await self._gather()
+            batch = next_batch(self._waiting, _LIMITS)
             try:
                 await self._commit_with_patience(batch)
             except Exception as error:  # noqa: BLE001 - handed to those who wait
                 if len(batch) == 1 or isinstance(error, StoreUnavailable):
                     _give_up(batch, error)
                 else:  # one of them cannot be written: do not let it take the others along
+                    _log.warning("endings are written one by one", jobs=len(batch), error=str(error)[:200])
                     for ending in batch:
                         await self._commit_alone(ending)
+            await asyncio.sleep(0)  # those that ended go, so that nobody waits for them
+
+    async def _gather(self) -> None:
+        """Let others that end just now come along, for a moment counted from the first that waits."""
+        self._enough.clear()
+        left = self._waiting[0].since + self._gather_s - self._clock()
+        if left > 0 and not self._is_enough():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._enough.wait()
+
+    def _is_enough(self) -> bool:
+        return self._closing or len(self._waiting) >= min(_LIMITS.endings, self._at_work())
 
     async def _commit_alone(self, ending: _Ending) -> None:
         try:
@@ -180,33 +246,34 @@ class Endings:
     async def _commit(self, batch: Sequence[_Ending]) -> None:
         async def work(connection: Connection) -> tuple[list[_Ending], list[Appended], dict[UUID, float]]:
             ended = await jobs.finish(connection, [ending.finish for ending in batch])
-            ours = [ending for ending in batch if ending.finish.job_id in ended]
+            ours = [ending for ending in batch if ending.job_id in ended]
             if not ours:
                 return [], [], {}
             files = [file for ending in ours for file in ending.files]
             await responses.complete(connection, [ending.completion for ending in ours], files)
             return ours, await log.append(connection, [ending.event for ending in ours]), ended
 
-        ours, appended, ages = await self._pool.run(work)
+        ours, appended, ended = await self._pool.run(work)
+        WORKER_ENDINGS_SIZE.observe(len(batch))
         log.remember(self._pool, [ending.event for ending in ours], appended)
         for ending, result in zip(ours, appended, strict=True):
             if result.status == "recorded":
                 event = ending.event
                 self._publisher.offer(Message(EVENT, event.device_id, result.epoch, result.seq, event.body))
-                _RECORDED_LAG.observe(max(0.0, ages[ending.finish.job_id]))
+                _RECORDED_LAG.observe(max(0.0, ended[ending.job_id]))
                 _log.info(
                     "event recorded",
                     stage=Stage.RECORDED,
                     event_id=event.event_id,
                     device_id=event.device_id,
                     seq=result.seq,
-                    job_id=str(ending.finish.job_id),
+                    job_id=str(ending.job_id),
                 )
             else:  # the key stands for the one end of this job, and the database that ended it now has another
-                _log.error("event of a job was not recorded", job_id=str(ending.finish.job_id), status=result.status)
+                _log.error("event of a job was not recorded", job_id=str(ending.job_id), status=result.status)
         for ending in batch:
             if not ending.outcome.done():
-                ending.outcome.set_result(ending in ours)
+                ending.outcome.set_result(ending.job_id in ended)
 
 
 def _give_up(batch: Sequence[_Ending], error: Exception) -> None:

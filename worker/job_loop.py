@@ -43,6 +43,7 @@ class LoopLimits:
     """How many jobs at once, how long a lease, how often to ask. Polls come after `poll_s` to twice that.
 
     Of one device, `device_running` jobs of a queue run at once, by all workers; 0 is no bound.
+    `claim` is how many one claim takes at most.
     """
 
     concurrency: int
@@ -51,6 +52,7 @@ class LoopLimits:
     poll_s: float
     depth_s: float = 10.0
     device_running: int = 0
+    claim: int = 50
 
 
 class _Then(IntEnum):
@@ -184,7 +186,7 @@ class JobLoop:
         """Fill the room from the queues in turn."""
         then = _Then.LOOK_LATER
         for queue in list(self._queues):
-            room = self._limits.concurrency - len(self._held)
+            room = min(self._limits.concurrency - len(self._held), self._limits.claim)
             if room <= 0:
                 return _Then.LOOK_NOW
             try:

@@ -8,6 +8,7 @@ response will come. A lost lease ends the work silently: the job is another's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -25,12 +26,13 @@ from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WO
 from worker.coroutines import Coroutines
 from worker.endings import Endings
 from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, Outage, PermanentFailure, ServiceAway, WorkerError
+from worker.handlers.async_contract import AsyncHandler
 from worker.handlers.contract import Answer
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
 from worker.pool import Done, HandlerPool
 from worker.pool_wire import Order
-from worker.response_document import DocumentFile, RequestPart, ResponseDocument, document_of
+from worker.response_document import DocumentFile, RequestPart, ResponseDocument, carried, document_of
 from worker.response_writer import Committed, ResponseWriter
 from worker.retry import Again, Failure, GiveUp, RetryPolicy, after_failure
 from worker.scratch import JobFolder, Scratch
@@ -118,12 +120,28 @@ class JobRunner:
         if job.attempt > self._policy.max_attempts:
             # Every attempt is counted when it begins: those that are missing ended with their worker.
             raise PermanentFailure(f"none of {job.attempt - 1} attempts came to a result")
+        if job.size <= self._limits.input_bytes and (small := self._coroutines.choose_small(job)) is not None:
+            return await self._answer(job, queue, small)
         folder = await self._threads.run("", self._scratch.job_folder, f"{job.job_id}.{job.lease_token}")
         try:
             committed = await self._respond(job, folder)
             await self._end(job, queue, committed, adopted=False)
         finally:
             await self._threads.run_always("", folder.remove)
+
+    async def _answer(self, job: Claimed, queue: str, handler: AsyncHandler) -> None:
+        """A small request. Nothing of it is outside the database until it ends, so there is nothing to adopt."""
+        done = await self._coroutines.run_small(handler, job, self._options, timeout_s=self._limits.handler_s)
+        WORKER_HANDLER_SECONDS.labels(done.handler).observe(done.seconds)
+        document = self._document(job, done.handler, done.answer, [])
+        if (answer := carried(document)) is None:  # too long: it is written as any other
+            committed = await self._stored(job, done.handler, done.answer, self._scratch.path)
+            await self._end(job, queue, committed, adopted=False)
+            return
+        self._held.still_ours(job)
+        if not await self._endings.answered(job, answer):
+            raise LeaseLost
+        self._say_done(job, queue, document, adopted=False)
 
     async def _found(self, job: Claimed) -> Committed | None:
         """What an earlier attempt committed. A store that cannot be asked is not waited for if another may take it."""
@@ -141,11 +159,15 @@ class JobRunner:
         if answer is None:
             done = await self._handle(job, folder)
             handler, answer = done.handler, done.answer
+        return await self._stored(job, handler, answer, folder.output)
+
+    async def _stored(self, job: Claimed, handler: str, answer: Answer, output: Path) -> Committed:
+        """The response, at its home or at the next one that takes it."""
         tried: set[str] = set()
         while True:
             try:
                 writer = self._writer(job)
-                files = await writer.put_files(job, answer.files, folder.output)
+                files = await writer.put_files(job, answer.files, output)
                 return await writer.commit(job, self._document(job, handler, answer, files))
             except HomeUnavailable as error:
                 tried.add(job.response_store)
@@ -175,7 +197,9 @@ class JobRunner:
         self._held.still_ours(job)
         if not await self._endings.ready(job, committed):
             raise LeaseLost
-        document = committed.document
+        self._say_done(job, queue, committed.document, adopted=adopted)
+
+    def _say_done(self, job: Claimed, queue: str, document: ResponseDocument, *, adopted: bool) -> None:
         WORKER_FINISHED.labels(queue, self._kind(document.handler), document.outcome).inc()
         _log.info(
             "job done",

@@ -14,12 +14,14 @@ from shared.protocol.ids import file_name_problem
 from worker.handlers.contract import DETAIL_MAX_CHARS, FILES_MAX, SUMMARY_MAX_BYTES, Answer, Outcome
 
 __all__ = [
+    "CARRIED_MAX_BYTES",
     "DOCUMENT_MAX_BYTES",
     "DOCUMENT_NAME",
     "DOCUMENT_TYPE",
     "DocumentFile",
     "InvalidDocument",
     "ResponseDocument",
+    "carried",
     "decode",
     "document_of",
     "encode",
@@ -29,6 +31,7 @@ __all__ = [
 DOCUMENT_NAME: Final = "response.json"
 DOCUMENT_TYPE: Final = "application/json"
 DOCUMENT_MAX_BYTES: Final = SUMMARY_MAX_BYTES + 128 * 1024
+CARRIED_MAX_BYTES: Final = 4 * 1024
 _NAME_MAX_BYTES: Final = 200
 
 
@@ -97,6 +100,18 @@ def encode(document: ResponseDocument) -> bytes:
     compact = msgspec.json.encode(document)
     indented = msgspec.json.format(compact, indent=2)
     return indented if len(indented) <= DOCUMENT_MAX_BYTES else compact
+
+
+def carried(document: ResponseDocument) -> dict[str, Any] | None:
+    """What an event says instead of naming files, where that is all and short; None when it must be written."""
+    answer = {
+        "handler": document.handler,
+        "outcome": document.outcome,
+        "detail": document.detail,
+        "summary": document.summary,
+    }
+    is_short = not document.files and len(msgspec.json.encode(answer)) <= CARRIED_MAX_BYTES
+    return answer if is_short else None
 
 
 def decode(text: bytes, *, job_id: UUID) -> ResponseDocument:

@@ -68,6 +68,15 @@ class Settings(
         help="Jobs of one device that run at once in a queue, by all workers; 0: no bound.",
         parse=bounded_int(0, 100_000),
     )
+    claim: int = setting(
+        "FLEETWIRE_WORKER_CLAIM", 50, help="Jobs taken by one claim, at most.", parse=bounded_int(1, 1000)
+    )
+    gather_s: float = setting(
+        "FLEETWIRE_WORKER_GATHER_S",
+        0.005,
+        help="How long the end of a job waits for others that end just now, to share their transaction.",
+        parse=bounded_float(0, 1),
+    )
     lease_s: float = setting(
         "FLEETWIRE_WORKER_LEASE_S", 60.0, help="How long a silent worker keeps a job.", parse=bounded_float(0.1, 3600)
     )

@@ -217,6 +217,24 @@ class Waits:
         raise AssertionError("awake")
 
 
+class Small:
+    """Answers from what it is told alone; `fail` fails, `long` answers more than an event carries."""
+
+    kind = "small"
+    extensions: ClassVar[frozenset[str]] = frozenset()
+    small = True
+
+    async def handle(self, task: Task, context: Context) -> Answer:
+        if task.body is None:
+            return Answer("processed", summary={"read": task.path.read_text()})
+        told = task.body.decode()
+        if told == "fail":
+            raise RuntimeError("as it was told")
+        if told == "file":
+            return Answer("processed", files=(ResponseFile("a.txt", "text/plain"),))
+        return Answer("processed", summary={"told": told * 5000 if told == "long" else told})
+
+
 def install(folder: Path) -> None:
     """Write the metadata of an installed package that offers these handlers; the folder goes on PYTHONPATH."""
     info = folder / "fleetwire_test_handlers-1.0.dist-info"
@@ -225,6 +243,6 @@ def install(folder: Path) -> None:
     names = [Crash, Exit, Hang, Gated, Greedy, Hoard, Raise, Chatty, Wrong, Count, Late, Sharer, Family]
     lines = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in names]
     lines.append("absent = no_such_module:Handler")
-    waiting = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in (Fell, Stuck, Waits)]
+    waiting = [f"{handler.kind} = {__name__}:{handler.__name__}" for handler in (Fell, Small, Stuck, Waits)]
     waiting.insert(0, "[fleetwire.async_handlers]")
     (info / "entry_points.txt").write_text("\n".join(["[fleetwire.handlers]", *lines, "", *waiting, ""]))

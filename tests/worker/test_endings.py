@@ -1,4 +1,5 @@
 import asyncio
+import json
 from random import Random
 from typing import Any
 
@@ -82,6 +83,77 @@ async def test_endings_that_come_together_share_transactions(pool: Pool, endings
     assert await transactions(pool) - before <= 12
     heads = [state.head for n in range(4) if (state := await devices.get(pool, f"d{n}")) is not None]
     assert heads == [10, 10, 10, 10]
+
+
+async def test_the_first_to_end_waits_a_moment_for_the_others_at_work(pool: Pool, bus: Bus) -> None:
+    await put(pool, *(new_job(f"{n}") for n in range(3)))
+    claimed = await claim(pool, limit=3)
+    endings = Endings(pool, bus, rand=Random(1), gather_s=30, at_work=lambda: 3)
+    first, second = (asyncio.create_task(endings.ready(job, response(job))) for job in claimed[:2])
+    await asyncio.sleep(0.05)
+    assert not first.done()
+    assert bus.offered == []
+    before = await transactions(pool)
+    assert await endings.ready(claimed[2], response(claimed[2]))
+    assert all(await asyncio.gather(first, second))
+    assert await transactions(pool) - before <= 3  # one of them is our own question
+
+
+async def test_the_moment_is_over_also_if_the_others_do_not_end(pool: Pool, bus: Bus) -> None:
+    await put(pool, new_job())
+    (job,) = await claim(pool)
+    endings = Endings(pool, bus, rand=Random(1), gather_s=0.02, at_work=lambda: 9)
+    async with asyncio.timeout(10):
+        assert await endings.ready(job, response(job))
+
+
+async def test_a_job_that_is_alone_waits_for_nobody(pool: Pool, bus: Bus) -> None:
+    await put(pool, new_job())
+    (job,) = await claim(pool)
+    endings = Endings(pool, bus, rand=Random(1), gather_s=3600, at_work=lambda: 1)
+    async with asyncio.timeout(10):
+        assert await endings.ready(job, response(job))
+
+
+async def test_a_stop_writes_what_waits_and_waits_for_no_more(pool: Pool, bus: Bus) -> None:
+    (job_id,) = await put(pool, new_job())
+    (job,) = await claim(pool)
+    endings = Endings(pool, bus, rand=Random(1), gather_s=3600, at_work=lambda: 9)
+    ending = asyncio.create_task(endings.ready(job, response(job)))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await endings.close()
+        assert await ending
+    assert await status(pool, job_id) == "done"
+
+
+async def test_a_lease_lost_inside_a_batch_has_no_effect_and_the_others_are_unharmed(pool: Pool, bus: Bus) -> None:
+    await put(pool, new_job("kept"), new_job("lost"))
+    claimed = {job.name: job for job in await claim(pool, limit=2, lease_s=0.01)}
+    heirs = [await until_claimed(pool, "heir"), await claim(pool, "heir")]
+    heir = {job.name: job for batch in heirs for job in batch}
+    endings = Endings(pool, bus, rand=Random(1), gather_s=30, at_work=lambda: 3)
+    results = await asyncio.gather(
+        endings.ready(heir["kept"], response(heir["kept"])),
+        endings.ready(claimed["lost"], response(claimed["lost"])),
+        # The same worker may hold the job again: its late first attempt must not pass for the second.
+        endings.failed(heir["lost"], "the heir's word counts"),
+    )
+    assert list(results) == [True, False, True]
+    assert len(await events(pool)) == len(bus.offered) == 2
+    assert await status(pool, heir["lost"].job_id) == "dead"
+
+
+async def test_an_answer_goes_out_in_the_event_and_names_no_file(pool: Pool, endings: Endings, bus: Bus) -> None:
+    await put(pool, new_job())
+    (job,) = await claim(pool)
+    assert await endings.answered(job, {"outcome": "processed", "summary": {"n": 1}})
+    assert not await endings.answered(job, {"outcome": "processed", "summary": {"n": 2}})
+    (event,) = await events(pool)
+    data = json.loads(event.body)["data"]
+    assert (data["files"], data["answer"]["summary"]) == ([], {"n": 1})
+    assert await status(pool, job.job_id) == "done"
+    assert len(bus.offered) == 1
 
 
 async def transactions(pool: Pool) -> int:

@@ -11,6 +11,9 @@ outside must be safe to repeat.
 A `Refusal` that is raised is the answer. `TryAgain` says that this attempt came to nothing through no fault of the
 job. Anything else fails the attempt, and the job is tried again.
 
+A handler that says `small = True` needs no file and makes none: where a request came with its call, it gets it as
+`task.body`, nothing is staged for it, and its answer, if it is short, goes out within the event itself.
+
 Other packages add such handlers by an entry point of the group `fleetwire.async_handlers`.
 """
 
@@ -60,7 +63,7 @@ class Context:
 
 
 class AsyncHandler(Protocol):
-    """One kind of request."""
+    """One kind of request. Its attribute `small` is taken for False where it has none."""
 
     @property
     def kind(self) -> str:

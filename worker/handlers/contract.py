@@ -49,12 +49,16 @@ T = TypeVar("T", bool, int, float, str)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One request as a handler sees it. `name` is what the device called the file, checked; `path` is our copy."""
+    """One request as a handler sees it. `name` is what the device called the file, checked; `path` is our copy.
+
+    A small handler that is given `body` has it instead: there is nothing at `path`, and no folder to write into.
+    """
 
     name: str
     path: Path
     output: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    body: bytes | None = None
 
     def option(self, name: str, default: T) -> T:
         """A setting of the operator, `<kind>.<name>`; the default when it is not set or of another type."""
