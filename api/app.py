@@ -290,8 +290,14 @@ def route_table(parts: Parts) -> Sequence[Resource]:
     files = Files(pool, parts.signed_urls, parts.files_elsewhere, lifetime_s=settings.file_url_s)
     cursors = SignedCursors(parts.keys.files)
     jobs = Jobs(pool, replicas, cursors, page_max=settings.page_max)
+    kinds = settings.job_kinds(settings.job_queue)
     commands = JobCommands(
-        pool, parts.publisher, parts.hints, queue=settings.job_queue, store=settings.job_store, rand=parts.rand
+        pool,
+        parts.publisher,
+        parts.hints,
+        kinds=kinds,
+        store=settings.job_store,
+        rand=parts.rand,
     )
     photos = Photos(pool, replicas, parts.stores, settings, cursors, page_max=settings.page_max, rand=parts.rand)
     inspections = Inspections(pool, replicas, cursors, page_max=settings.page_max)

@@ -11,6 +11,7 @@ from api.template_settings import TemplateCacheSettings
 from shared.bus.client import RedisSettings
 from shared.cloud.photo_settings import PhotoSettings
 from shared.cloud.provider_settings import ProviderSettings
+from shared.job_kinds import REQUESTS, JobKindSettings
 from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
 from shared.settings import bounded_float, bounded_int, setting, text
@@ -47,6 +48,7 @@ def _socket_base_url(raw: str) -> str:
 class Settings(
     ReplicaSettings,
     RedisSettings,
+    JobKindSettings,
     TokenKeySettings,
     TicketKeySettings,
     FilesKeySettings,
@@ -166,8 +168,8 @@ class Settings(
     )
     job_queue: str = setting(
         "FLEETWIRE_API_JOB_QUEUE",
-        "requests",
-        help="Queue of jobs that come by REST without a file.",
+        REQUESTS,
+        help="Queue of jobs that come by REST and whose kind has none of its own (FLEETWIRE_JOB_QUEUES).",
         parse=text(max_length=64),
     )
     job_store: str = setting(

@@ -6,10 +6,12 @@ given by the caller, once for all tries of a page.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import UUID
 
 from shared import clock
 from shared.bus.message import EVENT, Message
+from shared.job_kinds import JobKinds
 from shared.protocol.event import RESPONSE_READY
 from shared.store import items, jobs, log
 from shared.store.pool import Connection
@@ -30,6 +32,13 @@ class Announcement:
     noticed_at: float = 0.0
 
 
+class QueuedJob(NamedTuple):
+    """A job that was made, and the queue whose workers are to hear of it."""
+
+    queue: str
+    job_id: UUID
+
+
 @dataclass(slots=True)
 class Appending:
     """What went into the log, to be remembered after the commit."""
@@ -39,16 +48,16 @@ class Appending:
 
 
 class Announcer:
-    """Writes the rows for one store; jobs go into `queue`."""
+    """Writes the rows for one store; jobs go into the queue of their kind."""
 
-    def __init__(self, *, store: str, queue: str, new_id: Callable[[], UUID]) -> None:
+    def __init__(self, *, store: str, kinds: JobKinds, new_id: Callable[[], UUID]) -> None:
         self._store = store
-        self._queue = queue
+        self._kinds = kinds
         self.new_id = new_id
 
     async def announce(
         self, connection: Connection, announced: Sequence[Announcement], appending: Appending
-    ) -> tuple[list[UUID], list[Message]]:
+    ) -> tuple[list[QueuedJob], list[Message]]:
         """(jobs made, events for the bus). The append to the log comes last in the transaction."""
         requests = [one for one in announced if one.place.area == "request"]
         responses = [one for one in announced if one.place.area == "response"]
@@ -56,13 +65,13 @@ class Announcer:
         messages = await self._append(connection, responses, appending) if responses else []
         return made, messages
 
-    async def _insert_jobs(self, connection: Connection, requests: Sequence[Announcement]) -> list[UUID]:
+    async def _insert_jobs(self, connection: Connection, requests: Sequence[Announcement]) -> list[QueuedJob]:
         now = clock.monotonic()
         new = [
             jobs.NewJob(
                 job_id=one.identity,
-                queue=self._queue,
-                kind=kind_of(one.place.name),
+                queue=self._kinds.queue_of(kind),
+                kind=kind,
                 device_id=one.place.device_id,
                 store=self._store,
                 path=one.place.path,
@@ -71,11 +80,13 @@ class Announcer:
                 content_version=one.version,
                 detected_age_s=max(0.0, now - one.noticed_at) if one.noticed_at else 0.0,
                 object_id=one.object_id,
+                priority=self._kinds.priority_of(kind),
             )
             for one in requests
+            for kind in [kind_of(one.place.name)]
         ]
         await jobs.insert_jobs(connection, new)
-        return [job.job_id for job in new]
+        return [QueuedJob(job.queue, job.job_id) for job in new]
 
     async def _append(
         self, connection: Connection, responses: Sequence[Announcement], appending: Appending

@@ -108,8 +108,8 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
     disk = Disk(settings.cloud_root, tree, threads, on_refused=refusals.add)
 
     def after_commit(recorded: Recorded) -> None:
-        for job_id in recorded.jobs:
-            hints.offer(settings.queue, job_id)
+        for queue, job_id in recorded.jobs:
+            hints.offer(queue, job_id)
         for message in recorded.events:
             publisher.offer(message)
 
@@ -145,9 +145,10 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
     )
     # One connection is left to the leases.
     at_once = max(1, settings.db_pool_max - 2 - transactions_of_remote(stores))
+    kinds = settings.job_kinds(settings.queue)
     tools = FeedTools(
         pool=pool,
-        recorder=Recorder(pool, store=STORE, queue=settings.queue, after_commit=after_commit, at_once=at_once),
+        recorder=Recorder(pool, store=STORE, kinds=kinds, after_commit=after_commit, at_once=at_once),
         disk=disk,
         looker=Looker(disk, pool, threads, large_threads, large_at_once=_LARGE_AT_ONCE),
         threads=threads,

@@ -17,12 +17,13 @@ import asyncpg
 
 from shared import clock
 from shared.bus.message import Message
+from shared.job_kinds import JobKinds
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import feeds, items, leases, log
 from shared.store.errors import StoreBusy, StoreUnavailable, TermOver
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
-from watcher.announce import Announcement, Announcer, Appending
+from watcher.announce import Announcement, Announcer, Appending, QueuedJob
 from watcher.joining import Ask, Joiner
 from watcher.pacing import FileStat
 from watcher.places import Place, locate
@@ -96,7 +97,7 @@ class Recorded:
     """What a committed transaction did."""
 
     verdicts: list[Verdict] = field(default_factory=list)
-    jobs: list[UUID] = field(default_factory=list)
+    jobs: list[QueuedJob] = field(default_factory=list)
     events: list[Message] = field(default_factory=list)
 
 
@@ -117,7 +118,7 @@ class Recorder:
         pool: Pool,
         *,
         store: str,
-        queue: str,
+        kinds: JobKinds,
         after_commit: AfterCommit,
         at_once: int = 2,
         rand: Random | None = None,
@@ -126,7 +127,7 @@ class Recorder:
         self._store = store
         self._after_commit = after_commit
         self._rand = rand or SystemRandom()
-        self._announcer = Announcer(store=store, queue=queue, new_id=self._new_id)
+        self._announcer = Announcer(store=store, kinds=kinds, new_id=self._new_id)
         self._joiner: Joiner[_Work, list[Verdict]] = Joiner(
             self._write, at_once=at_once, size_max=_JOINED_MAX, concerns_all=_is_away
         )

@@ -8,6 +8,7 @@ from typing import Final
 from shared.bus.client import RedisSettings
 from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
+from shared.job_kinds import REQUESTS, JobKindSettings
 from shared.settings import boolean, bounded_float, bounded_int, choice, setting
 from shared.store.settings import DatabaseSettings
 from shared.telemetry.health import OpsSettings
@@ -28,7 +29,9 @@ def _host_name() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings, OpsSettings, LogSettings):
+class Settings(
+    DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings, JobKindSettings, OpsSettings, LogSettings
+):
     """All settings of the process."""
 
     name: str = setting(
@@ -50,7 +53,10 @@ class Settings(DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings,
         "FLEETWIRE_DB_POOL_MAX", 8, help="Most connections to Postgres of this process.", parse=bounded_int(2, 1000)
     )
     queue: str = setting(
-        "FLEETWIRE_WATCHER_QUEUE", "requests", help="Queue of the jobs that are made.", parse=watcher_name
+        "FLEETWIRE_WATCHER_QUEUE",
+        REQUESTS,
+        help="Queue of jobs whose kind has none of its own (FLEETWIRE_JOB_QUEUES).",
+        parse=watcher_name,
     )
     notices: str = setting(
         "FLEETWIRE_WATCHER_NOTICES",

@@ -10,6 +10,7 @@ from shared.bus.client import RedisSettings
 from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
 from shared.cpus import available_cpus
+from shared.job_kinds import QUEUES
 from shared.settings import boolean, bounded_float, bounded_int, choice, path, setting, text
 from shared.store.log import Retention
 from shared.store.settings import DatabaseSettings
@@ -48,7 +49,7 @@ class Settings(
 
     name: str = setting("FLEETWIRE_WORKER_NAME", "worker-1", help="Name of this worker.", parse=text(max_length=64))
     queues: tuple[str, ...] = setting(
-        "FLEETWIRE_WORKER_QUEUES", ("requests",), help="Queues to take jobs from, with commas.", parse=_queues
+        "FLEETWIRE_WORKER_QUEUES", QUEUES, help="Queues to take jobs from, with commas.", parse=_queues
     )
     processes: int = setting(
         "FLEETWIRE_WORKER_PROCESSES",

@@ -9,6 +9,7 @@ from api.description import Answer, Description, Parameter
 from api.descriptions.common import DeviceId, FileName, Moment, Uuid
 from api.descriptions.parameters import DEVICE_ID, PAGE
 from shared.store.jobs import JobStatus
+from shared.store.turns import PRIORITY_MAX, PRIORITY_MIN
 
 __all__ = [
     "CANCEL",
@@ -26,16 +27,25 @@ __all__ = [
 ]
 
 _Kind = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9][a-z0-9_-]{0,63}$", "maxLength": 64})]
+_UniqueKey = Annotated[
+    str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$", "maxLength": 128})
+]
 _Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class JobBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """A request without a file. `data` is what the file would hold, at most 64 KiB: text, or JSON."""
+    """A request without a file. `data` is what the file would hold, at most 64 KiB: text, or JSON.
+
+    `priority`, higher first, is for operators and services; it is the kind's unless given. While a job of the device
+    with the same `unique_key` has not ended, that one is the answer, whatever else is asked for.
+    """
 
     device_id: DeviceId
     kind: _Kind
     name: FileName
     data: str | dict[str, Any] | list[Any]
+    priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)] | None = None
+    unique_key: _UniqueKey | None = None
 
 
 class JobSummary(Struct, frozen=True):
@@ -66,6 +76,8 @@ class Job(JobSummary, frozen=True):
     give_up_at: Moment | None
     outcome: Literal["ready", "failed"] | None
     event_id: str | None
+    priority: int
+    unique_key: str | None
 
 
 class JobsPage(Struct, frozen=True):
@@ -141,7 +153,10 @@ POST_JOB: Final = Description(
     id="postJob",
     summary="Ask for a job without a file",
     about="The id of the job follows from the caller and the key: send the same again whenever the answer was lost.",
-    answers={201: Answer("The job, also when it was there already.", Job, headers=("Location",))},
+    answers={
+        200: Answer("The job of the device that has the unique key and has not ended.", Job, headers=("Location",)),
+        201: Answer("The job, also when an earlier try made it.", Job, headers=("Location",)),
+    },
     problems=("not-found", "idempotency-key-reused"),
     body_example={"device_id": "truck-7", "kind": "table", "name": "load.csv", "data": "sku,count\nA-1,12\n"},
 )

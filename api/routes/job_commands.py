@@ -25,8 +25,10 @@ from shared.bus.message import EVENT, Message
 from shared.bus.publisher import Publisher
 from shared.clock import iso, wall
 from shared.job_events import request_failed
+from shared.job_kinds import JobKinds
 from shared.protocol.ids import device_id_problem, file_name_problem, time_ordered_uuid
 from shared.store import devices, job_list, jobs
+from shared.store.errors import UniqueKeyTaken
 from shared.store.jobs import Cancelled, InlineJob
 from shared.store.log import NewEvent
 from shared.store.pool import Pool
@@ -36,6 +38,8 @@ __all__ = ["DATA_MAX_BYTES", "JobCommands"]
 SOURCE: Final = "/fleetwire/api"
 _KINDS: Final = {"device": "the device", "operator": "an operator", "service": "a service"}
 DATA_MAX_BYTES: Final = 64 * 1024
+_UNIQUE_TRIES: Final = 5
+_UNIQUE_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _KIND: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{KIND_MAX_LENGTH - 1}}}", re.ASCII)
 
 
@@ -43,12 +47,12 @@ class JobCommands:
     """`POST /api/v1/jobs`, `POST /api/v1/jobs/{job_id}/cancel`, `POST /api/v1/jobs/{job_id}/redrive`"""
 
     def __init__(
-        self, pool: Pool, publisher: Publisher, hints: JobHints, *, queue: str, store: str, rand: Random
+        self, pool: Pool, publisher: Publisher, hints: JobHints, *, kinds: JobKinds, store: str, rand: Random
     ) -> None:
         self._pool = pool
         self._publisher = publisher
         self._hints = hints
-        self._queue = queue
+        self._kinds = kinds
         self._store = store
         self._rand = rand
 
@@ -80,9 +84,10 @@ class JobCommands:
         text = _content(body.data)
         content = text.encode()
         principal = call.claims.principal
+        queue = self._kinds.queue_of(body.kind)
         job = InlineJob(
             call.once.uuid("job"),
-            self._queue,
+            queue,
             body.kind,
             body.device_id,
             self._store,
@@ -92,6 +97,8 @@ class JobCommands:
             sha256(content).hexdigest(),
             text,
             principal,
+            self._kinds.priority_of(body.kind) if body.priority is None else body.priority,
+            body.unique_key,
         )
         result = await jobs.insert_inline(self._pool, job)
         if result == "unknown_device" and call.claims.allows("device") and call.claims.subject == body.device_id:
@@ -99,8 +106,16 @@ class JobCommands:
             result = await jobs.insert_inline(self._pool, job)
         if result == "unknown_device":
             raise Problem("not-found", "there is no such device", field="device_id")
-        self._hints.offer(self._queue, job.job_id)
-        return await self._answer(job.job_id, 201, {"Location": f"/api/v1/jobs/{job.job_id}"})
+        for _ in range(_UNIQUE_TRIES):
+            if result != "taken" or job.unique_key is None:
+                break
+            if (other := await jobs.unfinished(self._pool, job.device_id, job.unique_key)) is not None:
+                return await self._answer(other, 200, _location(other))
+            result = await jobs.insert_inline(self._pool, job)  # it ended meanwhile
+        else:
+            raise Problem("unavailable", "jobs with this unique_key come and go: try again", retry_after_s=1.0)
+        self._hints.offer(queue, job.job_id)
+        return await self._answer(job.job_id, 201, _location(job.job_id))
 
     async def cancel(self, call: Call) -> Response:
         """End the job and tell its device. The worker that runs it learns it with the next renewal of its lease."""
@@ -129,7 +144,10 @@ class JobCommands:
     async def redrive(self, call: Call) -> Response:
         """Queue a dead job anew: fresh attempts, fresh time to live, and one more event when it ends."""
         job = await own_job(self._pool, call)
-        queue = await jobs.redrive(self._pool, job.row.job_id, detail=f"queued anew by {call.claims.principal}")
+        try:
+            queue = await jobs.redrive(self._pool, job.row.job_id, detail=f"queued anew by {call.claims.principal}")
+        except UniqueKeyTaken as error:
+            raise _wrong_state(str(error), job.row.status) from None
         if queue is None:
             now = await own_job(self._pool, call)
             raise _wrong_state(f"the job is {now.row.status}: only a dead one is queued anew", now.row.status)
@@ -172,6 +190,11 @@ def _check(call: Call, body: JobBody) -> None:
         )
     if problem := file_name_problem(body.name):
         raise Problem("invalid-body", f"name: {problem}", field="name")
+    if body.priority is not None and not (claims.allows("operator") or claims.allows("service")):
+        raise Problem("forbidden", "only operators and services give jobs a priority", field="priority")
+    if body.unique_key is not None and _UNIQUE_KEY.fullmatch(body.unique_key) is None:
+        detail = "unique_key must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, and begin with a letter or a digit"
+        raise Problem("invalid-body", detail, field="unique_key")
 
 
 def _content(data: Any) -> str:
@@ -187,6 +210,10 @@ def _content(data: Any) -> str:
         detail = f"data: has {size} bytes; use at most {DATA_MAX_BYTES}, or send a file"
         raise Problem("invalid-body", detail, field="data")
     return text
+
+
+def _location(job_id: UUID) -> dict[str, str]:
+    return {"Location": f"/api/v1/jobs/{job_id}"}
 
 
 def _wrong_state(detail: str, status: str) -> Problem:

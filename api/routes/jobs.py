@@ -133,6 +133,8 @@ def shown_job(job: JobDetail) -> Job:
         give_up_at=moment(job.give_up_at),
         outcome=job.outcome,  # type: ignore[arg-type]  # the table allows these two
         event_id=job.event_id,
+        priority=job.priority,
+        unique_key=job.unique_key,
     )
 
 

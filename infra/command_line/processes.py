@@ -51,10 +51,17 @@ def watcher() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(help="Take jobs of this queue; may be given again. Default: all."),
+    ] = None,
+) -> None:
     """Run one worker: it turns jobs into response files and events."""
     from worker.app import main as run
 
+    if queue:
+        os.environ["FLEETWIRE_WORKER_QUEUES"] = ",".join(queue)
     raise typer.Exit(run())
 
 

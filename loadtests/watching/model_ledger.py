@@ -13,7 +13,7 @@ from shared.bus.message import Message
 from shared.store.errors import TermOver
 from shared.store.phases import Phase
 from shared.store.remote_items import Folder, Found, Known, RemoteItem, Unplaced, Where
-from watcher.announce import Announcement
+from watcher.announce import Announcement, QueuedJob
 
 T = TypeVar("T")
 
@@ -345,7 +345,7 @@ class ModelLedger:
         ]
         return found[:limit]
 
-    async def announce(self, announced: Sequence[Announcement]) -> tuple[list[UUID], list[Message]]:
+    async def announce(self, announced: Sequence[Announcement]) -> tuple[list[QueuedJob], list[Message]]:
         for one in announced:
             place = one.place
             self.tables.announced.append(

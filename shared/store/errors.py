@@ -5,10 +5,11 @@ StoreError
 │   └── StoreBusy       it answers, but a lock or the statement took too long
 ├── NotMigrated         the database lacks our tables or settings: run `fleetwire migrate`
 ├── TermOver            the lease under which this was to be written has another term now
+├── UniqueKeyTaken      another job with this unique key has not ended
 └── TokenIdTaken        while a release before is running, one token id is revoked for one subject only
 """
 
-__all__ = ["NotMigrated", "StoreBusy", "StoreError", "StoreUnavailable", "TermOver", "TokenIdTaken"]
+__all__ = ["NotMigrated", "StoreBusy", "StoreError", "StoreUnavailable", "TermOver", "TokenIdTaken", "UniqueKeyTaken"]
 
 
 class StoreError(Exception):
@@ -32,6 +33,10 @@ class NotMigrated(StoreError):
 
 class TermOver(StoreError):
     """The lease has another term now: nothing was written."""
+
+
+class UniqueKeyTaken(StoreError):
+    """Another job of the device with this unique key has not ended."""
 
 
 class TokenIdTaken(StoreError):

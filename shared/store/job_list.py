@@ -67,6 +67,8 @@ class JobDetail(NamedTuple):
     give_up_at: datetime | None
     outcome: str | None
     event_id: str | None
+    priority: int
+    unique_key: str | None
 
 
 class HistoryRow(NamedTuple):

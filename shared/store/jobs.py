@@ -11,7 +11,10 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from shared.store import log, responses
+from shared.store.errors import UniqueKeyTaken
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
 from shared.store.turns import Turns
@@ -39,6 +42,7 @@ __all__ = [
     "release",
     "renew",
     "retry",
+    "unfinished",
 ]
 
 _SQL = statements("jobs")
@@ -122,7 +126,10 @@ class Cancelled(NamedTuple):
 
 
 class InlineJob(NamedTuple):
-    """A request that came with the call, as text, from `requested_by`."""
+    """A request that came with the call, as text, from `requested_by`.
+
+    Of a device's jobs with one `unique_key` only one has not ended.
+    """
 
     job_id: UUID
     queue: str
@@ -135,6 +142,8 @@ class InlineJob(NamedTuple):
     content_version: str
     body: str
     requested_by: str
+    priority: int = 0
+    unique_key: str | None = None
 
 
 class Depth(NamedTuple):
@@ -305,7 +314,8 @@ async def cancel(
 async def redrive(pool: Pool, job_id: UUID, *, detail: str) -> str | None:
     """Queue a dead job anew; returns its queue, for the hint. None when there was no dead one.
 
-    Its device was told that it failed, and is told again how it ends: `redrives` makes that another event.
+    Its device was told that it failed, and is told again how it ends: `redrives` makes that another event. Raises
+    UniqueKeyTaken when another job has its unique key now.
     """
 
     async def work(connection: Connection) -> str | None:
@@ -314,14 +324,29 @@ async def redrive(pool: Pool, job_id: UUID, *, detail: str) -> str | None:
             await responses.reopen(connection, job_id)
         return queue
 
-    return await pool.run(work)
+    try:
+        return await pool.run(work)
+    except asyncpg.UniqueViolationError as error:
+        raise UniqueKeyTaken from error
 
 
-async def insert_inline(pool: Pool, job: InlineJob) -> Literal["made", "known", "unknown_device"]:
-    """Queue a job whose request is in its row. `known`: an earlier try did, and its answer was lost."""
+async def insert_inline(pool: Pool, job: InlineJob) -> Literal["made", "known", "taken", "unknown_device"]:
+    """Queue a job whose request is in its row. `known`: an earlier try did, and its answer was lost.
+
+    `taken`: another one had its unique key and had not ended (see `unfinished`).
+    """
     if await pool.fetch(_SQL["insert_inline"], *job, repeatable=True):
         return "made"
-    return "known" if await pool.fetch(_SQL["exists"], job.job_id) else "unknown_device"
+    why: Literal["known", "taken", "unknown_device"] = (
+        await pool.fetch(_SQL["why_not_made"], job.job_id, job.device_id)
+    )[0][0]
+    return why
+
+
+async def unfinished(pool: Pool, device_id: str, unique_key: str) -> UUID | None:
+    """The device's job with this key that has not ended."""
+    rows = await pool.fetch(_SQL["unfinished"], device_id, unique_key)
+    return rows[0]["job_id"] if rows else None
 
 
 async def depth(pool: Pool, queue: str) -> Depth:

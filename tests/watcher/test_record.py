@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from shared.job_kinds import DEFAULT_KINDS
 from shared.store import devices, feeds, leases
 from shared.store.errors import StoreBusy, StoreUnavailable, TermOver
 from shared.store.pool import Pool, open_pool
@@ -26,7 +27,7 @@ class Book:
         self.url = url
         self.told: list[Recorded] = []
         self.term = 0
-        self.recorder = Recorder(pool, store="local", queue="requests", after_commit=self.told.append)
+        self.recorder = Recorder(pool, store="local", kinds=DEFAULT_KINDS, after_commit=self.told.append)
 
     async def open(self) -> None:
         await feeds.ensure(self.pool, [feeds.Feed(FEED, "local", "cloud", 0)])
@@ -73,7 +74,7 @@ async def test_a_request_becomes_an_item_a_job_and_the_jobs_first_status(book: B
     assert (job["device_id"], job["store"], job["size"], job["content_version"]) == ("truck-7", "local", 7, "1" * 64)
     assert job["current_status"] == "queued"
     assert await book.count("job_status") == 1
-    assert [recorded.jobs for recorded in book.told] == [[job["job_id"]]]
+    assert [recorded.jobs for recorded in book.told] == [[("requests", job["job_id"])]]
 
 
 async def test_a_response_becomes_rows_and_an_event_that_is_told_after_the_commit(book: Book) -> None:
@@ -147,7 +148,9 @@ class Crowd:
         self.book = book
         self.feeds = [f"local:cloud:{number}" for number in range(4)]
         self.terms: dict[str, int] = {}
-        self.recorder = Recorder(book.pool, store="local", queue="requests", after_commit=book.told.append, at_once=1)
+        self.recorder = Recorder(
+            book.pool, store="local", kinds=DEFAULT_KINDS, after_commit=book.told.append, at_once=1
+        )
 
     async def open(self) -> None:
         pool = self.book.pool

@@ -16,7 +16,7 @@ BASE = {
 def test_the_defaults_are_those_of_the_design() -> None:
     settings = load(Settings, BASE)
     assert (settings.lease_s, settings.heartbeat_s, settings.memory_bytes) == (60.0, 20.0, 500_000_000)
-    assert settings.queues == ("requests",)
+    assert settings.queues == ("requests", "ai")
     assert settings.scratch == Path("/srv/worker-tmp")
     assert settings.options == {"photo.position": "strip"}
     assert not settings.noop

@@ -12,7 +12,7 @@ from shared.store import remote_feeds, remote_items
 from shared.store.phases import Phase
 from shared.store.pool import Connection
 from shared.store.remote_items import Folder, Found, Known, RemoteItem, Unplaced, Where
-from watcher.announce import Announcement, Announcer, Appending
+from watcher.announce import Announcement, Announcer, Appending, QueuedJob
 
 
 class Ledger(Protocol):
@@ -72,7 +72,7 @@ class Ledger(Protocol):
 
     async def arrivals(self, limit: int) -> list[Found]: ...
 
-    async def announce(self, announced: Sequence[Announcement]) -> tuple[list[UUID], list[Message]]: ...
+    async def announce(self, announced: Sequence[Announcement]) -> tuple[list[QueuedJob], list[Message]]: ...
 
     def new_id(self) -> UUID:
         """For what is announced."""
@@ -170,7 +170,7 @@ class SqlLedger:
     async def arrivals(self, limit: int) -> list[Found]:
         return await remote_items.arrivals(*self._at, limit)
 
-    async def announce(self, announced: Sequence[Announcement]) -> tuple[list[UUID], list[Message]]:
+    async def announce(self, announced: Sequence[Announcement]) -> tuple[list[QueuedJob], list[Message]]:
         return await self._announcer.announce(self._connection, announced, self.appending)
 
     def new_id(self) -> UUID:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from shared.bus.message import Message
+from watcher.announce import QueuedJob
 from watcher.places import Refused
 from watcher.translate import Verdict
 
@@ -57,7 +57,7 @@ class Told:
     """What a committed step did. `unsettled`: it left something to be settled."""
 
     verdicts: list[Verdict] = field(default_factory=list)
-    jobs: list[UUID] = field(default_factory=list)
+    jobs: list[QueuedJob] = field(default_factory=list)
     events: list[Message] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     gone: int = 0

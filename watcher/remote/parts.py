@@ -45,10 +45,11 @@ def build_remote(
 ) -> RemoteFeedSet:
     """The feeds of all stores that are open."""
     at_once = asyncio.Semaphore(_AT_ONCE)
+    kinds = settings.job_kinds(settings.queue)
 
     def after_commit(told: Told) -> None:
-        for job_id in told.jobs:
-            hints.offer(settings.queue, job_id)
+        for queue, job_id in told.jobs:
+            hints.offer(queue, job_id)
         for message in told.events:
             publisher.offer(message)
         for verdict in told.verdicts:
@@ -60,7 +61,12 @@ def build_remote(
 
     def tools(provider: Provider) -> RemoteTools:
         recorder = RemoteRecorder(
-            pool, store=provider.name, queue=settings.queue, after_commit=after_commit, at_once=at_once, rand=rand
+            pool,
+            store=provider.name,
+            kinds=kinds,
+            after_commit=after_commit,
+            at_once=at_once,
+            rand=rand,
         )
         return RemoteTools(
             pool=pool,

@@ -10,6 +10,7 @@ import asyncpg
 
 from shared import clock
 from shared.cloud.provider import Object
+from shared.job_kinds import JobKinds
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import leases, log
 from shared.store.pool import Connection, Pool
@@ -37,7 +38,7 @@ class RemoteRecorder:
         pool: Pool,
         *,
         store: str,
-        queue: str,
+        kinds: JobKinds,
         after_commit: AfterCommit,
         at_once: asyncio.Semaphore,
         rand: Random | None = None,
@@ -47,7 +48,7 @@ class RemoteRecorder:
         self._after_commit = after_commit
         self._at_once = at_once
         self._rand = rand or SystemRandom()
-        self._announcer = Announcer(store=store, queue=queue, new_id=self._new_id)
+        self._announcer = Announcer(store=store, kinds=kinds, new_id=self._new_id)
 
     async def page(self, feed_id: str, term: int, record: Record, hashes: Hashes) -> Told:
         """Commit a page with its cursor."""

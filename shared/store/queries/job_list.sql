@@ -219,7 +219,7 @@ ORDER BY w.walked
 SELECT j.job_id, j.device_id, j.kind, j.name, j.current_status, j.attempts, j.size, j.created_at, j.started_at, j.finished_at,
        j.queue, j.error, j.worker, j.requested_by, j.redrives, j.detected_at,
        CASE WHEN j.current_status IN ('queued', 'retry') THEN j.run_at END AS run_at, j.give_up_at,
-       r.outcome, r.event_id
+       r.outcome, r.event_id, j.priority, j.unique_key
 FROM jobs j LEFT JOIN responses r ON r.job_id = j.job_id AND r.completed_at IS NOT NULL
 WHERE j.job_id = $1
 

@@ -233,21 +233,30 @@ WITH held AS (
 SELECT queue FROM held
 
 -- name: insert_inline
--- Queue a job whose request is in its row, for a device that exists. One that is there was queued by an earlier try.
+-- Queue a job whose request is in its row, for a device that exists. One that is there was queued by an earlier try; one with
+-- its unique key that has not ended does the same work.
 WITH made AS (
-    INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, inline_body, requested_by)
-    SELECT $1, $2, $3, d.device_id, $5, $6, $7, $8, $9, $10, $11
+    INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, inline_body, requested_by,
+                      priority, unique_key)
+    SELECT $1, $2, $3, d.device_id, $5, $6, $7, $8, $9, $10, $11, $12, $13
     FROM devices d WHERE d.device_id = $4
-    ON CONFLICT (job_id) DO NOTHING
+    ON CONFLICT DO NOTHING
     RETURNING job_id
 ), noted AS (
     INSERT INTO job_status (job_id, status, detail) SELECT job_id, 'queued', 'requested by ' || $11::text FROM made
 )
 SELECT job_id FROM made
 
--- name: exists
--- Whether the job is there; after an insert that made none, so that a rival's commit is seen.
-SELECT job_id FROM jobs WHERE job_id = $1
+-- name: why_not_made
+-- Why an insert made no job; in a statement after it, so that a rival's commit is seen.
+SELECT CASE WHEN EXISTS (SELECT FROM jobs WHERE job_id = $1) THEN 'known'
+            WHEN EXISTS (SELECT FROM devices WHERE device_id = $2) THEN 'taken'
+            ELSE 'unknown_device' END
+
+-- name: unfinished
+-- The one job with this key that has not ended.
+SELECT job_id FROM jobs
+WHERE device_id = $1 AND unique_key = $2 AND current_status IN ('queued', 'running', 'retry')
 
 -- name: depth
 -- What waits in a queue: how many, and for how many seconds the oldest could have run.

@@ -161,3 +161,37 @@ async def test_an_operator_queues_a_dead_job_anew_and_a_cancel_of_it_is_told_aga
     assert (await api.operator.post(f"{PATH}/{job_id}/cancel")).status_code == 200
     assert [event["data"]["reason"] for event in await events(pool)] == ["cancelled by an operator"] * 2
     assert (await jobs.depth(pool, "requests")).waiting == 0
+
+
+async def test_jobs_of_a_kind_go_to_its_queue_with_the_priority_that_was_asked_for(start_api: StartApi) -> None:
+    api = await start_api(FLEETWIRE_JOB_PRIORITIES='{"table": -1}')
+    assert [(job["queue"], job["priority"]) for job in [(await post(api.device("truck-7"))).json()]] == [
+        ("requests", -1)
+    ]
+    job = (await post(api.operator, "k2", kind="model", priority=9)).json()
+    assert (job["queue"], job["priority"], job["unique_key"]) == ("ai", 9, None)
+    problem(await post(api.device("truck-7"), "k3", priority=1), 403, "forbidden")
+    for wrong in (10, -10, 1.5, "1"):
+        problem(await post(api.operator, "k4", priority=wrong), 400, "invalid-body")
+
+
+async def test_while_a_job_with_a_unique_key_has_not_ended_it_is_the_answer(api: RunningApi, pool: Pool) -> None:
+    first = await post(api.operator, "k1", unique_key="daily:2026-11-22")
+    again = await post(api.service, "k2", unique_key="daily:2026-11-22", name="other.csv")
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json()["job_id"] == first.json()["job_id"]
+    assert again.headers["location"] == first.headers["location"]
+    other = await post(api.operator, "k3", unique_key="daily:2026-11-22", device_id="truck-8")
+    assert other.status_code == 201, "a key is the device's"
+    assert (await api.operator.post(f"{PATH}/{first.json()['job_id']}/cancel")).status_code == 200
+    answers = await asyncio.gather(*(post(api.operator, f"r{n}", unique_key="daily:2026-11-22") for n in range(6)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    for n, wrong in enumerate(("", "-a", "a b", "ü", "k" * 129)):
+        assert (
+            problem(await post(api.operator, f"w{n}", unique_key=wrong), 400, "invalid-body")["field"] == "unique_key"
+        )
+    # A dead one does not come back beside the one that took its place.
+    await pool.fetch("UPDATE jobs SET current_status = 'dead' WHERE job_id = $1", UUID(first.json()["job_id"]))
+    answer = await api.operator.post(f"{PATH}/{first.json()['job_id']}/redrive")
+    assert "unique key" in problem(answer, 409, "wrong-state")["detail"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from loadtests.watching.model_drive import ModelDrive
+from shared.job_kinds import DEFAULT_KINDS
 from shared.store import devices, feeds, leases
 from shared.store.pool import Pool, open_pool
 from tests.watcher.rig import until
@@ -33,7 +34,11 @@ class Following:
         self.term = 0
         self.partition: int | None = None
         recorder = RemoteRecorder(
-            pool, store=drive.name, queue="requests", after_commit=self.told.append, at_once=asyncio.Semaphore(2)
+            pool,
+            store=drive.name,
+            kinds=DEFAULT_KINDS,
+            after_commit=self.told.append,
+            at_once=asyncio.Semaphore(2),
         )
         self.tools = RemoteTools(
             pool=pool,

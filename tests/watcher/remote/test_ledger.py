@@ -10,6 +10,7 @@ from loadtests.watching.model_drive import ModelDrive
 from loadtests.watching.model_ledger import ModelStore
 from loadtests.watching.world import DEVICES, PLACES, World
 from shared.cloud.errors import CursorExpired
+from shared.job_kinds import DEFAULT_KINDS
 from shared.store import devices, feeds, leases
 from shared.store.pool import Pool
 from watcher.remote.effects import Arrive, Effect, Fetch, List, Record, Settle, Sweep, Wait
@@ -89,7 +90,11 @@ class Both:
         self.model = ModelStore(DEVICES)
         self.model.lease.term = term
         self.recorder = RemoteRecorder(
-            pool, store=FEED, queue="requests", after_commit=lambda told: None, at_once=asyncio.Semaphore(2)
+            pool,
+            store=FEED,
+            kinds=DEFAULT_KINDS,
+            after_commit=lambda told: None,
+            at_once=asyncio.Semaphore(2),
         )
 
     async def do(self, machine: FeedMachine, effect: Effect, now: float) -> None:

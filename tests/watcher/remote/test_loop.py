@@ -19,7 +19,7 @@ async def test_a_request_becomes_a_job_that_names_the_providers_id(following: Fo
     (job,) = await following.pool.fetch("SELECT * FROM jobs")
     assert (job["path"], job["object_id"], job["store"]) == ("Requests/truck-1/a.csv", item_id, "drive:model")
     assert job["content_version"] == following.drive.nodes[item_id].version
-    assert [job["job_id"]] in [told.jobs for told in following.told], "told after the commit"
+    assert [("requests", job["job_id"])] in [told.jobs for told in following.told], "told after the commit"
 
 
 async def test_a_response_is_announced_with_the_hash_of_its_content(following: Following) -> None:

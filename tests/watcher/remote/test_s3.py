@@ -15,6 +15,7 @@ from shared.cloud.s3.listing import Listing
 from shared.cloud.s3.provider import S3Provider
 from shared.cloud.s3.watch import Watch
 from shared.hash_slots import partition_of
+from shared.job_kinds import DEFAULT_KINDS
 from shared.store import feeds, leases
 from shared.store.pool import Pool
 from tests.watcher.remote.conftest import QUICK
@@ -47,7 +48,11 @@ async def provider(server: S3Server) -> AsyncIterator[S3Provider]:
 async def followed(pool: Pool, provider: S3Provider) -> AsyncIterator[RemoteFeed]:
     """The feed of truck-1's partition."""
     recorder = RemoteRecorder(
-        pool, store=provider.name, queue="requests", after_commit=lambda told: None, at_once=asyncio.Semaphore(2)
+        pool,
+        store=provider.name,
+        kinds=DEFAULT_KINDS,
+        after_commit=lambda told: None,
+        at_once=asyncio.Semaphore(2),
     )
     tools = RemoteTools(
         pool=pool,
