@@ -1,0 +1,130 @@
+"""Faults under jobs with real processes: `python -m loadtests.job_faults [--small] [--only TEXT]`.
+
+Workers on a Postgres and a Valkey of their own, and a steady load of jobs, of which most are ordinary, some always fail
+and a few kill their process. Under it, one after the other: Postgres restarted and killed, its backends killed, no
+connection left, pools exhausted, Redis killed, stopped and flushed, hints lost, workers killed at every step of a
+response and stopped past their leases. Every accepted job must end done or dead, once, with one event and, when done,
+one response that is as told; and five seconds after each fault jobs are done at the old rate again.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from loadtests.job_faults.faults import FAULTS, Fault, Struck
+from loadtests.job_faults.judge import Verdict, judge
+from loadtests.job_faults.scene import Load, Scene, running_scene
+from loadtests.run_folder import run_folder
+from shared.store.errors import StoreError
+
+__all__ = ["main"]
+
+_RESULTS: Final = Path(__file__).parents[1] / "results"
+_END_S: Final = 90.0
+
+
+async def _ended(scene: Scene, load: Load) -> None:
+    """Return once all have ended, or after a while: then it is said who has not."""
+    end = time.monotonic() + _END_S
+    left = 1
+    while left and time.monotonic() < end:
+        await asyncio.sleep(0.1)
+        try:
+            rows = await scene.pool.fetch(
+                "SELECT count(*) FROM jobs WHERE device_id = ANY($1) AND current_status NOT IN ('done', 'dead')",
+                load.devices,
+            )
+        except StoreError:
+            continue
+        left = rows[0][0]
+
+
+async def _play(scene: Scene, fault: Fault, number: int, given: argparse.Namespace) -> Verdict:
+    load = Load(scene, f"f{number:02d}", given.rate)
+    stop = asyncio.Event()
+    loading = asyncio.create_task(load.run(stop))
+    await asyncio.sleep(given.before)
+    struck = Struck(scene, load, given.seconds, given.lease)
+    began = time.time()
+    await fault.strike(struck)
+    over = time.time()
+    await asyncio.sleep(given.after)
+    until = time.time()
+    stop.set()
+    await loading
+    await _ended(scene, load)
+    return await judge(
+        scene.pool, scene.cloud, load, fault=fault.name, times=struck.times, struck=(began, over), until=until
+    )
+
+
+async def _run(faults: Sequence[Fault], given: argparse.Namespace, console: Console, folder: Path) -> list[Verdict]:
+    verdicts = []
+    rand = Random(given.seed)
+    settings = {"lease_s": given.lease, "rand": rand, "durable": not given.small}
+    async with running_scene(folder, workers=given.workers, **settings) as scene:
+        for number, fault in enumerate(faults, start=1):
+            verdict = await _play(scene, fault, number, given)
+            verdicts.append(verdict)
+            said = "; ".join(verdict.problems) or "held"
+            console.print(f"{number:2}/{len(faults)} {fault.name}: {verdict.jobs} jobs, {said}", highlight=False)
+    return verdicts
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table(title="what failed under jobs, and what came of them")
+    for name in ("fault", "times", "jobs", "done", "dead", "tried again", "jobs/s before", "at worst", "back after s",
+                 "slowest s", "problems"):  # fmt: skip
+        table.add_column(name, justify="left" if name in ("fault", "problems") else "right")
+    for one in verdicts:
+        back = "never" if one.back_after_s is None else f"{one.back_after_s:.1f}"
+        cells = (one.times, one.jobs, one.done, one.dead, one.more_than_one_attempt, one.before_per_s, one.least_per_s,
+                 back, one.slowest_s)  # fmt: skip
+        table.add_row(one.fault, *map(str, cells), "\n".join(one.problems) or "none")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play them, show the table, save the figures."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.job_faults", description=__doc__)
+    add = parser.add_argument
+    add("--workers", type=int, default=3)
+    add("--rate", type=float, default=40.0, help="jobs a second")
+    add("--seconds", type=float, default=6.0, help="how long a fault lasts, about")
+    add("--before", type=float, default=4.0, help="seconds of load before the fault")
+    add("--after", type=float, default=7.0, help="seconds of load after it")
+    add("--lease", type=float, default=4.0, help="seconds of a job's lease")
+    add("--seed", type=int, default=1)
+    add("--only", default="", help="faults with this in their name")
+    add("--small", action="store_true", help="three faults, briefly")
+    given = parser.parse_args(arguments)
+    if given.small:
+        given.workers, given.rate, given.seconds, given.lease = 2, 15.0, 0.5, 1.0
+        given.before, given.after = 1.0, 3.0
+    faults = [one for one in FAULTS if given.only in one.name and (one.small or not given.small)]
+    console = Console(width=180 if not Console().is_terminal else None)
+    began = time.monotonic()
+    with run_folder("fleetwire-job-faults-") as folder:
+        verdicts = uvloop.run(_run(faults, given, console, folder))
+    console.print(_table(verdicts))
+    held = not any(one.problems for one in verdicts)
+    figures = {"seconds": round(time.monotonic() - began), "faults": [asdict(one) for one in verdicts]}
+    _RESULTS.mkdir(exist_ok=True)
+    file = _RESULTS / f"job_faults-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    file.write_text(json.dumps(figures | {"options": vars(given)}, indent=1) + "\n")
+    console.print(f"{'[green]passed' if held else '[red]FAILED'}[/], saved to {file}")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
