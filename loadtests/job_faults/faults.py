@@ -180,10 +180,10 @@ async def _stopped(struck: Struck) -> None:
 FAULTS: Final = (
     Fault("Postgres restarted", partial(_postgres, kill=False)),
     Fault("Postgres killed and started", partial(_postgres, kill=True)),
-    Fault("backends killed again and again", _backends, small=True),
+    Fault("backends killed again and again", _backends),
     Fault("no connection left at Postgres", _connections),
     Fault("workers' pools exhausted", _pool),
-    Fault("Redis killed", _redis_killed, small=True),
+    Fault("Redis killed", _redis_killed),
     Fault("Redis stopped (SIGSTOP)", _redis_stopped),
     Fault("Redis flushed again and again", _redis_flushed),
     Fault("hints lost", _hints_lost),

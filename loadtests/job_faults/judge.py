@@ -48,9 +48,9 @@ def back_after(ended: list[float], at: float, wanted: float, until: float) -> fl
 
 
 async def judge(
-    pool: Pool, root: Path, load: Load, *, fault: str, times: int, struck: tuple[float, float], until: float
+    pool: Pool, root: Path, load: Load, *, fault: str, times: int, clock: tuple[float, float, float] | None
 ) -> Verdict:
-    """`struck` is when the fault began and was over, `until` when the load ended: wall clock, the one of Postgres."""
+    """`clock` is when the fault began and was over and when the load ended (wall clock, as Postgres'), if it counts."""
     rows = await pool.fetch(
         "SELECT job_id, kind, current_status, attempts, extract(epoch FROM finished_at)::float8 AS finished, "
         "extract(epoch FROM finished_at - created_at)::float8 AS took FROM jobs WHERE device_id = ANY($1)",
@@ -70,15 +70,12 @@ async def judge(
     )
     problems += await _histories(pool, load)
     problems += await _effects(pool, root, load, {job_id: row["current_status"] for job_id, row in states.items()})
-    began, over = struck
-    ended = [row["finished"] for row in rows if row["finished"] is not None]
-    window = min(3.0, began - load.began)
-    before = sum(began - window <= one < began for one in ended) / window
-    per_second = Counter(int(one - began) for one in ended if began <= one < over + 1)
-    least = min(per_second[second] for second in range(int(over - began) + 1))
-    back = back_after(ended, over, before * _BACK_SHARE, until)
-    if back is None or back > BACK_S:
-        problems["not back at the old rate in time"] += 1
+    before, least, back = 0.0, 0.0, None
+    if clock is not None:
+        ended = [row["finished"] for row in rows if row["finished"] is not None]
+        before, least, back = _rates(ended, load.began, *clock)
+        if back is None or back > BACK_S:
+            problems["not back at the old rate in time"] += 1
     if not times:
         problems["the fault did not happen"] += 1
     return Verdict(
@@ -89,12 +86,23 @@ async def judge(
         dead=sum(row["current_status"] == "dead" for row in rows),
         more_than_one_attempt=sum(row["attempts"] > 1 and row["kind"] == "echo" for row in rows),
         before_per_s=round(before, 1),
-        least_per_s=float(least),
+        least_per_s=least,
         back_after_s=back,
         slowest_s=round(max((row["took"] for row in rows if row["took"] and row["kind"] == "echo"), default=0.0), 1),
         dead_though_well=sum(row["current_status"] == "dead" and row["kind"] == "echo" for row in rows),
         problems=tuple(f"{count} × {what}" for what, count in problems.items() if count),
     )
+
+
+def _rates(
+    ended: list[float], loaded: float, began: float, over: float, until: float
+) -> tuple[float, float, float | None]:
+    """Ends per second before the fault, in the worst second of it, and how soon afterwards they are as before."""
+    window = min(3.0, began - loaded)
+    before = sum(began - window <= one < began for one in ended) / window
+    per_second = Counter(int(one - began) for one in ended if began <= one < over + 1)
+    least = min(per_second[second] for second in range(int(over - began) + 1))
+    return before, float(least), back_after(ended, over, before * _BACK_SHARE, until)
 
 
 async def _histories(pool: Pool, load: Load) -> Counter[str]:
