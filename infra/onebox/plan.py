@@ -20,6 +20,7 @@ from infra.onebox.readiness import wait_ready
 from infra.onebox.settings import UpSettings
 from infra.onebox.spawn import launch_arguments
 from infra.onebox.valkey import EmbeddedValkey
+from infra.scaling.worker_policy import QUEUES, WORKERS_MAX
 from shared.lifecycle import PARENT_PID_VARIABLE
 from shared.settings import SettingsError, load
 
@@ -34,6 +35,8 @@ __all__ = [
     "process_environment",
     "processes",
     "server_spec",
+    "worker_port_wish",
+    "worker_process",
 ]
 
 HUBS_MAX: Final = 64
@@ -164,7 +167,15 @@ def processes(ports: Ports, keys: KeyFiles, given: Mapping[str, str]) -> list[li
         for number, (port, ops_port) in enumerate(zip(ports.hubs, ports.hub_ops, strict=True), start=1)
     ]
     watcher = Process("watcher", "watcher", ports.watcher_ops, {"FLEETWIRE_WATCHER_NAME": "watcher-1"})
-    worker = Process("worker", "worker", ports.worker_ops, {"FLEETWIRE_WORKER_NAME": "worker-1"})
+    worker = Process(
+        "worker",
+        "worker",
+        ports.worker_ops,
+        {
+            "FLEETWIRE_WORKER_NAME": "worker-1",
+            "FLEETWIRE_WORKER_QUEUES": given.get("FLEETWIRE_WORKER_QUEUES") or ",".join(QUEUES),
+        },
+    )
     files = Process(
         "files", "files", ports.files_ops, {"FLEETWIRE_FILES_HOST": HOST, "FLEETWIRE_FILES_PORT": str(ports.files)}
     )
@@ -189,6 +200,33 @@ def hub_process(number: int, port: int, ops_port: int, keys: KeyFiles, given: Ma
             "FLEETWIRE_HUB_URL": f"ws://{HOST}:{port}",
         },
     )
+
+
+def worker_process(number: int, queue: str, ops_port: int, given: Mapping[str, str]) -> Process:
+    """One of several workers of a queue: small, because it is their number that follows the load."""
+    small = {"FLEETWIRE_WORKER_PROCESSES": "1", "FLEETWIRE_DB_POOL_MAX": "5"}
+    name = worker_name(number, queue)
+    return Process(
+        name,
+        "worker",
+        ops_port,
+        {
+            **{variable: value for variable, value in small.items() if not given.get(variable)},
+            "FLEETWIRE_WORKER_NAME": name,
+            "FLEETWIRE_WORKER_QUEUES": queue,
+        },
+    )
+
+
+def worker_name(number: int, queue: str) -> str:
+    """`worker-2`, `worker-ai-1`."""
+    return f"worker-{number}" if queue == QUEUES[0] else f"worker-{queue}-{number}"
+
+
+def worker_port_wish(settings: UpSettings, number: int, queue: str) -> PortWish:
+    """The operations port of one worker."""
+    port = _nth(settings.worker_ops_port, QUEUES.index(queue) * WORKERS_MAX + number)
+    return PortWish(f"{worker_name(number, queue)}'s operations", port, "FLEETWIRE_WORKER_OPS_PORT")
 
 
 def check_settings(planned: Sequence[Process], environment: Mapping[str, str], *, connections: int | None) -> None:

@@ -8,33 +8,31 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from random import SystemRandom
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
 from infra.migrations import runner
 from infra.onebox.autoscale import Autoscale
+from infra.onebox.autoscalers import Ground, autoscalers
 from infra.onebox.child import Child
 from infra.onebox.errors import OneboxError
 from infra.onebox.home import Home, make_directory
-from infra.onebox.hub_set import HubSet
-from infra.onebox.keys import KeyFiles, development_keys
+from infra.onebox.keys import development_keys
 from infra.onebox.known_settings import unknown_settings
 from infra.onebox.log_lines import LogLines
 from infra.onebox.plan import (
     Ports,
-    Process,
     check_settings,
-    hub_port_wishes,
     hub_process,
     port_wishes,
     process_environment,
     processes,
     server_spec,
+    worker_process,
 )
 from infra.onebox.ports import HOST, settle
 from infra.onebox.postgres import CONNECTIONS_MAX, EmbeddedPostgres
@@ -44,7 +42,8 @@ from infra.onebox.settings import UpSettings
 from infra.onebox.simulated import simulated_devices
 from infra.onebox.supervisor import Supervisor
 from infra.onebox.valkey import EmbeddedValkey
-from infra.scaling.policy import Autoscaler
+from infra.onebox.worker_set import Depths
+from infra.scaling.worker_policy import QUEUES
 from infra.shown_commands import shown, shown_path
 from shared.clock import monotonic
 from shared.settings import SettingsError, load
@@ -90,14 +89,15 @@ class _Up:
         devices: int,
         scale: ScaleSettings | None,
     ) -> None:
-        """With `scale`, hubs come and go; without, there are as many as wished."""
+        """With `scale`, hubs and workers come and go; without, there are as many as wished."""
         self._settings = settings
         self._environ = environ
         self._lines = lines
         self._hubs = hubs or (scale.hubs_min if scale else HUBS)
         self._devices = devices
         self._scale = scale
-        self._autoscale: Autoscale | None = None
+        self._autoscales: list[Autoscale[Any]] = []
+        self._depths: Depths | None = None
         self._home = Home(settings.home)
         self._stop = asyncio.Event()
         self._asked_at: float | None = None
@@ -137,18 +137,19 @@ class _Up:
         return 0
 
     async def _scale_until(self, stopping: "asyncio.Task[bool]") -> None:
-        """Wait for the wish to stop, with hubs coming and going meanwhile if they shall."""
-        if self._autoscale is None:
-            await stopping
-            return
-        scaling = asyncio.create_task(self._autoscale.run(), name="autoscale")
+        """Wait for the wish to stop, with hubs and workers coming and going meanwhile if they shall."""
+        scaling = [asyncio.create_task(one.run(), name="autoscale") for one in self._autoscales]
         try:
-            await asyncio.wait([scaling, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if scaling.done():
-                await scaling  # it never ends by itself
+            await asyncio.wait([*scaling, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in scaling:
+                if task.done():
+                    await task  # it never ends by itself
         finally:
-            scaling.cancel()
-            await asyncio.gather(scaling, return_exceptions=True)
+            for task in scaling:
+                task.cancel()
+            await asyncio.gather(*scaling, return_exceptions=True)
+            if self._depths is not None:
+                await self._depths.close()
 
     def _on_signal(self, signum: signal.Signals) -> None:
         now = monotonic()
@@ -180,6 +181,12 @@ class _Up:
         if self._scale is not None:
             later = range(self._hubs + 1, self._scale.hubs_max + 1)
             planned += [hub_process(number, 0, 0, keys, self._environ) for number in later]
+            planned += [
+                worker_process(number, queue, 0, self._environ)
+                for queue in QUEUES
+                for number in range(1, self._scale.workers_max + 1)
+                if (queue, number) != (QUEUES[0], 1)
+            ]
         check_settings(planned, environment, connections=connections)
 
         specs = [server_spec(server) for server in servers]
@@ -209,41 +216,21 @@ class _Up:
         )
         running.write(self._home)
         if self._scale is not None:
-            self._autoscale = self._autoscaler(
-                scale=self._scale,
-                supervisor=supervisor,
-                running=running,
-                keys=keys,
-                environment=environment,
-                started=groups[1],
+            self._depths = Depths(running.database_url)
+            self._autoscales = autoscalers(
+                Ground(self._settings, self._scale, self._home, keys, self._environ, environment),
+                supervisor,
+                running,
+                hubs=groups[1],
+                workers=groups[3],
+                depths=self._depths,
+                say=self._tell,
+                rand=SystemRandom(),
             )
         if self._devices:
             spec = simulated_devices(self._devices, running.api, environment)
             await supervisor.start(spec, tier=_DEVICES, on_ready=self._on_ready)
         return running
-
-    def _autoscaler(
-        self,
-        *,
-        scale: ScaleSettings,
-        supervisor: Supervisor,
-        running: Running,
-        keys: KeyFiles,
-        environment: Mapping[str, str],
-        started: Sequence[Process],
-    ) -> Autoscale:
-        others = {name: port for name, port in running.ops.items() if not name.startswith("hub-")}
-
-        def on_change(hubs: Sequence[Process]) -> None:
-            urls = [hub.settings["FLEETWIRE_HUB_URL"] for hub in hubs]
-            replace(running, hubs=urls, ops=others | {hub.name: hub.ops_port for hub in hubs}).write(self._home)
-
-        def make(number: int) -> Process:
-            port, ops_port = settle(hub_port_wishes(self._settings, number))
-            return hub_process(number, port, ops_port, keys, self._environ)
-
-        hubs = HubSet(supervisor, started, environment, make=make, tier=_PROCESSES, on_change=on_change, say=self._tell)
-        return Autoscale(hubs, Autoscaler(scale.rules()), period_s=scale.period_s, say=self._tell, rand=SystemRandom())
 
     def _servers(self, ports: Ports) -> "list[EmbeddedPostgres | EmbeddedValkey]":
         """The servers to embed, Postgres first: those that the environment does not name."""

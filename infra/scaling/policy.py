@@ -6,26 +6,17 @@ A hub that cannot be read is no empty hub: while one is missing nothing is remov
 """
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["Autoscaler", "Decision", "Reading", "Rules", "Step", "desired_hubs"]
+from infra.scaling.steadiness import TOLERANCE, Steadiness, Step
 
-# What the autoscaler of a cluster uses unless its operator says otherwise. A hub of the target on average may take a
-# tenth more before another is added: 360 gives 396, which is the signal of 400 a hub.
+__all__ = ["TARGET", "TOLERANCE", "Autoscaler", "Decision", "Reading", "Rules", "Step", "desired_hubs"]
+
+# A hub of the target on average may take a tenth more before another is added: 360 gives 396, which is the signal of
+# 400 a hub.
 TARGET: Final = 360
-TOLERANCE: Final = 0.1
-_CHANGES_MAX: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """At most so many hubs within any period of so many seconds."""
-
-    hubs: int
-    period_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,21 +73,20 @@ def desired_hubs(total: int, current: int, *, target: int, tolerance: float) -> 
 
 
 class Autoscaler:
-    """Asked every few seconds. It keeps what it answered over the quiet time, and the changes of the last periods."""
+    """Asked every few seconds."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._answers: deque[tuple[float, int]] = deque()
-        self._changes: deque[tuple[float, int]] = deque(maxlen=_CHANGES_MAX)
+        self._steadiness = Steadiness(
+            least=rules.hubs_min, most=rules.hubs_max, quiet_s=rules.quiet_s, up=rules.up, down=rules.down
+        )
 
     def __repr__(self) -> str:
-        return f"Autoscaler({self.rules}, {len(self._answers)} answers, {len(self._changes)} changes)"
+        return f"Autoscaler({self.rules}, {self._steadiness!r})"
 
     def changed(self, hubs: int, now: float) -> None:
-        """So many hubs were added, or removed when negative: the steps are counted by what was done, not by what was
-        wished."""
-        if hubs:
-            self._changes.append((now, hubs))
+        """So many hubs were added, or removed when negative."""
+        self._steadiness.changed(hubs, now)
 
     def decide(self, readings: Sequence[Reading], now: float) -> Decision:
         """What to do now, with a reading for every hub that should be there."""
@@ -106,42 +96,8 @@ class Autoscaler:
         total = sum(reading.connections or 0 for reading in readings)
         wished = desired_hubs(total, current, target=rules.target, tolerance=rules.tolerance)
         held = max(wished, current) if missing else wished
-        answer = min(max(held, rules.hubs_min), rules.hubs_max)
-        if not self._answers:
-            # What there is counts as the first answer: devices that are still on their way back are no quiet time.
-            self._answers.append((now, min(max(current, answer), rules.hubs_max)))
-        highest = self._highest_of_quiet_time(answer, now)
-        if answer < current:
-            answer = min(current, highest)
-        hubs = self._stepped(answer, current, now)
+        hubs = self._steadiness.settle(held, current, now)
         return Decision(hubs, current, total, self._why(total, current, hubs, wished, missing))
-
-    def _highest_of_quiet_time(self, answer: int, now: float) -> int:
-        """Only answers that no later one reached are kept, so there are never more than there may be hubs."""
-        answers = self._answers
-        while answers and answers[0][0] <= now - self.rules.quiet_s:
-            answers.popleft()
-        while answers and answers[-1][1] <= answer:
-            answers.pop()
-        answers.append((now, answer))
-        return answers[0][1]
-
-    def _stepped(self, answer: int, current: int, now: float) -> int:
-        """The part of the way that the steps allow."""
-        rules = self.rules
-        while self._changes and self._changes[0][0] <= now - max(rules.up.period_s, rules.down.period_s):
-            self._changes.popleft()
-        # Both count from where the period began, as the cluster's does: up and down again is not twice the way.
-        if answer > current:
-            before = current - self._changed_since(now - rules.up.period_s)
-            return max(current, min(answer, before + rules.up.hubs))
-        if answer < current:
-            before = current - self._changed_since(now - rules.down.period_s)
-            return min(current, max(answer, before - rules.down.hubs))
-        return current
-
-    def _changed_since(self, then: float) -> int:
-        return sum(hubs for at, hubs in self._changes if at > then)
 
     def _why(self, total: int, current: int, hubs: int, wished: int, missing: Sequence[str]) -> str:
         rules = self.rules

@@ -157,7 +157,7 @@ async def _killed_at(struck: Struck, *, step: str) -> None:
     try:
         async with asyncio.timeout(max(30.0, 4 * struck.seconds)):
             await asyncio.sleep(struck.seconds)
-            while worker.crashes - before < 2:  # the first was ours
+            while worker.crashes - before <= (3 if struck.seconds > 1 else 1):  # the first was ours
                 await asyncio.sleep(0.05)
     except TimeoutError:
         pass

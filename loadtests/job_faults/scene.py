@@ -145,7 +145,7 @@ class Worker:
     def _launch(self) -> None:
         program = ["worker"]
         if self.crash_at is not None:
-            program = ["loadtests.job_faults.crashing_worker", self.crash_at, str(self._rand.randint(2, 12))]
+            program = ["loadtests.job_faults.crashing_worker", self.crash_at, str(self._rand.randint(1, 8))]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 launch_arguments([sys.executable, "-m", *program]),

@@ -93,11 +93,11 @@ def test_keda_and_the_autoscaler_say_the_numbers_of_the_policy() -> None:
     behavior = {
         "scaleUp": {
             "stabilizationWindowSeconds": 0,
-            "policies": [{"type": "Pods", "value": rules.up.hubs, "periodSeconds": rules.up.period_s}],
+            "policies": [{"type": "Pods", "value": rules.up.count, "periodSeconds": rules.up.period_s}],
         },
         "scaleDown": {
             "stabilizationWindowSeconds": rules.quiet_s,
-            "policies": [{"type": "Pods", "value": rules.down.hubs, "periodSeconds": rules.down.period_s}],
+            "policies": [{"type": "Pods", "value": rules.down.count, "periodSeconds": rules.down.period_s}],
         },
     }
     assert keda.advanced.horizontal_pod_autoscaler_config.behavior == hpa["behavior"] == behavior

@@ -14,7 +14,7 @@ import pytest
 
 from infra.onebox.autoscale import Autoscale
 from infra.onebox.errors import PortTaken
-from infra.onebox.hub_set import HubSet, connections_in
+from infra.onebox.hub_set import HubPolicy, HubSet, connections_in
 from infra.onebox.log_lines import LogLines
 from infra.onebox.plan import Process
 from infra.onebox.ports import PortWish, settle
@@ -52,7 +52,8 @@ class Site:
             say=self.said.append,
         )
         self.first = first.spec({**os.environ, "FLEETWIRE_TEST_FOLDER": str(folder)})
-        self.autoscale = Autoscale(self.hubs, Autoscaler(RULES), period_s=30.0, say=self.said.append, rand=Random(1))
+        policy = HubPolicy(self.hubs, Autoscaler(RULES))
+        self.autoscale = Autoscale(self.hubs, policy, period_s=30.0, say=self.said.append, rand=Random(1))
 
     def make(self, number: int) -> Process:
         if self.port_taken:

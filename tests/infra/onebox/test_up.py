@@ -185,13 +185,16 @@ def test_after_a_kill_nothing_is_left_and_the_next_start_has_the_data(home: Home
 
 
 @pytest.mark.timeout(120)
-def test_hubs_are_added_for_devices_and_all_of_them_stop_in_time(home: Home) -> None:
+def test_hubs_are_added_for_devices_and_workers_for_each_queue_and_all_of_them_stop_in_time(home: Home) -> None:
     settings = {"FLEETWIRE_SCALE_TARGET": "8", "FLEETWIRE_SCALE_PERIOD_S": "0.2", "FLEETWIRE_SCALE_MAX": "3"}
+    settings["FLEETWIRE_SCALE_WORKERS_MIN"] = "2"
     with running(home, "--autoscale", "--devices", "20", **settings) as up:
         assert len(up.wait_ready()["hubs"]) == 1
         until(lambda: "hub-3 is ready and takes its devices" in up.said(), 40, up)
         assert "adding a hub: 20 devices on 1 hub, 20 each (target 8)" in up.said()
-        until(lambda: "hub-3 is ready" in up.command("doctor").stdout, 20, up)
+        until(lambda: "worker-2 is ready and takes jobs" in up.said(), 40, up)
+        until(lambda: "worker-ai-1 is ready and takes jobs" in up.said(), 40, up)
+        until(lambda: "hub-3 is ready" in (said := up.command("doctor").stdout) and "worker-ai-1" in said, 20, up)
         family = up.family()
         began = time.monotonic()
         up.process.send_signal(signal.SIGINT)
