@@ -277,6 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = {
         "FLEETWIRE_SCALE_TARGET": str(target),
         "FLEETWIRE_SCALE_MAX": "5",
+        "FLEETWIRE_SCALE_WORKERS_MIN": "1",
         "FLEETWIRE_SCALE_QUIET_S": str(options.quiet),
         "FLEETWIRE_SCALE_PERIOD_S": str(options.period),
         "FLEETWIRE_HUB_MOVES_PER_S": str(options.moves),
