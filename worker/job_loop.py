@@ -7,6 +7,7 @@ nothing that is trusted: what is due is asked of Postgres.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from random import Random
@@ -133,15 +134,19 @@ class JobLoop:
                 return
 
     async def watch_depth(self) -> None:
-        """Measure what waits in the queues, until cancelled."""
+        """Measure what waits in the queues, until cancelled. What cannot be measured is not said: whoever scales by it
+        must not take an old number for a new one."""
         while True:
-            for queue in self._queues:
+            for queue in list(self._queues):
                 try:
                     depth = await jobs.depth(self._pool, queue)
+                except StoreError:
+                    for gauge in (WORKER_QUEUED, WORKER_QUEUED_OLDEST_SECONDS):
+                        with suppress(KeyError):
+                            gauge.remove(queue)
+                else:
                     WORKER_QUEUED.labels(queue).set(depth.waiting)
                     WORKER_QUEUED_OLDEST_SECONDS.labels(queue).set(depth.oldest_s)
-                except StoreError:
-                    break
             await asyncio.sleep(self._rand.uniform(0.9, 1.1) * self._limits.depth_s)
 
     def stop_claiming(self) -> None:
