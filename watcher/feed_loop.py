@@ -27,7 +27,7 @@ from watcher.pacing import FileStat, Look, Notice, Pacing
 from watcher.places import Place, Refused, locate
 from watcher.record import Page, PageRefused, Recorder
 from watcher.scan import Scanner
-from watcher.tasks import end
+from watcher.tasks import beside, end, woken
 from watcher.translate import Seen, Verdict
 
 _log = structlog.get_logger(__name__)
@@ -170,23 +170,19 @@ class FeedLoop:
 
     async def run(self) -> None:
         """Until stopped. Raises TermOver, and what a bug raises."""
-        tasks = [
-            asyncio.create_task(self._record_forever(), name=f"record {self.feed_id}"),
-            asyncio.create_task(self._scan_forever(), name=f"scan {self.feed_id}"),
-        ]
+        loops = {f"record {self.feed_id}": self._record_forever(), f"scan {self.feed_id}": self._scan_forever()}
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            async with beside(loops):
+                pass
         finally:
-            await end([*tasks, *self._large.values()])
+            await end(self._large.values())
 
     async def _record_forever(self) -> None:
         backoff = Backoff(self._tools.rand, base=0.1, cap=2.0)
         ready = False
         while not self._stopping:
             if not self._trusted():
-                await _wait(self._wake, 1.0)
+                await woken(self._wake, 1.0)
                 continue
             try:
                 if not ready:
@@ -225,7 +221,7 @@ class FeedLoop:
             await self._record_arrivals()
         else:
             due = self._pacing.next_due()
-            await _wait(self._wake, _IDLE_S if due is None else due - clock.monotonic())
+            await woken(self._wake, _IDLE_S if due is None else due - clock.monotonic())
 
     def _take(self, look: Look, outcome: Outcome) -> None:
         now = clock.monotonic()
@@ -346,7 +342,7 @@ class FeedLoop:
         while True:
             try:
                 if not self._trusted():
-                    await _wait(self._scan_wake, 1.0)
+                    await woken(self._scan_wake, 1.0)
                 elif clock.monotonic() >= self._scan_due:
                     await self._scan_all(scanner)
                 elif self._folders:
@@ -354,7 +350,7 @@ class FeedLoop:
                     del self._folders[path]
                     await self._scan_folder(scanner, path)
                 else:
-                    await _wait(self._scan_wake, self._next_scan() - clock.monotonic())
+                    await woken(self._scan_wake, self._next_scan() - clock.monotonic())
                 backoff.reset()
             except (StoreError, CloudError, OSError) as error:
                 if backoff.attempt == 0:
@@ -386,14 +382,3 @@ class FeedLoop:
         if place.area == "response" and in_device_folder and await scanner.is_job_folder(path):
             return
         await scanner.scan_folder(path)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, which is taken back, or the time is over."""
-    if seconds > 0 and not event.is_set():
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            pass
-    event.clear()

@@ -1,10 +1,7 @@
-"""The feeds this process holds: one loop each, notices routed to them by the device in the path.
-
-A loop that ends by itself has either been fenced or has met a bug; both mean that its lease is given up, and whoever
-claims the feed next begins with a scan.
+"""The feeds of the local folder that this process holds: one loop each, notices routed to them by the device in the
+path. Whoever claims a feed begins with a scan.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
@@ -13,24 +10,21 @@ import structlog
 
 from shared.hash_slots import partition_of
 from shared.store import items
-from shared.store.errors import StoreError, TermOver
+from shared.store.errors import StoreError
 from shared.telemetry.metrics import (
-    WATCHER_FEEDS_OWNED,
-    WATCHER_LEASE_CHANGES,
     WATCHER_OVERFLOWS,
     WATCHER_REFUSED,
     WATCHER_WAITING,
 )
 from watcher.feed_loop import FeedLoop, FeedTools
+from watcher.held_loops import HeldLoops
 from watcher.pacing import Notice
 from watcher.places import AREAS, Place, Refused, locate, shown
-from watcher.tasks import end
 from watcher.tree import WatchedTree
 
 _log = structlog.get_logger(__name__)
 
 _REFUSALS_MAX: Final = 10_000
-_CRASH_PAUSE_S: Final = 2.0
 
 
 class Refusals:
@@ -69,80 +63,46 @@ class FeedSet:
     ) -> None:
         """`give_up(feed, term)` is called when a loop ended by itself."""
         self._partitions = partitions
+        self._feeds = {partition: feed_id for feed_id, partition in partitions.items()}
         self._tools = tools
         self._tree = tree
         self._refusals = refusals
         self._trusted = trusted
-        self._give_up = give_up
-        self._loops: dict[int, FeedLoop] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._giving: set[asyncio.Task[None]] = set()
+        self._held: HeldLoops[FeedLoop] = HeldLoops(give_up)
 
     def __repr__(self) -> str:
-        return f"FeedSet({len(self._loops)} of {len(self._partitions)} feeds)"
+        return f"FeedSet({len(self._held)} of {len(self._partitions)} feeds)"
 
     @property
     def loops(self) -> list[FeedLoop]:
         """The loops that run."""
-        return list(self._loops.values())
+        return self._held.loops
 
     # Leases.
 
     def on_gained(self, feed_id: str, term: int) -> None:
         """Begin with a feed."""
         partition = self._partitions[feed_id]
-        loop = FeedLoop(feed_id, partition, term, trusted=lambda: self._trusted(feed_id, term), tools=self._tools)
-        self._loops[partition] = loop
-        task = asyncio.create_task(loop.run(), name=f"feed {feed_id}")
-        task.add_done_callback(lambda ended: self._on_ended(loop, ended))
-        self._tasks[feed_id] = task
-        self._counted("gained")
+        self._held.begin(
+            FeedLoop(feed_id, partition, term, trusted=lambda: self._trusted(feed_id, term), tools=self._tools)
+        )
 
     def on_renewed(self) -> None:
         """Feeds whose lease was in doubt may go on."""
-        for loop in self._loops.values():
-            loop.wake()
+        self._held.on_renewed()
 
     async def end(self, feed_ids: Collection[str], change: str, *, grace_s: float = 0.0) -> None:
         """Stop the loops: after their page when `grace_s` is given, which bounds the wait, else at once."""
-        tasks = [task for feed_id in feed_ids if (task := self._tasks.pop(feed_id, None)) is not None]
-        loops = [loop for feed_id in feed_ids if (loop := self._loops.pop(self._partitions[feed_id], None)) is not None]
-        for loop in loops:
-            loop.stop()
-            self._counted(change)
+        gone = {self._partitions[feed_id] for feed_id in feed_ids if self._held.get(feed_id) is not None}
+        tasks = self._held.ending(feed_ids, change)
         # Before anything is awaited: the feed may be claimed again, and watched anew, while the old loop ends.
-        gone = {loop.partition for loop in loops}
         self._tree.forget(*(path for path in self._tree.paths() if _partition_of_folder(path) in gone))
-        if tasks and grace_s:
-            await asyncio.wait(tasks, timeout=grace_s)
-        await end(tasks)
+        await self._held.ended(tasks, grace_s=grace_s)
 
     async def close(self) -> None:
         """End all loops at once, whatever becomes of their leases."""
-        await self.end(list(self._tasks), "ended")
-        await end(self._giving)
-
-    def _on_ended(self, loop: FeedLoop, task: "asyncio.Task[None]") -> None:
-        if task.cancelled() or self._tasks.get(loop.feed_id) is not task:
-            return
-        error = task.exception()
-        if isinstance(error, TermOver):
-            _log.warning("feed was taken over", feed=loop.feed_id, term=loop.term)
-            pause = 0.0
-        else:
-            _log.error("feed failed, beginning anew", feed=loop.feed_id, term=loop.term, exc_info=error)
-            pause = _CRASH_PAUSE_S
-        giving = asyncio.create_task(self._give_up_after(pause, loop), name=f"give up {loop.feed_id}")
-        self._giving.add(giving)
-        giving.add_done_callback(self._giving.discard)
-
-    async def _give_up_after(self, pause: float, loop: FeedLoop) -> None:
-        await asyncio.sleep(pause)
-        await self._give_up(loop.feed_id, loop.term)
-
-    def _counted(self, change: str) -> None:
-        WATCHER_LEASE_CHANGES.labels(change).inc()
-        WATCHER_FEEDS_OWNED.set(len(self._loops))
+        await self.end(self._held.feed_ids, "ended")
+        await self._held.close()
 
     # Notices, from the tree.
 
@@ -153,7 +113,7 @@ class FeedSet:
             if what is not Notice.REMOVED:
                 self._refusals.add(place)
         elif place is not None and place.name:
-            loop = self._loops.get(partition_of(place.device_id))
+            loop = self._loop_of(place.device_id)
             if loop is not None:
                 loop.on_notice(path, what)
 
@@ -168,7 +128,7 @@ class FeedSet:
         elif place is not None:
             if not place.name:
                 self._tools.disk.forget_listing()
-            loop = self._loops.get(partition_of(place.device_id))
+            loop = self._loop_of(place.device_id)
             if loop is not None:
                 loop.on_folder(path)
 
@@ -180,12 +140,16 @@ class FeedSet:
 
     def _scan_all(self) -> None:
         self._tools.disk.forget_listing()
-        for loop in self._loops.values():
+        for loop in self._held.loops:
             loop.scan_now()
+
+    def _loop_of(self, device_id: str) -> FeedLoop | None:
+        feed_id = self._feeds.get(partition_of(device_id))
+        return None if feed_id is None else self._held.get(feed_id)
 
     async def look_for_arrivals(self) -> None:
         """Wake the feeds that hold files of devices which did not exist and do now."""
-        by_feed = {loop.feed_id: loop for loop in self._loops.values()}
+        by_feed = {loop.feed_id: loop for loop in self._held.loops}
         if not by_feed:
             return
         try:

@@ -21,7 +21,7 @@ from shared.store.errors import StoreError, StoreUnavailable
 from shared.store.pool import Pool
 from shared.telemetry.metrics import FEED_UNOWNED_SECONDS, WATCHER_TAKEOVER_SECONDS
 from watcher.ownership import Ownership
-from watcher.tasks import end
+from watcher.tasks import beside
 from watcher.unowned import Unowned
 
 _log = structlog.get_logger(__name__)
@@ -113,16 +113,8 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Scan and beat. Raises Replaced."""
-        tasks = [
-            asyncio.create_task(self._scan_forever(), name="lease scans"),
-            asyncio.create_task(self._beat_forever(), name="lease heartbeats"),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            await end(tasks)
+        async with beside({"lease scans": self._scan_forever(), "lease heartbeats": self._beat_forever()}):
+            pass
 
     async def close(self) -> None:
         """Give back all leases after their pages, and say goodbye, so that the others need not wait."""

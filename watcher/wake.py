@@ -17,7 +17,7 @@ from shared.bus.reader import SlotReader
 from shared.store import feed_hints
 from shared.store.errors import StoreError
 from shared.store.pool import Pool
-from watcher.tasks import end
+from watcher.tasks import beside
 
 __all__ = ["FeedWake"]
 
@@ -57,17 +57,11 @@ class FeedWake:
 
     async def run(self) -> None:
         """Until cancelled."""
-        tasks = [
-            asyncio.create_task(self._reader.run(), name="feed wakes"),
-            asyncio.create_task(self._look_forever(), name="feed hints"),
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            async with beside({"feed wakes": self._reader.run(), "feed hints": self._look_forever()}):
+                pass
         finally:
             await self._reader.close()
-            await end(tasks)
 
     async def look(self) -> None:
         """Say every hint that is newer than what was seen. A feed that was just gained is told its last one again."""

@@ -50,7 +50,7 @@ async def test_one_path_that_postgres_will_not_take_keeps_no_other_from_being_re
 async def test_a_feed_that_fails_begins_anew_under_another_term(
     rig: Rig, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("watcher.feed_set._CRASH_PAUSE_S", 0.1)
+    monkeypatch.setattr("watcher.held_loops._CRASH_PAUSE_S", 0.1)
     await rig.add_device("truck-7", "truck-8")
     watch()
     await rig.scanned()

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from watcher.tasks import end
+import pytest
+
+from watcher.tasks import beside, end, woken
 
 
 async def test_a_task_that_lost_its_first_cancellation_is_told_again() -> None:
@@ -30,3 +32,30 @@ async def test_what_an_ended_task_raised_is_dropped() -> None:
     async with asyncio.timeout(5):
         await end([asyncio.create_task(fail())])
     await end([])
+
+
+async def test_the_first_that_ends_ends_those_beside_it() -> None:
+    other: list[str] = []
+
+    async def first() -> None:
+        raise ValueError("first")
+
+    async def second() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            other.append("ended")
+
+    with pytest.raises(ValueError, match="first"):
+        async with asyncio.timeout(5), beside({"second": second(), "first": first()}):
+            raise AssertionError("what failed is raised before the block")
+    assert other == ["ended"]
+
+
+async def test_a_wait_is_over_when_woken_or_when_its_time_is_and_takes_the_call_back() -> None:
+    event = asyncio.Event()
+    async with asyncio.timeout(5):
+        await woken(event, 0.01)
+        event.set()
+        await woken(event, 3600.0)
+    assert not event.is_set()

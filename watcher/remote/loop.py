@@ -28,7 +28,7 @@ from watcher.remote.hashing import Hasher
 from watcher.remote.outcome import Hashes, NeedsHashes
 from watcher.remote.record import RemoteRecorder
 from watcher.remote.subscriber import Subscriber
-from watcher.tasks import end
+from watcher.tasks import beside, woken
 
 T = TypeVar("T")
 
@@ -142,31 +142,28 @@ class RemoteFeed:
 
     async def run(self) -> None:
         """Until stopped. Raises TermOver, and what a bug raises."""
-        tasks = [
-            asyncio.create_task(self._follow(), name=f"follow {self.feed_id}"),
-            asyncio.create_task(self._subscriber.run(), name=f"subscriptions of {self.feed_id}"),
-        ]
+        loops = {
+            f"follow {self.feed_id}": self._follow(),
+            f"subscriptions of {self.feed_id}": self._subscriber.run(),
+        }
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            if self._stopping:
-                await tasks[0]
+            async with beside(loops) as (follow, _):
+                if self._stopping:
+                    await follow
         finally:
-            await end(tasks)
             await self._hasher.close()
 
     async def _follow(self) -> None:
         machine = await self._begin()
         while machine is not None and not self._stopping:
             if not self._trusted():
-                await _wait(self._wake, _UNTRUSTED_S)
+                await woken(self._wake, _UNTRUSTED_S)
                 continue
             now = clock.monotonic()
             self._tell(machine, now)
             effect = machine.next(now)
             if isinstance(effect, Wait):
-                await _wait(self._wake, effect.until - now)
+                await woken(self._wake, effect.until - now)
             else:
                 await self._try(machine, effect)
 
@@ -318,14 +315,3 @@ class RemoteFeed:
         if self._trouble is None:
             _log.warning("feed is held up", feed=self.feed_id, trouble=trouble)
         self._trouble = trouble
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, which is taken back, or the time is over."""
-    if seconds > 0 and not event.is_set():
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            pass
-    event.clear()
