@@ -155,6 +155,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "WORKER_QUEUED_OLDEST_SECONDS",
         "WORKER_RUNNING",
         "WORKER_CLAIMED",
+        "WORKER_CANCELLED",
         "WORKER_FINISHED",
         "WORKER_ENDINGS_SIZE",
         "WORKER_RETRIES",

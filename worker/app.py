@@ -126,7 +126,13 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         for name, _ in settings.cloud_placement:
             CLOUD_AVOIDED.labels(name).set_function(partial(_is_avoided, placement, name))
         homes = Homes(placement, first=settings.cloud_placement[0][0], rand=rand)
-        held = HeldJobs(pool, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s, rand=rand)
+        held = HeldJobs(
+            pool,
+            lease_s=settings.lease_s,
+            heartbeat_s=settings.heartbeat_s,
+            look_s=settings.cancel_look_s,
+            rand=rand,
+        )
         # As long as the lease is ours: a response that stands should not wait for the next attempt to find it.
         tries = max(4, int(settings.lease_s / 2))
         endings = Endings(

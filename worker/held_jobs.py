@@ -18,7 +18,7 @@ from shared.store import jobs
 from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
-from shared.telemetry.metrics import WORKER_LEASES_LOST, WORKER_RUNNING
+from shared.telemetry.metrics import WORKER_CANCELLED, WORKER_LEASES_LOST, WORKER_RUNNING
 from worker.errors import LeaseLost
 
 __all__ = ["HeldJobs"]
@@ -46,12 +46,15 @@ class HeldJobs:
         lease_s: float,
         heartbeat_s: float,
         rand: Random,
+        look_s: float = 1.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`look_s` is how often it asks whether jobs were cancelled."""
         self._pool = pool
         self._lease_s = lease_s
         self._trust_s = lease_s * 2 / 3
         self._heartbeat_s = heartbeat_s
+        self._look_s = look_s
         self._rand = rand
         self._clock = clock
         self._held: dict[UUID, _Held] = {}
@@ -105,12 +108,31 @@ class HeldJobs:
             await self._changed.wait()
 
     async def run(self) -> None:
-        """Renew until cancelled. After a failure, sooner."""
-        delay = self._rand.uniform(0.5, 1.0) * self._heartbeat_s
+        """Renew until cancelled, after a failure sooner; and look for cancelled jobs in between."""
+        renew_at = monotonic() + self._rand.uniform(0.5, 1.0) * self._heartbeat_s
         while True:
-            await asyncio.sleep(delay)
+            left = renew_at - monotonic()
+            if left > self._look_s:
+                await asyncio.sleep(self._look_s * self._rand.uniform(0.8, 1.0))
+                await self.look()
+                continue
+            await asyncio.sleep(left)
             renewed = await self.renew()
             delay = self._heartbeat_s * (self._rand.uniform(0.9, 1.0) if renewed else self._rand.uniform(0.1, 0.2))
+            renew_at = monotonic() + delay
+
+    async def look(self) -> None:
+        """End the work on jobs that were cancelled. What else may have become of a job, the renewal finds."""
+        try:
+            cancelled = await jobs.cancelled(self._pool, [job.job_id for job in self.held])
+        except StoreError:
+            return  # the renewal says it
+        for job_id in cancelled:
+            one = self._held.get(job_id)
+            if one is not None and not one.lost:
+                WORKER_CANCELLED.labels(one.queue).inc()
+                _log.info("job cancelled: its handler is stopped", job_id=str(job_id))
+                self._stop(one)
 
     async def renew(self) -> bool:
         """Renew all at once and cancel the work on what is lost. False when Postgres did not answer."""
@@ -133,8 +155,11 @@ class HeldJobs:
         return True
 
     def _lose(self, one: _Held) -> None:
-        one.lost = True
         WORKER_LEASES_LOST.labels(one.queue).inc()
         _log.warning("lease of job lost", job_id=str(one.job.job_id), lease_token=one.job.lease_token)
+        self._stop(one)
+
+    def _stop(self, one: _Held) -> None:
+        one.lost = True
         if one.task is not None:
             one.task.cancel()

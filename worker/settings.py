@@ -84,6 +84,12 @@ class Settings(
     heartbeat_s: float = setting(
         "FLEETWIRE_WORKER_HEARTBEAT_S", 20.0, help="How often leases are renewed.", parse=bounded_float(0.02, 1200)
     )
+    cancel_look_s: float = setting(
+        "FLEETWIRE_WORKER_CANCEL_LOOK_S",
+        1.0,
+        help="How often is looked whether jobs at work were cancelled.",
+        parse=bounded_float(0.02, 60),
+    )
     poll_s: float = setting(
         "FLEETWIRE_WORKER_POLL_S",
         1.0,

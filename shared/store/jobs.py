@@ -31,6 +31,7 @@ __all__ = [
     "NewJob",
     "StatusRow",
     "cancel",
+    "cancelled",
     "claim",
     "depth",
     "finish",
@@ -249,6 +250,11 @@ async def renew(pool: Pool, held: Sequence[tuple[UUID, int]], *, lease_s: float)
         return set()
     job_ids, tokens = zip(*held, strict=True)
     return {row["job_id"] for row in await pool.fetch(_SQL["renew"], list(job_ids), list(tokens), lease_s)}
+
+
+async def cancelled(pool: Pool, held: Sequence[UUID]) -> set[UUID]:
+    """Those of these jobs that were cancelled: sooner known than by the renewal that does not find them."""
+    return {row["job_id"] for row in await pool.fetch(_SQL["cancelled"], list(held))} if held else set()
 
 
 async def finish(connection: Connection, ends: Sequence[Finish]) -> dict[UUID, float]:

@@ -240,6 +240,7 @@ WATCHER_WAITING = _gauge("watcher_files_waiting", "Files of devices that do not 
 # worker
 RETENTION_EVENTS = _counter("retention_events_total", "Events that retention deleted.")
 RETENTION_KEYS = _counter("retention_keys_total", "Dedupe keys, used tickets and revocations that retention deleted.")
+WORKER_CANCELLED = _counter("worker_cancelled_total", "Jobs cancelled while this worker held them.", "queue")
 WORKER_CLAIMED = _counter("worker_claimed_total", "Jobs claimed.", "queue")
 WORKER_ENDINGS_SIZE = _histogram("worker_endings_size", "Jobs ended by one transaction.", buckets=_COUNTS)
 WORKER_FINISHED = _counter("worker_finished_total", "Jobs finished, by outcome.", "queue", "kind", "outcome")

@@ -114,6 +114,27 @@ async def test_the_heartbeat_keeps_jobs_for_longer_than_a_lease(pool: Pool) -> N
     await end([task, beating])
 
 
+async def test_a_cancelled_job_is_seen_long_before_the_next_renewal_and_others_go_on(pool: Pool) -> None:
+    from shared.clock import monotonic
+
+    await put(pool, new_job("a"), new_job("b"))
+    first, second = await claim(pool)
+    held = HeldJobs(pool, lease_s=6000, heartbeat_s=2000, look_s=0.02, rand=Random(1))
+    tasks: list[asyncio.Task[None]] = [asyncio.create_task(asyncio.sleep(3600)) for _ in range(2)]
+    for job, task in zip((first, second), tasks, strict=True):
+        held.add(job, "requests", claimed_at=monotonic(), task=task)
+    beating = asyncio.create_task(held.run())
+    await pool.fetch("UPDATE jobs SET current_status = 'cancelled' WHERE job_id = $1", first.job_id)
+    await asyncio.wait([tasks[0]], timeout=20)
+    assert tasks[0].cancelled()
+    assert (held.is_lost(first), held.is_lost(second), held.held) == (True, False, [second])
+    # One that has ended is let go of by who ended it, with all that follows.
+    await pool.fetch("UPDATE jobs SET current_status = 'done' WHERE job_id = $1", second.job_id)
+    await held.look()
+    assert not tasks[1].done()
+    await end([*tasks, beating])
+
+
 async def test_waiting_for_room_ends_when_a_job_does(pool: Pool, clock: Clock) -> None:
     await put(pool, new_job())
     (job,) = await claim(pool)

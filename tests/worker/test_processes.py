@@ -282,7 +282,7 @@ async def test_a_cancelled_job_ends_its_handler(cloud: Cloud, worker_process: St
     from shared.job_events import request_failed
     from shared.store.log import NewEvent
 
-    worker = worker_process()
+    worker = worker_process(worker_lease_s=60, worker_heartbeat_s=20)
     await worker.ready()
     job_id = await cloud.request("a.hang", "x")
 
@@ -299,7 +299,8 @@ async def test_a_cancelled_job_ends_its_handler(cloud: Cloud, worker_process: St
         )  # fmt: skip
 
     assert await jobs.cancel(cloud.pool, job_id, reason="not needed", response_id=job_id, announce=announce) is not None
-    await until(lambda: not alive(child))
+    # Its leases are renewed every twenty seconds: it is not by them that the worker knows.
+    await until(lambda: not alive(child), 10)
     other = await cloud.request("b.noop", "")
     assert (await cloud.ended(other)).current_status == "done"
     assert (await cloud.job(job_id)).current_status == "cancelled"

@@ -155,6 +155,10 @@ UPDATE jobs j SET lease_until = clock_timestamp() + make_interval(secs => $3)
 FROM held WHERE j.job_id = held.job_id
 RETURNING j.job_id
 
+-- name: cancelled
+-- Those among a worker's jobs that somebody cancelled.
+SELECT job_id FROM jobs WHERE job_id = ANY ($1::uuid[]) AND current_status = 'cancelled'
+
 -- name: finish
 -- Jobs that came to an end: done, or dead with its error. Only what is returned may have consequences in this transaction.
 WITH held AS (
