@@ -26,6 +26,7 @@ from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WO
 from worker.coroutines import Coroutines
 from worker.endings import Endings
 from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, Outage, PermanentFailure, ServiceAway, WorkerError
+from worker.fair_turns import FairTurns
 from worker.handlers.async_contract import AsyncHandler
 from worker.handlers.contract import Answer
 from worker.held_jobs import HeldJobs
@@ -83,6 +84,7 @@ class JobRunner:
         self._sources = sources
         self._stores = stores
         self._handlers = handlers
+        self._turns = FairTurns(handlers.size)
         self._coroutines = coroutines
         self._held = held
         self._homes = homes
@@ -218,7 +220,8 @@ class JobRunner:
             WORKER_HANDLER_SECONDS.labels(done.handler).observe(done.seconds)
             return done
         order = Order(job.kind, job.name, str(folder.input), str(folder.output), self._options)
-        done = await self._handlers.run(order, timeout_s=self._limits.handler_s)
+        async with self._turns.turn(job.device_id):
+            done = await self._handlers.run(order, timeout_s=self._limits.handler_s)
         WORKER_HANDLER_SECONDS.labels(self._kind(done.handler)).observe(done.seconds)
         return done
 
