@@ -67,7 +67,7 @@ from api.template_cache import TemplateCache
 from api.workers import Workers
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
-from shared.bus.job_hints import JobHints
+from shared.bus.hints import HintOffers
 from shared.bus.names import template_channel
 from shared.bus.publisher import Publisher
 from shared.bus.reader import SlotReader
@@ -78,6 +78,7 @@ from shared.clock import monotonic
 from shared.cloud.provider import Provider
 from shared.cloud.stores import open_stores
 from shared.cloud.upload_stores import UploadStores, open_upload_stores
+from shared.hint_servers import open_offers
 from shared.key_url import KeyUrl
 from shared.key_watch import KeyWatch, WatchedKeys
 from shared.lifecycle import Stop, cancelled, until_stop_or_failure
@@ -151,7 +152,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
 
         publisher = Publisher(settings.redis_url, name="api")
         polls = LongPolls(pool, period_s=settings.poll_period_s, waiting_max=settings.waiting_max)
-        hints = JobHints(settings.redis_url, name="api-hints", rand=rand)
+        hints = open_offers(settings.hints_url, name="api-hints", rand=rand)
         signed_urls = SignedUrls(keys.files, settings.files_url)
         stores = open_upload_stores(settings, signed_urls, files_url=settings.files_url)
         leaving.push_async_callback(stores.close)
@@ -253,7 +254,7 @@ class Parts:
     pool: Pool
     replicas: Replicas
     publisher: Publisher
-    hints: JobHints
+    hints: HintOffers
     polls: LongPolls
     probe: StoreProbe
     rand: Random

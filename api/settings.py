@@ -8,9 +8,9 @@ from api.dashboard.settings import DashboardSettings
 from api.hook_settings import HookSettings
 from api.rate_settings import RateSettings
 from api.template_settings import TemplateCacheSettings
-from shared.bus.client import RedisSettings
 from shared.cloud.photo_settings import PhotoSettings
 from shared.cloud.provider_settings import ProviderSettings
+from shared.hint_servers import QueueSettings
 from shared.job_kinds import REQUESTS, JobKindSettings
 from shared.key_watch import KeyWatchSettings
 from shared.keys import FilesKeySettings, TicketKeySettings, TokenKeySettings
@@ -47,7 +47,7 @@ def _socket_base_url(raw: str) -> str:
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     ReplicaSettings,
-    RedisSettings,
+    QueueSettings,
     JobKindSettings,
     TokenKeySettings,
     TicketKeySettings,

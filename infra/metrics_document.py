@@ -154,6 +154,8 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "WORKER_QUEUED",
         "WORKER_QUEUED_OLDEST_SECONDS",
         "WORKER_RUNNING",
+        "HINTS_REACHABLE",
+        "HINTS_TAKEN",
         "WORKER_CLAIMED",
         "WORKER_CANCELLED",
         "WORKER_FINISHED",
@@ -214,6 +216,7 @@ _NOTES: Final[Mapping[str, str]] = {
     "BUS_DELIVERIES": (
         "Divided by `bus_published_total` of the same role: to how many hubs an event goes. It should be 1."
     ),
+    "HINTS_TAKEN": "Sent and lost ones are in `bus_published`, `bus_dropped`, role `job_hints`, whatever carries them.",
     "LOOP_DELAY_SECONDS": "In every process.",
     "BUS_STALL_SECONDS": "Only what was longer than 50 ms; it is forgiven when lateness of canaries is judged.",
     "PROCESS_TASKS": "Beside it stand memory, file descriptors and CPU of the process (`process_…`).",

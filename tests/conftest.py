@@ -25,8 +25,10 @@ from infra.onebox.home import Home
 from infra.onebox.postgres import EmbeddedPostgres
 from infra.onebox.valkey import EmbeddedValkey
 from loadtests.ports import free_port
+from loadtests.rabbit_server import RABBIT_MISSING, RabbitServer, server_script
 from loadtests.standby import StandbyPostgres
 from loadtests.valkey_cluster import ValkeyCluster, running_cluster
+from tests.certificates import self_signed
 from tests.servers import ServerProcess, run_apart
 
 
@@ -207,6 +209,29 @@ def valkey_server(home: Home) -> Iterator[ServerFactory]:
     yield make
     for process in started:
         process.stop()
+
+
+@pytest.fixture(scope="session")
+def _shared_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    if server_script() is None:
+        pytest.skip(RABBIT_MISSING)
+    folder = tmp_path_factory.mktemp("rabbit")
+    certificate, key = self_signed(folder)
+    server = RabbitServer(folder / "server", certificate=certificate, key=key)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def rabbit(_shared_rabbit: RabbitServer) -> RabbitServer:
+    """A RabbitMQ that the whole run shares, since it takes seconds to start. It runs, is not paused, and holds what
+    other tests left: use queues of your own.
+    """
+    _shared_rabbit.revive()
+    return _shared_rabbit
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import structlog
 from shared import clock, lifecycle
 from shared.asgi_server import PortBusy
 from shared.backoff import Backoff
-from shared.bus.job_hints import JobHints
+from shared.bus.hints import HintOffers
 from shared.bus.lease_lock import LeaseLocks
 from shared.bus.publisher import Publisher
 from shared.bus.redis_client import LazyRedis
@@ -22,6 +22,7 @@ from shared.cloud.errors import CloudError
 from shared.cloud.stores import Stores, open_stores
 from shared.cloud.threads import FileThreads
 from shared.hash_slots import PARTITIONS
+from shared.hint_servers import open_offers
 from shared.settings import SettingsError, load
 from shared.store import feeds
 from shared.store.errors import StoreError
@@ -66,7 +67,7 @@ class _Parts:
     pool: Pool
     redis: LazyRedis
     publisher: Publisher
-    hints: JobHints
+    hints: HintOffers
     threads: FileThreads
     large_threads: FileThreads
     tree: WatchedTree
@@ -100,7 +101,7 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
     partitions = {feed.feed_id: feed.partition for feed in root_feeds if feed.partition is not None}
     redis = LazyRedis(settings.redis_url, deadline_s=settings.redis_deadline_s, connections=4, name="watcher-leases")
     publisher = Publisher(settings.redis_url, name="watcher-publisher")
-    hints = JobHints(settings.redis_url, name="watcher-hints")
+    hints = open_offers(settings.hints_url, name="watcher-hints")
     threads = FileThreads(settings.cloud_threads, deadline_s=settings.cloud_deadline_s)
     large_threads = FileThreads(_LARGE_AT_ONCE, deadline_s=settings.cloud_deadline_s)
     tree = WatchedTree(_inotify(settings))

@@ -5,9 +5,9 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from shared.bus.client import RedisSettings
 from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
+from shared.hint_servers import QueueSettings
 from shared.job_kinds import REQUESTS, JobKindSettings
 from shared.settings import boolean, bounded_float, bounded_int, choice, setting
 from shared.store.settings import DatabaseSettings
@@ -30,7 +30,7 @@ def _host_name() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    DatabaseSettings, RedisSettings, CloudSettings, ProviderSettings, JobKindSettings, OpsSettings, LogSettings
+    DatabaseSettings, QueueSettings, CloudSettings, ProviderSettings, JobKindSettings, OpsSettings, LogSettings
 ):
     """All settings of the process."""
 

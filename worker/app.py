@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from shared import lifecycle
-from shared.bus.job_hints import JobHintReader
+from shared.bus.hints import HintWaits
 from shared.bus.publisher import Publisher
 from shared.bus.redis_client import LazyRedis
 from shared.clock import monotonic
@@ -31,6 +31,7 @@ from shared.cloud.threads import FileThreads
 from shared.cloud.transfer import Transfer
 from shared.cloud.transfer_plan import Patience
 from shared.cloud.upload_rows import RowJournal
+from shared.hint_servers import open_waits
 from shared.lifecycle import Stop
 from shared.settings import SettingsError, load
 from shared.store import jobs, log, responses
@@ -164,7 +165,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         if not await _unless_stopped(stop, handlers.start()):
             return 0
         await _tidy(store, scratch, threads)
-        hints = [JobHintReader(settings.redis_url, queue, consumer=settings.name) for queue in settings.queues]
+        hints = [open_waits(settings.hints_url, queue, consumer=settings.name) for queue in settings.queues]
         for reader in hints:
             closing.push_async_callback(reader.close)
         keeper = RetentionLoop(
@@ -250,7 +251,7 @@ async def _work(
     loop: JobLoop,
     held: HeldJobs,
     endings: Endings,
-    hints: Sequence[JobHintReader],
+    hints: Sequence[HintWaits],
     keeper: RetentionLoop,
 ) -> None:
     """Claim until told to stop, then finish. A loop that fails ends the process: it must not only look alive."""

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
+from shared.bus.hints import HintWaits
 from shared.clock import monotonic, wall
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import jobs
@@ -29,7 +30,7 @@ from worker.homes import Homes
 from worker.job_runner import JobRunner
 from worker.pool import HandlerPool
 
-__all__ = ["Hints", "JobLoop", "LoopLimits"]
+__all__ = ["JobLoop", "LoopLimits"]
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ _CLAIM_IN_FLIGHT_S: Final = 3.0
 _HINTS_WAIT_S: Final = 2.0
 # Another worker's claim of the same device's jobs is over by then.
 _RIVALS_S: Final = (0.005, 0.02)
+# A worker that is full for longer leaves hints to the others.
+_FULL_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,6 @@ class _Then(IntEnum):
     LOOK_NOW = 0
     LOOK_SOON = 1  # another worker claims what is left
     LOOK_LATER = 2  # with the next hint or poll
-
-
-class Hints(Protocol):
-    """What is needed of the reader of one queue's hints."""
-
-    async def wait(self, timeout_s: float) -> Sequence[object]:
-        """Hints, at once when there are any, else none after the time. Never raises."""
 
 
 class JobLoop:
@@ -100,6 +96,7 @@ class JobLoop:
         self._rand = rand
         self._clock = clock
         self._wake = asyncio.Event()
+        self._asked = asyncio.Event()
         self._stopping = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,17 +116,26 @@ class JobLoop:
             self._wake.clear()
             async with self._claiming:
                 then = _Then.LOOK_LATER if self._stopping.is_set() else await self._claim_all()
+            self._asked.set()
             if then is _Then.LOOK_SOON:
                 await _wait(self._stopping, self._rand.uniform(*_RIVALS_S))
             elif then is _Then.LOOK_LATER:
                 await _wait(self._wake, self._rand.uniform(1.0, 2.0) * self._limits.poll_s)
 
-    async def listen(self, hints: Hints) -> None:
+    async def listen(self, hints: HintWaits) -> None:
         """Turn hints into claims, until cancelled. A worker without room leaves them to the others."""
         while True:
-            await self._room()
+            try:
+                async with asyncio.timeout(_FULL_S):
+                    await self._room()
+            except TimeoutError:
+                await hints.rest()
+                await self._room()
             if await hints.wait(_HINTS_WAIT_S):
+                self._asked.clear()
                 self.wake()
+                # Asking for the next hints says that these were used: then Postgres should have been asked.
+                await _wait(self._asked, _CLAIM_IN_FLIGHT_S)
             elif self._stopping.is_set():
                 return
 

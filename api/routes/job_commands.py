@@ -20,7 +20,7 @@ from api.descriptions.jobs import CANCEL, POST_JOB, REDRIVE, JobBody
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from api.routes.jobs import JOB_SCOPES, KIND_MAX_LENGTH, Jobs, own_job, shown_job
-from shared.bus.job_hints import JobHints
+from shared.bus.hints import HintOffers
 from shared.bus.message import EVENT, Message
 from shared.bus.publisher import Publisher
 from shared.clock import iso, wall
@@ -47,7 +47,7 @@ class JobCommands:
     """`POST /api/v1/jobs`, `POST /api/v1/jobs/{job_id}/cancel`, `POST /api/v1/jobs/{job_id}/redrive`"""
 
     def __init__(
-        self, pool: Pool, publisher: Publisher, hints: JobHints, *, kinds: JobKinds, store: str, rand: Random
+        self, pool: Pool, publisher: Publisher, hints: HintOffers, *, kinds: JobKinds, store: str, rand: Random
     ) -> None:
         self._pool = pool
         self._publisher = publisher

@@ -79,7 +79,7 @@ BUS_CANARIES_LATE = _counter("bus_canaries_late_total", "Canaries that did not r
 BUS_CACHE_FAILURES = _counter(
     "bus_cache_failures_total", "Times that Redis was not asked for, or did not keep, a cached answer.", "reason"
 )
-BUS_CONNECTED = _gauge("bus_connected", "1 while the connection of this role to Redis is up.", "role")
+BUS_CONNECTED = _gauge("bus_connected", "1 while the connection of this role to its server is up.", "role")
 BUS_DROPPED = _counter("bus_dropped_total", "Messages not sent to Redis.", "role", "reason")
 BUS_GAPS = _counter("bus_gaps_total", "Breaks in a slot's subscription, by cause.", "cause")
 BUS_DELIVERIES = _counter("bus_deliveries_total", "Receivers that Redis counted for messages of this role.", "role")
@@ -184,6 +184,12 @@ API_TEMPLATES_DROPPED = _counter(
 API_TEMPLATES_KEPT_BYTES = _gauge("api_templates_kept_bytes", "Bytes of templates that this process keeps.")
 HOOKS = _counter("hooks_total", "Calls of cloud providers, by what became of them.", "provider", "verdict")
 API_TOKENS_REFUSED = _counter("api_tokens_refused_total", "Bearer tokens refused.", "reason")
+
+# Hints of jobs, in workers. Sending them is counted as the bus's role job_hints, whatever server carries them.
+HINTS_REACHABLE = _gauge("job_hints_reachable", "1 while a worker hears hints of this queue.", "queue")
+HINTS_TAKEN = _counter(
+    "job_hints_taken_total", "Hints that workers took: new ones, and ones whose taker died (claimed).", "queue", "how"
+)
 
 # Cloud providers, in every process that asks them
 CLOUD_PARTS = _counter("cloud_parts_total", "Parts of uploads: brought, and calls made again.", "store", "outcome")

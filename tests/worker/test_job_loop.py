@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -41,13 +42,19 @@ class Hints:
     """A queue's hints, and whether anybody listens."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.queue: asyncio.Queue[int] = asyncio.Queue()
+        self.asked = self.rested = 0
+        self.queue: asyncio.Queue[UUID] = asyncio.Queue()
 
-    async def wait(self, timeout_s: float) -> list[int]:
-        del timeout_s
+    async def wait(self, timeout_s: float, *, count: int = 50) -> list[UUID]:
+        del timeout_s, count
         self.asked += 1
         return [await self.queue.get()]
+
+    async def rest(self) -> None:
+        self.rested += 1
+
+    async def close(self) -> None:
+        pass
 
 
 class Rig:
@@ -131,8 +138,7 @@ async def test_hints_are_left_to_others_while_there_is_no_room(pool: Pool, make:
     await until(lambda: "a" in rig.runner.running)
     hints = Hints()
     listening = asyncio.create_task(rig.loop.listen(hints))
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await until(lambda: hints.rested)
     assert hints.asked == 0
     rig.runner.running["a"].set()
     await until(lambda: hints.asked == 1)

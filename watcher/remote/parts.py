@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final
 
-from shared.bus.job_hints import JobHints
+from shared.bus.hints import HintOffers
 from shared.bus.publisher import Publisher
 from shared.cloud.provider import Provider
 from shared.cloud.stores import Stores
@@ -36,7 +36,7 @@ def build_remote(
     stores: Stores,
     pool: Pool,
     *,
-    hints: JobHints,
+    hints: HintOffers,
     publisher: Publisher,
     refusals: Refusals,
     trusted: Callable[[str, int], bool],

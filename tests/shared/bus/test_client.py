@@ -1,8 +1,6 @@
 """Ways to a Redis: by name and password, over TLS, over a Unix socket; and URLs that lead nowhere."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from shared.bus.client import Endpoint, RedisSettings, client_name, open_redis
 from shared.bus.message import EVENT, Message
 from shared.hash_slots import slot_of
 from shared.settings import SettingsError, load
+from tests.certificates import self_signed
 from tests.conftest import ServerFactory
 from tests.shared.bus.conftest import listening, publishing, until
 
@@ -89,7 +84,7 @@ def test_a_wrong_url_is_named_by_its_setting_and_not_shown(url: str) -> None:
 @asynccontextmanager
 async def _behind_tls(url: str, folder: Path) -> AsyncIterator[tuple[int, Path]]:
     """A TLS front for the server at `url`: its port and the certificate that it proves itself with."""
-    certificate, key = _self_signed(folder)
+    certificate, key = self_signed(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     behind = urlsplit(url)
@@ -120,30 +115,6 @@ async def _behind_tls(url: str, folder: Path) -> AsyncIterator[tuple[int, Path]]
         for task in list(open_pipes):
             task.cancel()
         await asyncio.gather(*open_pipes, return_exceptions=True)
-
-
-def _self_signed(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of this test")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return certificate_file, key_file
 
 
 def test_several_addresses_share_what_stands_around_them() -> None:
