@@ -230,6 +230,7 @@ class JobLoop:
             reserve=self._reserve,
             turns=self._turns[queue],
             device_limit=self._limits.device_running,
+            suspects=0 if any(job.is_suspect for job in self._held.held) else 1,
         )
         for job in claimed:
             WORKER_CLAIMED.labels(queue).inc()
@@ -249,6 +250,8 @@ class JobLoop:
                 await self._runner.run(job, queue)
             finally:
                 self._held.remove(job)
+                if job.is_suspect:
+                    self.wake()  # the next one's turn
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -103,6 +103,8 @@ class Claimed(NamedTuple):
     redrives: int = 0
     inline_body: str | None = None
     object_id: str | None = None
+    is_suspect: bool = False
+    """Its worker died with it more than once."""
 
 
 class Finish(NamedTuple):
@@ -203,14 +205,15 @@ async def claim(
     reserve: responses.Reserve,
     turns: Turns | None = None,
     device_limit: int = 0,
+    suspects: int = 1,
 ) -> list[Claimed]:
     """Take up to `limit` jobs, due ones and those whose worker is silent, each with its response reserved.
 
     Those whose worker is silent come first. Of due ones, those of the highest priority, round the devices; `turns` says
     where this worker's last claim ended, and after this one whether there may be more. Of one device no more than
     `device_limit` run at once (0: no bound): two claims of one device's jobs do not happen at once, so none adds to
-    what another counted. `reserve` names the folder for a job that has none yet; one that has keeps it. `ttl_s` runs
-    from the first claim.
+    what another counted. Of those whose workers died with them more than once at most `suspects` are taken. `reserve`
+    names the folder for a job that has none yet; one that has keeps it. `ttl_s` runs from the first claim.
     """
     turns = turns or Turns()
     turn = turns.turn(limit)
@@ -219,8 +222,9 @@ async def claim(
         walk = await connection.fetchrow(
             _SQL["walk"], queue, limit, device_limit, *turns.stands, turn, turns.steps(limit)
         )
+        bounds = limit, lease_s, ttl_s, device_limit
         rows = await connection.fetch(
-            _SQL["claim"], queue, worker, limit, lease_s, ttl_s, device_limit, walk["rank"], walk["devices"] or []
+            _SQL["claim"], queue, worker, *bounds, walk["rank"], walk["devices"] or [], suspects
         )
         homeless = [row for row in rows if row["folder"] is None]
         homes: dict[UUID, responses.Home] = {}
@@ -241,7 +245,7 @@ async def claim(
 
 def _with_home(row: tuple[Any, ...], home: responses.Home | None) -> tuple[Any, ...]:
     """The row with the home that was just reserved, unless it had one."""
-    return row if home is None else (*row[:-6], home.response_id, home.folder, home.store, *row[-3:])
+    return row if home is None else (*row[:-7], home.response_id, home.folder, home.store, *row[-4:])
 
 
 async def renew(pool: Pool, held: Sequence[tuple[UUID, int]], *, lease_s: float) -> set[UUID]:

@@ -10,6 +10,7 @@ from shared.cloud.placement import Placement
 from shared.store import jobs
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
+from shared.telemetry.metrics import REGISTRY
 from tests.shared.store.test_jobs import new_job, put, status
 from tests.worker.rig import until
 from worker.held_jobs import HeldJobs
@@ -70,7 +71,7 @@ class Rig:
             runner=runner,
             held=self.held,
             handlers=handlers,
-            limits=LoopLimits(concurrency, 60, 3600, poll_s),
+            limits=LoopLimits(concurrency, 60, 3600, poll_s, depth_s=0.02),
             homes=Homes(Placement([("local", 1.0)]), first="local", rand=Random(1)),
             rand=Random(1),
         )
@@ -176,3 +177,19 @@ async def test_it_is_not_ready_before_the_database_was_asked(make: Make) -> None
     rig = make()
     assert rig.loop.database_problem is not None
     await until(lambda: rig.loop.database_problem is None)
+
+
+async def test_a_depth_that_cannot_be_measured_is_not_said(make: Make, pool: Pool) -> None:
+    rig = make(["depths"])
+    measuring = asyncio.create_task(rig.loop.watch_depth())
+
+    def said(what: str) -> object:
+        return REGISTRY.get_sample_value(f"fleetwire_worker_{what}", {"queue": "depths"})
+
+    await until(lambda: said("queued") == 0.0)
+    await pool.fetch("ALTER TABLE jobs RENAME TO elsewhere")
+    await until(lambda: (said("queued"), said("queued_oldest_seconds")) == (None, None))
+    await pool.fetch("ALTER TABLE elsewhere RENAME TO jobs")
+    await until(lambda: said("queued") == 0.0)
+    measuring.cancel()
+    await asyncio.gather(measuring, return_exceptions=True)

@@ -91,12 +91,21 @@ FROM walk
 -- name: claim
 -- Take running jobs whose lease is over, and with what room is left jobs that are due of the devices that the walk found, each
 -- the same share. The raised token ends every earlier claim. The clock is read once, so that it can bound the index scans.
+--
+-- A job whose worker died with it more than once may be what kills workers, or only was there. Of such suspects at most $9 are
+-- taken: one at a time they show which they are, and the others do not lose their attempts with it.
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
-), expired AS (
+), suspects AS (
     SELECT job_id FROM jobs
-    WHERE queue = $1 AND current_status = 'running' AND lease_until < (SELECT now FROM moment)
-    ORDER BY lease_until LIMIT $3 FOR UPDATE SKIP LOCKED
+    WHERE queue = $1 AND current_status = 'running' AND lease_until < (SELECT now FROM moment) AND attempts > 1
+    ORDER BY lease_until LIMIT LEAST($3::integer, $9::integer) FOR UPDATE SKIP LOCKED
+), lapsed AS (
+    SELECT job_id FROM jobs
+    WHERE queue = $1 AND current_status = 'running' AND lease_until < (SELECT now FROM moment) AND attempts <= 1
+    ORDER BY lease_until LIMIT $3 - (SELECT count(*) FROM suspects) FOR UPDATE SKIP LOCKED
+), expired AS (
+    SELECT job_id, true AS is_suspect FROM suspects UNION ALL SELECT job_id, false FROM lapsed
 ), room AS (
     SELECT $3::bigint - count(*) AS jobs FROM expired
 ), shares AS MATERIALIZED (
@@ -120,9 +129,9 @@ WITH moment AS MATERIALIZED (
         ORDER BY queue, -priority, device_id, run_at LIMIT GREATEST(LEAST(s.share, s.allowed), 0) FOR UPDATE SKIP LOCKED
     ) j
 ), chosen AS (
-    SELECT job_id, false AS more FROM expired
+    SELECT job_id, false AS more, is_suspect FROM expired
     UNION ALL
-    SELECT job_id, is_cut AND count(*) OVER (PARTITION BY device_id) >= share FROM due
+    SELECT job_id, is_cut AND count(*) OVER (PARTITION BY device_id) >= share, false FROM due
 ), claimed AS (
     UPDATE jobs j SET
         current_status = 'running', lease_token = j.lease_token + 1, worker = $2, attempts = j.attempts + 1,
@@ -139,7 +148,7 @@ WITH moment AS MATERIALIZED (
 SELECT c.job_id, c.kind, c.device_id, c.store, c.path, c.name, c.size, c.content_version, c.traceparent, c.attempts,
        c.lease_token, extract(epoch FROM c.give_up_at - c.now)::double precision AS expires_in_s,
        extract(epoch FROM c.now - c.run_at)::double precision AS waited_s, r.response_id, r.folder, r.store AS response_store, c.redrives,
-       c.inline_body, c.object_id, chosen.more
+       c.inline_body, c.object_id, chosen.is_suspect, chosen.more
 FROM claimed c JOIN chosen USING (job_id) LEFT JOIN responses r ON r.job_id = c.job_id
 
 -- name: renew

@@ -107,6 +107,22 @@ async def test_a_silent_workers_job_is_taken_over_and_its_token_is_over(pool: Po
     assert await status(pool, job_id) == "running"
 
 
+async def test_jobs_whose_workers_died_with_them_twice_are_taken_one_at_a_time(pool: Pool) -> None:
+    ids = await put(pool, *(new_job(f"{n}") for n in range(4)))
+    for _ in range(2):
+        assert {one.job_id for one in await claim(pool)} == set(ids)
+        await pool.fetch("UPDATE jobs SET lease_until = clock_timestamp()")
+    (other,) = await put(pool, new_job("other"))
+    (suspect, fresh) = sorted(await claim(pool), key=lambda job: not job.is_suspect)
+    assert (suspect.is_suspect, suspect.attempt, fresh.job_id) == (True, 3, other)
+    # Whoever holds one takes no other; somebody else may.
+    assert await jobs.claim(pool, QUEUE, "w", limit=9, lease_s=60, ttl_s=3600, reserve=reserve, suspects=0) == []
+    (second,) = await claim(pool, "w2")
+    assert second.is_suspect
+    assert second.job_id != suspect.job_id
+    assert [one.is_suspect for one in await claim(pool, "w3", 1)] == [True]
+
+
 async def test_renewing_keeps_a_job(pool: Pool) -> None:
     ids = await put(pool, new_job("a"), new_job("b"))
     held = [(one.job_id, one.lease_token) for one in await claim(pool)]
@@ -225,7 +241,7 @@ async def test_a_claim_reads_only_what_is_due(pool: Pool) -> None:
     await pool.fetch("UPDATE jobs SET run_at = clock_timestamp() + interval '1 hour' WHERE name <> '7'")
     await pool.fetch("ANALYZE jobs")
     async with pool.transaction() as connection:
-        arguments = [QUEUE, "w", 10, 60.0, 3600.0, 0, 0, [f"d{n}" for n in range(5)]]
+        arguments = [QUEUE, "w", 10, 60.0, 3600.0, 0, 0, [f"d{n}" for n in range(5)], 1]
         rows = await connection.fetch("EXPLAIN (ANALYZE, FORMAT TEXT) " + jobs._SQL["claim"], *arguments)
     plan = "\n".join(row[0] for row in rows)
     assert "jobs_turns" in plan
