@@ -44,6 +44,8 @@ class Fault:
     name: str
     strike: Strike
     small: bool = False
+    rabbit: bool = False
+    """Hints go by RabbitMQ."""
 
 
 async def _postgres(struck: Struck, *, kill: bool) -> None:
@@ -131,6 +133,25 @@ async def _redis_flushed(struck: Struck) -> None:
         await client.aclose()
 
 
+async def _rabbit_killed(struck: Struck) -> None:
+    rabbit = struck.scene.rabbit
+    assert rabbit is not None
+    await asyncio.to_thread(rabbit.kill)
+    struck.times += 1
+    await asyncio.sleep(struck.seconds)
+    rabbit.launch()
+    await rabbit.wait_ready()
+
+
+async def _rabbit_stopped(struck: Struck) -> None:
+    rabbit = struck.scene.rabbit
+    assert rabbit is not None
+    rabbit.pause()
+    struck.times += 1
+    await asyncio.sleep(struck.seconds)
+    rabbit.resume()
+
+
 async def _hints_lost(struck: Struck) -> None:
     struck.load.hints = False
     before = len(struck.load.accepted)
@@ -190,4 +211,7 @@ FAULTS: Final = (
     Fault("workers killed at any time", _killed),
     *(Fault(f"killed: {step}", partial(_killed_at, step=step), small=step == "response.json stored") for step in STEPS),
     Fault("worker stopped past its lease", _stopped),
+    Fault("RabbitMQ killed and started", _rabbit_killed, rabbit=True),
+    Fault("RabbitMQ stopped (SIGSTOP)", _rabbit_stopped, rabbit=True),
+    Fault("RabbitMQ: workers killed at any time", _killed, rabbit=True),
 )
