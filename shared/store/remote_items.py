@@ -194,6 +194,13 @@ async def remove(connection: Connection, feed_id: str, item_ids: Sequence[str]) 
     return len(await connection.fetch(_SQL["remove"], feed_id, list(item_ids)))
 
 
+async def remove_between(
+    connection: Connection, feed_id: str, span: tuple[str, str | None], there: Sequence[str], limit: int
+) -> int:
+    """Forget what is known between two ids (None: to the end) and is not there; at most `limit`. Returns how many."""
+    return len(await connection.fetch(_SQL["remove_between"], feed_id, *span, list(there), limit))
+
+
 async def put_unplaced(connection: Connection, feed_id: str, rows: Sequence[Unplaced], generation: int) -> None:
     """Keep files until their folder is told."""
     columns = [list(column) for column in zip(*(row[:6] for row in rows), strict=True)]

@@ -8,6 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from shared.bus.message import Message
+from shared.cloud.provider import Span
 from shared.store import remote_feeds, remote_items
 from shared.store.phases import Phase
 from shared.store.pool import Connection
@@ -39,6 +40,8 @@ class Ledger(Protocol):
     async def mark(self, item_ids: Sequence[str], generation: int) -> None: ...
 
     async def remove(self, item_ids: Sequence[str]) -> int: ...
+
+    async def remove_between(self, span: Span, there: Sequence[str], limit: int) -> int: ...
 
     async def put_unplaced(self, rows: Sequence[Unplaced], generation: int) -> None: ...
 
@@ -121,6 +124,9 @@ class SqlLedger:
 
     async def remove(self, item_ids: Sequence[str]) -> int:
         return await remote_items.remove(*self._at, item_ids)
+
+    async def remove_between(self, span: Span, there: Sequence[str], limit: int) -> int:
+        return await remote_items.remove_between(*self._at, (span.above, span.upto), there, limit)
 
     async def put_unplaced(self, rows: Sequence[Unplaced], generation: int) -> None:
         await remote_items.put_unplaced(*self._at, rows, generation)

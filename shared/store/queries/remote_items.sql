@@ -92,6 +92,17 @@ WITH placed AS (
 )
 SELECT item_id FROM placed
 
+-- name: remove_between
+-- Where the provider tells ids in the order of their bytes: what is known in ($2, $3], to the end when $3 is null, and was not told.
+-- What is left by $5 is gone after the next run.
+DELETE FROM items WHERE feed_id = $1 AND item_id IN (
+    SELECT i.item_id FROM items i
+    WHERE i.feed_id = $1 AND i.item_id > $2 AND ($3::text IS NULL OR i.item_id <= $3)
+      AND NOT EXISTS (SELECT FROM unnest($4::text[]) AS t (item_id) WHERE t.item_id = i.item_id)
+    ORDER BY i.item_id LIMIT $5
+)
+RETURNING item_id
+
 -- name: put_unplaced
 -- What the ledger has of them stays as it is.
 WITH stays AS (
