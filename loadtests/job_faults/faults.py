@@ -169,6 +169,17 @@ async def _killed(struck: Struck) -> None:
         await asyncio.sleep(struck.scene.rand.uniform(0.2, 1.0))
 
 
+async def _rolled(struck: Struck) -> None:
+    """Every worker is stopped in an orderly way, one after the other, and started again."""
+    for worker in struck.scene.workers:
+        before = worker.starts
+        worker.terminate()
+        struck.times += 1
+        while worker.starts == before:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(struck.seconds / 4)
+
+
 async def _killed_at(struck: Struck, *, step: str) -> None:
     """One worker kills itself at the step, is started again, and again."""
     worker = struck.scene.workers[-1]
@@ -209,6 +220,7 @@ FAULTS: Final = (
     Fault("Redis flushed again and again", _redis_flushed),
     Fault("hints lost", _hints_lost),
     Fault("workers killed at any time", _killed),
+    Fault("workers stopped in order (SIGTERM)", _rolled),
     *(Fault(f"killed: {step}", partial(_killed_at, step=step), small=step == "response.json stored") for step in STEPS),
     Fault("worker stopped past its lease", _stopped),
     Fault("RabbitMQ killed and started", _rabbit_killed, rabbit=True),

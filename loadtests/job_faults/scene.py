@@ -131,6 +131,11 @@ class Worker:
         if self._process is not None:
             self._process.kill()
 
+    def terminate(self) -> None:
+        """SIGTERM, as whoever rolls out a release sends it; it is started again."""
+        if self._process is not None:
+            self._process.terminate()
+
     async def stop(self) -> None:
         """End it for good."""
         if self._keeping is not None:
