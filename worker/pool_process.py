@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--noop", action="store_true")
     given = parser.parse_args(arguments)
     die_with_parent(given.parent)
-    os.setpgid(0, 0)  # what handlers start is of this group, and is killed with it; the session stays the worker's
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)  # what handlers start is of this group, and is killed with it; the session stays the worker's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides
     os.nice(given.nice)
     orders, reports = _take_pipes()
