@@ -47,6 +47,7 @@ from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
 from api.routes.hooks import Hooks, S3Hook
+from api.routes.hub_commands import HubCommands
 from api.routes.inspection_commands import InspectionCommands
 from api.routes.inspections import Inspections
 from api.routes.job_commands import JobCommands
@@ -324,6 +325,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         QueueList(pool).resource(guard),
         *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
+        *HubCommands(hubs, parts.hub_ports, cursors).resources(guard),
         Devices(pool).resource(guard),
         DeviceList(pool, cursors, page_max=settings.page_max).resource(guard),
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),

@@ -211,12 +211,8 @@ def stage_value(
     return rows
 
 
-def total_value(
-    census: Census | None, hub_figures: Mapping[str, float], queues: Sequence[QueueState], stages: Sequence[Any]
-) -> dict[str, Any]:
+def total_value(census: Census | None, hub_figures: Mapping[str, Any], queues: Sequence[QueueState]) -> dict[str, Any]:
     """What stands at the top of the page."""
-    to_ack = [row["ms"][1] for row in stages if row["stage"] in ("fanned_out", "sent", "acked")]
-    known = [value for value in to_ack if value is not None]
     return {
         "devices": census.devices if census is not None else None,
         "behind": census.behind_here if census is not None else None,
@@ -224,6 +220,5 @@ def total_value(
         "epoch": census.epoch if census is not None else None,
         "waiting": sum(one.waiting for one in queues),
         "running": sum(one.running for one in queues),
-        "ack_ms": round(sum(known), 1) if known else None,
         **hub_figures,
     }

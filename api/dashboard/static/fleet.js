@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { badge, h, list, mark, say, setBadge, spark } from "./dom.js";
 import { age, count, ms, NONE, rate } from "./format.js";
+import { movesPanel, planDialog } from "./hubs.js";
 import { look, state, trails, under, watch } from "./live.js";
 
 const PAGE = 50;
@@ -80,7 +81,7 @@ function fillDevice(part, device) {
   say(cells.Acked, now ? `${now.epoch}:${now.acked}` : device.position);
   say(cells.Head, count(now ? now.head : device.head));
   say(cells.Behind, count(lag));
-  mark(cells.Behind, "data-is", lag > 100 ? "bad" : lag > 0 ? "warn" : null);
+  mark(cells.Behind, "data-is", lag > 1000 ? "bad" : lag > 20 ? "warn" : null);
   say(cells["Round trip"], ms(now ? now.rtt_ms : null));
   say(cells.Since, age(now ? now.since_s : null));
 }
@@ -161,9 +162,9 @@ export function fleet(main) {
     behind: tile("Devices behind", "behind"), waiting: tile("Jobs waiting", "waiting"), dead: tile("Dead jobs", null, "#/jobs?status=dead"),
   };
   const banner = h("p", { class: "banner", role: "alert", hidden: true }), cards = h("div", { class: "cards" });
-  const devices = devicePanel();
-  main.append(h("div", { class: "head" }, h("h1", {}, "Fleet")), banner, h("section", { class: "tiles", "aria-label": "Totals" }, Object.values(tiles).map((one) => one.element)),
-    h("section", { "aria-label": "Hubs" }, cards), devices.element);
+  const devices = devicePanel(), moves = movesPanel();
+  main.append(h("div", { class: "head" }, h("h1", {}, "Fleet"), h("span", { class: "grow" }), h("button", { type: "button", onclick: () => planDialog("") }, "Move devices…")), banner, h("section", { class: "tiles", "aria-label": "Totals" }, Object.values(tiles).map((one) => one.element)),
+    h("section", { "aria-label": "Hubs" }, cards), moves.element, devices.element);
 
   return watch(() => {
     const total = state.get("total") || {}, store = state.get("store"), dead = state.get("dead");
@@ -171,12 +172,14 @@ export function fleet(main) {
     if (store && !store.ok) say(banner, `Postgres has not answered for ${age(store.silent_s)}; what is shown is as old as that.`);
     tiles.connected.set(count(total.connections), total.devices === undefined || total.devices === null ? "" : `of ${count(total.devices)}`);
     tiles.sent.set(rate(total.sent_per_s), "per s");
-    tiles.ack.set(ms(total.ack_ms), "", total.ack_ms > 1000 ? "warn" : null);
-    tiles.behind.set(count(total.behind), total.backlog ? `${count(total.backlog)} events` : "", total.behind > 0 && total.ack_ms > 1000 ? "warn" : null);
+    const ack = total.ack_ms ? total.ack_ms[1] : null;
+    tiles.ack.set(ms(ack), total.ack_ms && total.ack_ms[0] !== null ? `median ${ms(total.ack_ms[0])}` : "", ack > 1000 ? "warn" : null);
+    tiles.behind.set(count(total.behind), total.backlog ? `${count(total.backlog)} events` : "", total.behind > 0 && ack > 1000 ? "warn" : null);
     tiles.waiting.set(count(total.waiting), total.running === undefined ? "" : `${count(total.running)} running`);
     tiles.dead.set(dead === undefined ? NONE : dead >= 1000 ? "1000+" : count(dead), "", dead ? "bad" : null);
     const hubs = under("hub/").sort((one, other) => one.name.localeCompare(other.name, "en", { numeric: true }));
-    list(cards, hubs, (hub) => hub.name, hubCard(null), fillHub);
+    list(cards, hubs, (hub) => hub.name, hubCard(planDialog), fillHub);
+    moves.draw(hubs);
     devices.hubs(hubs.map((hub) => hub.name));
     devices.draw();
   });
