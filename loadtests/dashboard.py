@@ -41,7 +41,7 @@ WITH made AS (
            'panorama-' || row_number() OVER () || '.jpg', 48234112, repeat('0', 64), 'dead', 5, 'worker-1',
            'the handler was ended: it took more than 512 MiB',
            t, t + interval '12 ms', t + interval '61 s', t + interval '64 s'
-    FROM devices, (SELECT clock_timestamp() - interval '3 minutes' AS t) moments LIMIT 3
+    FROM devices, (SELECT clock_timestamp() - interval '20 minutes' AS t) moments LIMIT 3
     RETURNING job_id, created_at
 )
 INSERT INTO job_status (job_id, ts, status, worker, detail)
@@ -111,6 +111,9 @@ async def _flow(machine: Machine, devices: int, rate: float) -> None:
     rand = Random(7)
     headers = {"Authorization": f"Bearer {machine.token('load', 'service')}"}
     samples = ROOT / "infra" / "demo" / "files"
+    for number in range(1, devices + 1):
+        # A folder that is new is looked into a while later; those of real devices are there.
+        (machine.cloud / "Requests" / f"sim-{number:04}").mkdir(parents=True, exist_ok=True)
     files = [samples / "stock.csv", samples / "visits.jsonl", samples / "launch.jpg"]
     batch = max(1, round(rate / 5))
     async with httpx.AsyncClient(base_url=machine.api, headers=headers, timeout=10, trust_env=False) as client:
@@ -146,7 +149,6 @@ async def _bury(machine: Machine) -> None:
 
 
 def _drop(folder: Path, name: str, content: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / f".{name}").write_bytes(content)
     (folder / f".{name}").rename(folder / name)
 

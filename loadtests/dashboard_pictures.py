@@ -114,7 +114,7 @@ async def _moves(page: Page, api: str, folder: Path, found: dict[str, Any], prob
     await _take(page, "dry-run", folder, found, problems)
     await page.click("dialog button.sure")
     await card.locator(".badge", has_text="draining").wait_for(timeout=10_000)
-    await page.locator(".moving").first.wait_for(timeout=60_000)
+    await page.locator(".steer:not([data-idle])").first.wait_for(timeout=60_000)
     await asyncio.sleep(2)
     await _take(page, "moves", folder, found, problems)
 

@@ -4,14 +4,17 @@ import { badge, h, list, mark, say, setBadge, svg } from "./dom.js";
 import { age, count, ms, NONE, rate } from "./format.js";
 import { state, under, watch } from "./live.js";
 
-const NAMES = { detected: "Detected", claimed: "Claimed", recorded: "Recorded", fanned_out: "Fanned out", sent: "Sent", acked: "Acked" };
+const STAGES = {
+  detected: ["Detected", "file seen, job queued"], claimed: ["Claimed", "waited for a worker"], recorded: ["Recorded", "answered, event recorded"],
+  fanned_out: ["Fanned out", "published, taken up by its hub"], sent: ["Sent", "written to the socket"], acked: ["Acked", "on the line, taken by the device"],
+};
 
 function stageRow(row) {
   const bars = ["p99", "p95", "p50"].map((name) => svg("rect", { class: name, x: 0, y: name === "p50" ? 4 : 2, height: name === "p50" ? 10 : 14, width: 0, rx: 2 }));
   const picture = svg("svg", { viewBox: "0 0 1000 18", preserveAspectRatio: "none", role: "img" }, svg("line", { class: "lane", x1: 0, x2: 1000, y1: 9, y2: 9 }), ...bars);
   const values = [0, 1, 2].map(() => h("span"));
   const of = h("span", { class: "faint" });
-  const element = h("div", { class: "stage" }, h("div", { class: "what" }, h("b", {}, NAMES[row.stage] || row.stage), h("small", { title: row.what }, row.what)),
+  const element = h("div", { class: "stage" }, h("div", { class: "what" }, h("b", {}, STAGES[row.stage][0]), h("small", { title: row.what }, row.what)),
     h("div", { class: "lanes" }, picture), ...values.map((value) => h("div", { class: "num" }, value)), h("div", { class: "num of" }, of));
   return { element, bars, picture, values, of };
 }
@@ -29,7 +32,7 @@ function drawStages(parts, rows) {
       mark(part.bars[place], "x", at.toFixed(1));
       mark(part.bars[place], "width", Math.min(1000 - at, width(row.ms[which])).toFixed(1));
     });
-    mark(part.picture, "aria-label", `${NAMES[row.stage]}: median ${ms(row.ms[0])}, 95 of a hundred within ${ms(row.ms[1])}`);
+    mark(part.picture, "aria-label", `${STAGES[row.stage][0]}: median ${ms(row.ms[0])}, 95 of a hundred within ${ms(row.ms[1])}`);
     row.ms.forEach((value, which) => say(part.values[which], ms(value)));
     say(part.of, row.of ? count(row.of) : NONE);
     from += row.ms[0] || 0;
@@ -90,7 +93,7 @@ function fillQueue({ cells }, queue) {
 
 export function flow(main) {
   const grid = h("div", { class: "stages", role: "group", "aria-label": "Stages of an event" },
-    h("div", { class: "stage th" }, h("div", {}, "Stage"), h("div", { class: "lanes" }, ""), h("div", { class: "num" }, "median"), h("div", { class: "num" }, "p95"), h("div", { class: "num" }, "p99"), h("div", { class: "num of" }, "of")));
+    h("div", { class: "stage th" }, h("div", {}, "Stage"), h("div", { class: "lanes" }, ""), h("div", { class: "num" }, "median"), h("div", { class: "num" }, "p95"), h("div", { class: "num" }, "p99"), h("div", { class: "num of" }, "timed")));
   const total = h("span", { class: "soft" });
   const feeds = table("Feeds by store and owner", FEEDS), queues = table("Queues of jobs", QUEUES), parts = new Map();
   main.append(h("div", { class: "head" }, h("h1", {}, "Flow")),
@@ -101,11 +104,13 @@ export function flow(main) {
       h("section", { class: "panel", "aria-labelledby": "feeds" }, h("header", {}, h("h2", { id: "feeds" }, "Feeds")), feeds.element),
       h("section", { class: "panel", "aria-labelledby": "queues" }, h("header", {}, h("h2", { id: "queues" }, "Queues")), queues.element)));
 
+  for (const [stage, [, what]] of Object.entries(STAGES)) {
+    const part = stageRow({ stage, what });
+    parts.set(stage, part);
+    grid.append(part.element);
+  }
   return watch(() => {
     const rows = state.get("stages") || [];
-    for (const row of rows) {
-      if (!parts.has(row.stage)) { const part = stageRow(row); parts.set(row.stage, part); grid.append(part.element); }
-    }
     if (rows.length) {
       const median = drawStages(parts, rows);
       say(total, median ? `${ms(median)} in the median` : "nothing went through lately");

@@ -1,8 +1,8 @@
 // Moving devices between hubs: always a dry run first, then what it said is carried out, or not.
 
 import { post } from "./api.js";
-import { h, list, mark, say, show, toast } from "./dom.js";
-import { count, NONE } from "./format.js";
+import { h, mark, say, show, toast } from "./dom.js";
+import { count } from "./format.js";
 import { rowOf } from "./flow.js";
 import { under } from "./live.js";
 
@@ -79,39 +79,20 @@ export function planDialog(name) {
   dialog.showModal();
 }
 
-function moveRow(hub) {
-  const name = h("b", {}, hub.name), said = h("span", { class: "soft" }), fill = h("i"), meter = h("div", { class: "meter", role: "progressbar", "aria-label": `moves of ${hub.name}`, "aria-valuemin": 0, "aria-valuemax": 100 }, fill);
+// Pause and stop, there while something moves; their place is kept.
+export function steering(name) {
   const pause = h("button", { type: "button", class: "small" }, "Pause"), abort = h("button", { type: "button", class: "small danger" }, "Stop");
-  const steer = (what) => async () => {
-    try { await post(`/api/v1/hubs/${hub.name}/moves`, { do: what }); } catch (error) { toast(error.message, "bad"); }
+  const steer = async (what) => {
+    try { await post(`/api/v1/hubs/${name}/moves`, { do: what }); } catch (error) { toast(error.message, "bad"); }
   };
-  pause.addEventListener("click", () => steer(pause.dataset.what)());
-  abort.addEventListener("click", steer("abort"));
-  const element = h("li", { class: "moving" }, h("div", { class: "top" }, name, said, h("span", { class: "grow" }), pause, abort), meter);
-  return { element, said, fill, meter, pause, abort };
-}
-
-function fillMove(part, hub) {
-  const { left, done, leaving, skipped, eta_s: eta, paused } = hub.moving, all = left + done, share = all ? done / all : 0;
-  const stayed = Object.entries(skipped).map(([why, number]) => `${count(number)} wait: their hub is ${why}`);
-  say(part.said, [`${count(done)} of ${count(all)} told`, leaving ? `${count(leaving)} on their way` : "", eta !== null && left ? `${Math.ceil(eta)} s left` : "", paused ? "paused" : "", ...stayed].filter(Boolean).join(", "));
-  part.fill.style.transform = `scaleX(${share.toFixed(3)})`;
-  mark(part.meter, "aria-valuenow", Math.round(share * 100));
-  mark(part.meter, "data-is", paused ? "warn" : null);
-  part.pause.dataset.what = paused ? "resume" : "pause";
-  say(part.pause, paused ? "Go on" : "Pause");
-  part.abort.disabled = !left;
-}
-
-// What is under way, and for a few seconds more what has just been.
-export function movesPanel() {
-  const items = h("ul", { class: "moves" }), element = h("section", { class: "panel", "aria-labelledby": "moves", hidden: true }, h("header", {}, h("h2", { id: "moves" }, "Moves under way")), h("div", { class: "body" }, items));
-  const seen = new Map();
-  return { element, draw(hubs) {
-    const now = performance.now();
-    for (const hub of hubs) if (hub.moving && (hub.moving.left || hub.moving.leaving || (hub.moving.paused && hub.moving.left))) seen.set(hub.name, now);
-    const shown = hubs.filter((hub) => hub.moving && now - (seen.get(hub.name) ?? -1e9) < 4000);
-    element.hidden = !shown.length;
-    list(items, shown, (hub) => hub.name, moveRow, fillMove);
+  pause.addEventListener("click", () => steer(pause.dataset.what));
+  abort.addEventListener("click", () => steer("abort"));
+  const element = h("span", { class: "steer" }, pause, abort);
+  return { element, set(moving) {
+    mark(element, "data-idle", moving && (moving.left || moving.paused) ? null : "");
+    pause.dataset.what = moving && moving.paused ? "resume" : "pause";
+    say(pause, moving && moving.paused ? "Go on" : "Pause");
+    mark(pause, "aria-label", `${moving && moving.paused ? "Go on with" : "Pause"} the moves of ${name}`);
+    mark(abort, "aria-label", `Stop the moves of ${name}`);
   } };
 }
