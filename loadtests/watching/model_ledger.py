@@ -294,9 +294,8 @@ class ModelLedger:
             del self.tables.items[item_id]
         return len(gone)
 
-    async def forget_folders(self, folder_id: str) -> None:
-        for item_id in self._below(folder_id):
-            del self.tables.folders[item_id]
+    async def forget_folder(self, folder_id: str) -> None:
+        self.tables.folders.pop(folder_id, None)
 
     async def misplaced(self, folder_id: str, path: str | None, limit: int) -> list[Found]:
         below = self._below(folder_id)

@@ -26,7 +26,7 @@ __all__ = [
     "facts",
     "feeds_with_arrivals",
     "folder_paths",
-    "forget_folders",
+    "forget_folder",
     "is_reserved",
     "leave",
     "leave_below",
@@ -253,9 +253,9 @@ async def left(connection: Connection, feed_id: str) -> int:
     return len(await connection.fetch(_SQL["left"], feed_id))
 
 
-async def forget_folders(connection: Connection, feed_id: str, folder_id: str) -> None:
-    """Forget a folder and all folders below it."""
-    await connection.execute(_SQL["forget_folders"], feed_id, folder_id)
+async def forget_folder(connection: Connection, feed_id: str, folder_id: str) -> None:
+    """Forget a folder, and not those below it: they may have been moved out of it."""
+    await connection.execute(_SQL["forget_folder"], feed_id, folder_id)
 
 
 async def misplaced(connection: Connection, feed_id: str, folder_id: str, path: str | None, limit: int) -> list[Found]:

@@ -63,7 +63,7 @@ class Ledger(Protocol):
 
     async def left(self) -> int: ...
 
-    async def forget_folders(self, folder_id: str) -> None: ...
+    async def forget_folder(self, folder_id: str) -> None: ...
 
     async def misplaced(self, folder_id: str, path: str | None, limit: int) -> list[Found]: ...
 
@@ -158,8 +158,8 @@ class SqlLedger:
     async def left(self) -> int:
         return await remote_items.left(*self._at)
 
-    async def forget_folders(self, folder_id: str) -> None:
-        await remote_items.forget_folders(*self._at, folder_id)
+    async def forget_folder(self, folder_id: str) -> None:
+        await remote_items.forget_folder(*self._at, folder_id)
 
     async def misplaced(self, folder_id: str, path: str | None, limit: int) -> list[Found]:
         return await remote_items.misplaced(*self._at, folder_id, path, limit)

@@ -102,7 +102,7 @@ class Placing:
         leaving = await self.ledger.leave_below(folder_id, BATCH)
         result.doubts = leaving > 0
         if leaving < BATCH:
-            await self.ledger.forget_folders(folder_id)
+            await self.ledger.forget_folder(folder_id)
         return []
 
     async def _now_known(self) -> str | None:
