@@ -1,8 +1,9 @@
 """Make the secrets of a set-up with containers: `python -m infra.docker.prepare`, once, before `docker compose up`.
 
-Nothing has a password that is known beforehand, so nothing starts without this. What is there is kept: a second run
-changes nothing, and a key set that was rotated by hand stays. The folder is for its owner only; the key sets in it may
-be read by anyone who gets there, since containers read them as their own users through the mount.
+`--production` makes those of docker-compose.production.yml as well. Nothing has a password that is known beforehand, so
+nothing starts without this. What is there is kept: a second run changes nothing, and a key set that was rotated by hand
+stays. The folder is for its owner only; the key sets in it may be read by anyone who gets there, since containers read
+them as their own users through the mount.
 """
 
 import base64
@@ -21,7 +22,7 @@ _MOUNTED: Final = 0o444
 _OWN: Final = 0o600
 
 
-def prepare(folder: Path) -> list[str]:
+def prepare(folder: Path, *, production: bool = False) -> list[str]:
     """Make what is missing; the names of what was made."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -46,13 +47,25 @@ def prepare(folder: Path) -> list[str]:
     postgres = keep("postgres-password", _password)
     valkey = keep("valkey.conf", _valkey_configuration).rpartition("requirepass ")[2].split()[0]
     keep("database.env", lambda: _database_environment(postgres, valkey), _OWN)
-    keep("operations.env", lambda: f"FLEETWIRE_OPS_TOKEN={_password()}\n", _OWN)
+    operations = keep("operations.env", lambda: f"FLEETWIRE_OPS_TOKEN={_password()}\n", _OWN)
+    if production:
+        keep("replication-password", _password)
+        keep("grafana-password", _password)
+        keep("operations-token", lambda: operations.partition("=")[2])
+        keep("pgbouncer-users.txt", lambda: f'"fleetwire" "{postgres}"\n')
+        keep("pooled.env", lambda: _database_environment(postgres, valkey, "pgbouncer:6432"), _OWN)
+        keep("copies.env", lambda: _copies_environment(postgres), _OWN)
     return made
 
 
-def _database_environment(postgres: str, valkey: str) -> str:
-    database_url = f"postgresql://fleetwire:{postgres}@postgres:5432/fleetwire"
+def _database_environment(postgres: str, valkey: str, where: str = "postgres:5432") -> str:
+    database_url = f"postgresql://fleetwire:{postgres}@{where}/fleetwire"
     return f"FLEETWIRE_DATABASE_URL={database_url}\nFLEETWIRE_REDIS_URL=redis://:{valkey}@valkey:6379/0\n"
+
+
+def _copies_environment(postgres: str) -> str:
+    copies = (f"postgresql://fleetwire:{postgres}@postgres-copy-{n}:5432/fleetwire" for n in (1, 2))
+    return f"FLEETWIRE_DATABASE_REPLICA_URL={' '.join(copies)}\n"
 
 
 def _valkey_configuration() -> str:
@@ -95,10 +108,14 @@ def _public(private: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Say what was made and what comes next."""
-    folder = Path(arguments[0]) if arguments else FOLDER
-    for name in prepare(folder):
+    production = "--production" in arguments
+    folders = [argument for argument in arguments if argument != "--production"]
+    folder = Path(folders[0]) if folders else FOLDER
+    for name in prepare(folder, production=production):
         print(f"made {folder / name}")
-    print("ready: docker compose up --build")
+    print(
+        "ready: " + ("docker compose -f docker-compose.production.yml …" if production else "docker compose up --build")
+    )
     return 0
 
 

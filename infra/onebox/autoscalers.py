@@ -19,8 +19,7 @@ from infra.onebox.settings import UpSettings
 from infra.onebox.supervisor import Supervisor
 from infra.onebox.worker_set import REMOVE_DEADLINE_S, Depths, WorkerPolicy
 from infra.scaling.policy import Autoscaler
-from infra.scaling.worker_policy import WorkerScaler
-from shared.job_kinds import QUEUES
+from infra.scaling.worker_policy import QUEUES, WorkerScaler
 
 __all__ = ["Ground", "autoscalers"]
 

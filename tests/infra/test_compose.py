@@ -212,14 +212,14 @@ def test_every_process_accepts_its_environment_as_it_is(name: str, private: Path
     settings_class = SETTINGS[service.command[0]]
     environ = environment_of(service, private)
     settings = load(settings_class, environ)
-    known = _variables(settings_class)
+    known = variables(settings_class)
     assert set(service.environment) <= known, "a variable that the process does not know"
     for keys in ("token_key_ring", "ticket_key_ring", "files_hmac_keys"):
         if hasattr(settings, keys) and service.command[0] != "migrate":
             assert getattr(settings, keys)()
 
 
-def _variables(settings_class: Any) -> set[str]:
+def variables(settings_class: Any) -> set[str]:
     return {field.metadata["env"] for field in settings_class.__dataclass_fields__.values()}
 
 
