@@ -21,7 +21,7 @@ __all__ = ["RABBIT_MISSING", "RabbitServer", "server_script"]
 
 _PLACES: Final = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/rabbitmq/sbin/rabbitmq-server")
 RABBIT_MISSING: Final = "RabbitMQ is not installed (apt-get install rabbitmq-server)"
-_START_S: Final = 60.0
+_START_S: Final = 150.0
 _USER, _PASSWORD = "fleetwire", "p@ss:w/rd"
 _ARGUMENTS: Final = "-noinput -kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +SDcpu 1:1 +sbwt none +sbwtdcpu none"
 

@@ -46,6 +46,7 @@ def prepare(folder: Path, *, production: bool = False) -> list[str]:
     keep("files-keys.json", _hmac_set)
     postgres = keep("postgres-password", _password)
     valkey = keep("valkey.conf", _valkey_configuration).rpartition("requirepass ")[2].split()[0]
+    keep("rabbitmq.conf", _rabbit_configuration)
     keep("database.env", lambda: _database_environment(postgres, valkey), _OWN)
     operations = keep("operations.env", lambda: f"FLEETWIRE_OPS_TOKEN={_password()}\n", _OWN)
     if production:
@@ -78,6 +79,19 @@ def _valkey_configuration() -> str:
         "maxmemory 256mb",
         "maxmemory-policy noeviction",
         f"requirepass {_password()}",
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _rabbit_configuration() -> str:
+    """Its first line is what `FLEETWIRE_QUEUE_URL` is for those who use it."""
+    password = _password()
+    lines = (
+        f"# amqp://fleetwire:{password}@rabbit:5672/%2F",
+        "listeners.tcp.default = 5672",
+        "default_user = fleetwire",
+        f"default_pass = {password}",
+        "vm_memory_high_watermark.absolute = 256MB",
     )
     return "\n".join(lines) + "\n"
 

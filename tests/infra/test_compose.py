@@ -16,6 +16,7 @@ from hub.settings import Settings as HubSettings
 from infra.cli import command_names
 from infra.command_settings import CommandSettings
 from infra.docker.prepare import FOLDER, prepare
+from shared.rabbit.address import RabbitAddress
 from shared.settings import load
 from watcher.settings import Settings as WatcherSettings
 from worker.settings import Settings as WorkerSettings
@@ -85,7 +86,7 @@ class Service(Strict, kw_only=True):
     ports: list[Port] = []
     depends_on: dict[Name, Dependency] = {}
     healthcheck: Healthcheck | None = None
-    profiles: list[Literal["tools"]] = []
+    profiles: list[Literal["rabbit", "tools"]] = []
     user: Annotated[str, Meta(pattern=r"^[1-9][0-9]*:[1-9][0-9]*$")] | None = None
     init: bool = False
     read_only: bool = False
@@ -330,3 +331,14 @@ def test_a_hub_is_given_the_time_it_needs_to_drain(private: Path) -> None:
         grace = COMPOSE.services[name].stop_grace_period
         assert grace is not None
         assert int(grace.removesuffix("s")) >= settings.drain_s + settings.flush_s + settings.close_s + 5
+
+
+def test_who_uses_the_broker_of_its_profile_is_told_its_password(private: Path) -> None:
+    first, *lines = (private / "rabbitmq.conf").read_text().splitlines()
+    settings = dict(line.split(" = ", 1) for line in lines)
+    address = RabbitAddress.from_url(first.removeprefix("# "))
+    assert (address.user, address.password) == (settings["default_user"], settings["default_pass"])
+    assert address.hosts == (("rabbit", int(settings["listeners.tcp.default"])),)
+    assert COMPOSE.services["rabbit"].profiles == ["rabbit"]
+    for name in ("api", "watcher", "worker"):
+        assert COMPOSE.services[name].environment["FLEETWIRE_QUEUE_URL"] == "${FLEETWIRE_QUEUE_URL:-}"

@@ -18,7 +18,7 @@ from tests.shared.bus.conftest import until
 
 LONG_S = 40.0
 # RabbitMQ takes seconds to start, on a busy machine many.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(params=["redis", "rabbit"])

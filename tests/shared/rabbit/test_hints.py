@@ -21,7 +21,7 @@ from tests.shared.bus.conftest import until
 
 LONG_S = 60.0
 # Starting the server takes seconds, on a busy machine many.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @asynccontextmanager
@@ -93,7 +93,7 @@ async def test_beside_a_hanging_broker_waits_end_in_time_and_offers_stay_bounded
         await reader.rest()
         assert time.monotonic() - began < 5
         await until(lambda: not hints.connected, "no confirmation comes", LONG_S)
-        assert hints.held <= 300
+        assert hints.held < 400
         rabbit.resume()
         await arrives(hints, reader, queue)
 
