@@ -7,24 +7,22 @@ work, so there is nothing that a killed process could still save, and an orphan 
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import resource
 import signal
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
 
 from shared.clock import monotonic
+from shared.parent_death import die_with_parent
 
 __all__ = [
     "PARENT_PID_VARIABLE",
     "Stop",
     "cancelled",
-    "die_with_parent",
     "raise_open_file_limit",
     "run",
     "until_stop_or_failure",
@@ -33,7 +31,6 @@ __all__ = [
 PARENT_PID_VARIABLE: Final = "FLEETWIRE_PARENT_PID"
 OPEN_FILES_MAX: Final = 1_048_576
 OPEN_FILES_LOW: Final = 4096
-_PR_SET_PDEATHSIG: Final = 1
 
 _log = structlog.get_logger(__name__)
 
@@ -157,30 +154,6 @@ def raise_open_file_limit() -> tuple[int, int]:
     say = _log.warning if low else _log.debug
     say("open files allowed", allowed=soft, hard_limit=hard)
     return soft, hard
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """From now on this process is killed when `parent_pid` ends; it exits here if that has happened already.
-
-    Linux does it in the kernel; the thread of the parent that started us must live on, so supervisors start children
-    from their main thread. Elsewhere a thread looks once a second.
-    """
-    if sys.platform.startswith("linux"):
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    else:
-        threading.Thread(target=_watch_parent, args=(parent_pid,), name="parent-watch", daemon=True).start()
-    # Asked after the request: the parent may have died before it took effect, and then no signal comes.
-    if os.getppid() != parent_pid:
-        os._exit(1)
-
-
-def _watch_parent(parent_pid: int) -> None:
-    idle = threading.Event()
-    while os.getppid() == parent_pid:
-        idle.wait(1.0)
-    os._exit(1)
 
 
 def _parent_pid(text: str) -> int:

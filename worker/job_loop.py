@@ -245,13 +245,14 @@ class JobLoop:
         return Home(time_ordered_uuid(wall(), self._rand), self._homes.choose(), folder_of(request))
 
     async def _run(self, job: Claimed, queue: str) -> None:
-        with structlog.contextvars.bound_contextvars(job_id=str(job.job_id), device_id=job.device_id, queue=queue):
-            try:
-                await self._runner.run(job, queue)
-            finally:
-                self._held.remove(job)
-                if job.is_suspect:
-                    self.wake()  # the next one's turn
+        # The task has a context of its own, which ends with it.
+        structlog.contextvars.bind_contextvars(job_id=str(job.job_id), device_id=job.device_id, queue=queue)
+        try:
+            await self._runner.run(job, queue)
+        finally:
+            self._held.remove(job)
+            if job.is_suspect:
+                self.wake()  # the next one's turn
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from shared.clock import monotonic
-from shared.lifecycle import die_with_parent
+from shared.parent_death import die_with_parent
 from worker.handlers.answer_check import check_answer
 from worker.handlers.contract import DETAIL_MAX_CHARS, Answer, Handler, Refusal
 from worker.handlers.model_input import ModelInputHandler

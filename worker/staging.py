@@ -43,8 +43,8 @@ async def stage(
     if job.size > max_bytes:
         return Answer("too_large", f"the file has {job.size} bytes; at most {max_bytes} are processed")
     if job.inline_body is not None:
-        async with (copy := _Copy(target, threads)):
-            await copy.write(job.inline_body.encode())
+        with _own_disk():
+            await threads.run("the copy", _write_new, target, job.inline_body.encode())
         return None
     if store is None:
         raise AssertionError("a request that is a file lies in a store")
@@ -133,6 +133,11 @@ def _own_disk() -> Iterator[None]:
         yield
     except CloudError as error:
         raise AttemptFailed(f"the request file cannot be copied to work on it: {error}") from error
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
 
 
 def _close(file: Any) -> None:

@@ -5,6 +5,7 @@ power cut. Everything blocking runs in a few threads of the store's own, a piece
 stays constant for files of any size, and a call that nobody waits for any more ends soon.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator
@@ -25,11 +26,13 @@ from shared.cloud.errors import (
 )
 from shared.cloud.hashes import Digest, StreamHash
 from shared.cloud.local_reader import LocalReader, Pages, stat_of
-from shared.cloud.paths import split_folder, split_path
+from shared.cloud.paths import Parts, split_folder, split_path
 from shared.cloud.store import Entry, Existed, Source, Stat, Stored
 from shared.cloud.threads import DEADLINE_S, FileThreads
 
 _GATHER: Final = 256 * 1024
+# Written, synced and named in one call of a thread.
+_SMALL: Final = 1024 * 1024
 
 
 class LocalStore:
@@ -81,10 +84,11 @@ class LocalStore:
     async def put_new(self, path: str, source: Source, *, expect: Digest | None = None) -> Stored | Existed:
         """See store.Store."""
         parts = split_path(path)
-        try:
-            draft = await self._threads.run(path, Draft, self._tmp, release=Draft.discard)
-        except NotFound:
-            raise StoreUnavailable("the folder for drafts (FLEETWIRE_CLOUD_TMP) is gone; make it again") from None
+        if isinstance(source, bytes) and len(source) <= _SMALL:
+            with contextlib.suppress(NotFound):  # taken away in this very moment: the long way looks again
+                offered, made = await self._threads.run(path, self._put_small, path, parts, source, expect)
+                return Stored(offered) if made else Existed(await self.digest(path), offered)
+        draft = await self._threads.run(path, self._draft, release=Draft.discard)
         try:
             await self._fill(draft, path, source, expect)
             offered = await self._threads.run(path, draft.seal)
@@ -170,6 +174,24 @@ class LocalStore:
         if self._tmp >= 0:
             os.close(self._tmp)
             self._tmp = -1
+
+    def _draft(self) -> Draft:
+        try:
+            return Draft(self._tmp)
+        except FileNotFoundError:
+            raise StoreUnavailable("the folder for drafts (FLEETWIRE_CLOUD_TMP) is gone; make it again") from None
+
+    def _put_small(self, path: str, parts: Parts, content: bytes, expect: Digest | None) -> tuple[Digest, bool]:
+        """All of it in one go: what it is, and whether it has the name now."""
+        draft = self._draft()
+        try:
+            draft.write(content)
+            offered = draft.seal()
+            if expect is not None and offered != expect:
+                raise ContentMismatch(f"{path!r}: came with {_shown(offered)}; announced was {_shown(expect)}")
+            return offered, draft.link_new(self._root, parts)
+        finally:
+            draft.discard()
 
     async def _fill(self, draft: Draft, path: str, source: Source, expect: Digest | None) -> None:
         if isinstance(source, bytes):

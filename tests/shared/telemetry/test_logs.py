@@ -149,3 +149,18 @@ def test_a_long_value_is_cut(lines: Callable[[], list[dict[str, Any]]]) -> None:
     structlog.get_logger().info("x", value="y" * 100_000)
     (line,) = lines()
     assert len(line["value"]) < 20_000
+
+
+_SIGNS = (
+    "token= TOKEN= paſſword= sig= = Bearer BASıC baſic Basic :// postgresql://u: redis://x: p@h @ : "
+    "eyJhbGciOi.eyJzdWIi.c2ln eyJ abcdefgh12 K İ ı truck-7"
+)
+_PIECES = st.sampled_from([*_SIGNS.split(), " ", "\n"])
+
+
+@given(st.lists(_PIECES | st.text(max_size=4), max_size=8).map("".join))
+def test_no_shape_of_a_secret_is_passed_over_because_its_sign_seemed_missing(text: str) -> None:
+    expected = text
+    for _, shape, replacement in logs._SHAPES:
+        expected = shape.sub(replacement, expected)
+    assert logs.redact(None, "info", {"text": text})["text"] == expected
