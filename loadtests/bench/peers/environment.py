@@ -25,12 +25,12 @@ class NotInstalled(RuntimeError):
     """A peer cannot be installed here, so it is not measured; the message says why."""
 
 
-def install_python(folder: Path) -> Path:
-    """The Python that has the peers in Python."""
+def install_python(folder: Path, requirements: Path = _REQUIREMENTS) -> Path:
+    """The Python that has the peers in Python, or whatever else these requirements name."""
     _run([sys.executable, "-m", "venv", str(folder)], folder.parent)
     python = folder / "bin" / "python"
     options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary=:all:"]
-    _run([str(python), "-m", "pip", "install", *options, "-r", str(_REQUIREMENTS)], folder.parent)
+    _run([str(python), "-m", "pip", "install", *options, "-r", str(requirements)], folder.parent)
     return python
 
 

@@ -1,0 +1,1 @@
+"""Others' queues in Postgres, as small programs that run in the throw-away environment."""
