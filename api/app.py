@@ -57,6 +57,7 @@ from api.routes.publish import Publish
 from api.routes.queues import QueueList
 from api.routes.responses import Responses
 from api.routes.revocations import Revocations
+from api.routes.schedules import ScheduleRoutes
 from api.routes.sync import Sync
 from api.routes.templates import Templates
 from api.session_check import SessionCheck
@@ -316,6 +317,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         *jobs.resources(guard),
         *commands.resources(guard, jobs),
         QueueList(pool).resource(guard),
+        *ScheduleRoutes(pool).resources(guard),
         *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
         Devices(pool).resource(guard),

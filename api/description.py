@@ -154,6 +154,12 @@ PATH_PARAMETERS: Final[Mapping[str, Parameter]] = {
         Parameter(
             name="inspection_id", kind=Uuid, about="The inspection.", example="0198b7c2-0000-7000-8000-0000000000e1"
         ),
+        Parameter(
+            name="schedule",
+            kind=Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z0-9][a-z0-9._-]{0,63}$", "maxLength": 64})],
+            about="The schedule's name.",
+            example="daily-load",
+        ),
         Parameter(name="template_id", kind=Uuid, about="The template.", example="0198b7c2-0000-7000-8000-0000000000c1"),
     )
 }

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infra.command_line import cloud, devices, hubs, jobs, log, processes, whole
+from infra.command_line import cloud, devices, hubs, jobs, log, processes, schedules, whole
 
 __all__ = ["app", "command_names", "main"]
 
@@ -23,6 +23,7 @@ app.add_typer(log.app, name="log")
 app.add_typer(hubs.app, name="hubs")
 app.add_typer(cloud.app, name="cloud")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(schedules.app, name="schedules")
 
 
 def main() -> None:

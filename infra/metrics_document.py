@@ -158,6 +158,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "HINTS_TAKEN",
         "WORKER_CLAIMED",
         "WORKER_CANCELLED",
+        "WORKER_SCHEDULED",
         "WORKER_FINISHED",
         "WORKER_ENDINGS_SIZE",
         "WORKER_RETRIES",

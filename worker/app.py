@@ -32,6 +32,7 @@ from shared.cloud.transfer import Transfer
 from shared.cloud.transfer_plan import Patience
 from shared.cloud.upload_rows import RowJournal
 from shared.hint_servers import open_waits
+from shared.job_kinds import REQUESTS
 from shared.lifecycle import Stop
 from shared.settings import SettingsError, load
 from shared.store import jobs, log, responses
@@ -54,6 +55,7 @@ from worker.model_calls_kept import ModelCallsKept
 from worker.pool import HandlerPool, PoolLimits
 from worker.retention_loop import RetentionLoop
 from worker.retry import RetryPolicy
+from worker.schedule_loop import ScheduleLoop
 from worker.scratch import Scratch
 from worker.settings import Settings
 from worker.stall_guard import StallGuard
@@ -176,7 +178,11 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             period_s=settings.retention_period_s,
             rand=rand,
         )
-        await _work(settings, stop, loop=loop, held=held, endings=endings, hints=hints, keeper=keeper)
+        kinds = settings.job_kinds(REQUESTS)
+        clockwork = ScheduleLoop(pool, kinds, store=store.name, fired=loop.wake, rand=rand)
+        await _work(
+            settings, stop, loop=loop, held=held, endings=endings, hints=hints, keeper=keeper, clockwork=clockwork
+        )
     return 0
 
 
@@ -253,6 +259,7 @@ async def _work(
     endings: Endings,
     hints: Sequence[HintWaits],
     keeper: RetentionLoop,
+    clockwork: ScheduleLoop,
 ) -> None:
     """Claim until told to stop, then finish. A loop that fails ends the process: it must not only look alive."""
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -262,6 +269,7 @@ async def _work(
         asyncio.create_task(loop.watch_depth(), name="depth"),
         asyncio.create_task(StallGuard(settings.stall_s).run(), name="stall"),
         asyncio.create_task(keeper.run(), name="retention"),
+        asyncio.create_task(clockwork.run(), name="schedules"),
         *(asyncio.create_task(loop.listen(reader), name="hints") for reader in hints),
     ]
     _log.info("worker ready", queues=list(settings.queues), processes=settings.handler_processes)

@@ -10,7 +10,7 @@ from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.settings import CloudSettings
 from shared.cpus import available_cpus
 from shared.hint_servers import QueueSettings
-from shared.job_kinds import QUEUES
+from shared.job_kinds import QUEUES, JobKindSettings
 from shared.settings import boolean, bounded_float, bounded_int, choice, path, setting, text
 from shared.store.log import Retention
 from shared.store.settings import DatabaseSettings
@@ -43,7 +43,14 @@ def _options(raw: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    DatabaseSettings, QueueSettings, CloudSettings, ProviderSettings, LogSettings, OpsSettings, ModelSettings
+    DatabaseSettings,
+    QueueSettings,
+    JobKindSettings,
+    CloudSettings,
+    ProviderSettings,
+    LogSettings,
+    OpsSettings,
+    ModelSettings,
 ):
     """Everything a worker can be told. Durations are seconds."""
 

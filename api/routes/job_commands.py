@@ -33,7 +33,7 @@ from shared.store.jobs import Cancelled, InlineJob
 from shared.store.log import NewEvent
 from shared.store.pool import Pool
 
-__all__ = ["DATA_MAX_BYTES", "JobCommands"]
+__all__ = ["DATA_MAX_BYTES", "JobCommands", "content_of", "kind_problem"]
 
 SOURCE: Final = "/fleetwire/api"
 _KINDS: Final = {"device": "the device", "operator": "an operator", "service": "a service"}
@@ -81,7 +81,7 @@ class JobCommands:
         if call.once is None:
             raise AssertionError("the operation requires a key")
         _check(call, body)
-        text = _content(body.data)
+        text = content_of(body.data)
         content = text.encode()
         principal = call.claims.principal
         queue = self._kinds.queue_of(body.kind)
@@ -182,22 +182,27 @@ def _check(call: Call, body: JobBody) -> None:
     if claims.subject != body.device_id and not (claims.allows("operator") or claims.allows("service")):
         raise Problem("forbidden", "a device asks for jobs of its own only", field="device_id")
     call.trace.device_id = body.device_id
-    if _KIND.fullmatch(body.kind) is None:
-        raise Problem(
-            "invalid-body",
-            f"kind must be 1 to {KIND_MAX_LENGTH} characters of a-z 0-9 _ -, such as table",
-            field="kind",
-        )
+    if problem := kind_problem(body.kind):
+        raise Problem("invalid-body", problem, field="kind")
     if problem := file_name_problem(body.name):
         raise Problem("invalid-body", f"name: {problem}", field="name")
     if body.priority is not None and not (claims.allows("operator") or claims.allows("service")):
         raise Problem("forbidden", "only operators and services give jobs a priority", field="priority")
+    if body.unique_key is not None and body.unique_key.startswith("schedule:"):
+        raise Problem("invalid-body", "keys that begin with schedule: are those of schedules", field="unique_key")
     if body.unique_key is not None and _UNIQUE_KEY.fullmatch(body.unique_key) is None:
         detail = "unique_key must be 1 to 128 characters of A-Z a-z 0-9 . _ : -, and begin with a letter or a digit"
         raise Problem("invalid-body", detail, field="unique_key")
 
 
-def _content(data: Any) -> str:
+def kind_problem(kind: str) -> str | None:
+    """What is wrong with the name of a kind."""
+    if _KIND.fullmatch(kind) is None:
+        return f"kind must be 1 to {KIND_MAX_LENGTH} characters of a-z 0-9 _ -, such as table"
+    return None
+
+
+def content_of(data: Any) -> str:
     """What the handler finds in its file: text as it is, anything else as JSON."""
     try:
         text = data if isinstance(data, str) else orjson.dumps(data).decode()

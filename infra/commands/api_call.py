@@ -55,6 +55,18 @@ class ApiCalls:
         """As `get`."""
         return self._call("POST", path, **({} if body is None else {"json": body}))
 
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        """As `get`."""
+        return self._call("PUT", path, json=body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """As `get`."""
+        return self._call("PATCH", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """As `get`, with no answer."""
+        self._call("DELETE", path)
+
     def _call(self, method: str, path: str, **how: Any) -> Any:
         answer = self._request(method, path, how)
         for _ in range(_TRIES):
@@ -64,7 +76,7 @@ class ApiCalls:
             answer = self._request(method, path, how)
         if answer.status_code >= 400:
             raise ApiRefused(answer.status_code, _what_is_wrong(answer))
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def _request(self, method: str, path: str, how: dict[str, Any]) -> httpx.Response:
         try:

@@ -261,6 +261,7 @@ WORKER_REPLACED = _counter(
     "worker_responses_replaced_total", "Responses that a store did not take and another did.", "left", "store"
 )
 WORKER_RETRIES = _counter("worker_retries_total", "Attempts that failed and were queued again.", "queue")
+WORKER_SCHEDULED = _counter("worker_scheduled_total", "Jobs queued by schedules.")
 WORKER_RUNNING = _gauge("worker_running", "Jobs this worker holds.")
 
 # the worker's model handler
