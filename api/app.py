@@ -47,6 +47,7 @@ from api.routes.events import Events
 from api.routes.files import Files
 from api.routes.health import health_resources
 from api.routes.hooks import Hooks, S3Hook
+from api.routes.hub_commands import HubCommands
 from api.routes.inspection_commands import InspectionCommands
 from api.routes.inspections import Inspections
 from api.routes.job_commands import JobCommands
@@ -63,6 +64,7 @@ from api.routes.templates import Templates
 from api.session_check import SessionCheck
 from api.settings import Settings
 from api.shedding import Shedding
+from api.small_jobs import SmallJobs
 from api.store_probe import StoreProbe, open_pool_when_there
 from api.template_cache import TemplateCache
 from api.workers import Workers
@@ -154,6 +156,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         publisher = Publisher(settings.redis_url, name="api")
         polls = LongPolls(pool, period_s=settings.poll_period_s, waiting_max=settings.waiting_max)
         hints = open_offers(settings.hints_url, name="api-hints", rand=rand)
+        small_jobs = SmallJobs(settings, hints_go_out=lambda: hints.connected, environ=os.environ, rand=rand)
         signed_urls = SignedUrls(keys.files, settings.files_url)
         stores = open_upload_stores(settings, signed_urls, files_url=settings.files_url)
         leaving.push_async_callback(stores.close)
@@ -190,6 +193,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
             replicas,
             publisher,
             hints,
+            small_jobs,
             polls,
             probe,
             rand,
@@ -213,6 +217,7 @@ async def serve(settings: Settings, keys: Keys, stop: Stop) -> int:
         loops = {
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(hints.run(), name="job hints"),
+            asyncio.create_task(small_jobs.run(), name="small jobs"),
             asyncio.create_task(polls.run(), name="long polls"),
             asyncio.create_task(cache.run(), name="template cache"),
             asyncio.create_task(ears.run(), name="template signals"),
@@ -256,6 +261,7 @@ class Parts:
     replicas: Replicas
     publisher: Publisher
     hints: HintOffers
+    small_jobs: SmallJobs
     polls: LongPolls
     probe: StoreProbe
     rand: Random
@@ -297,6 +303,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         pool,
         parts.publisher,
         parts.hints,
+        parts.small_jobs,
         kinds=kinds,
         store=settings.job_store,
         rand=parts.rand,
@@ -320,6 +327,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         *ScheduleRoutes(pool).resources(guard),
         *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),
+        *HubCommands(hubs, parts.hub_ports, cursors).resources(guard),
         Devices(pool).resource(guard),
         DeviceList(pool, cursors, page_max=settings.page_max).resource(guard),
         Notices(parts.publisher, per_s=settings.notices_per_s, rand=parts.rand).resource(guard),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from api.descriptions.common import DeviceId, HeaderText, Uuid
+from api.descriptions.common import DeviceId, HeaderText, HubName, Uuid
 from api.problems import PROBLEMS
 
 __all__ = ["ANSWER_HEADERS", "PATH_PARAMETERS", "REQUEST_HEADERS", "Answer", "Description", "Parameter", "undescribed"]
@@ -148,6 +148,7 @@ PATH_PARAMETERS: Final[Mapping[str, Parameter]] = {
     parameter.name: parameter
     for parameter in (
         Parameter(name="device_id", kind=DeviceId, about="The device.", example="truck-7"),
+        Parameter(name="hub", kind=HubName, about="The hub.", example="hub-1"),
         Parameter(name="file_id", kind=Uuid, about="The file.", example="0198b7c2-0000-7000-8000-0000000000f1"),
         Parameter(name="job_id", kind=Uuid, about="The job.", example="0198b7c2-0000-7000-8000-0000000000b1"),
         Parameter(name="photo_id", kind=Uuid, about="The photo.", example="0198b7c2-0000-7000-8000-0000000000a1"),

@@ -26,8 +26,8 @@ class HookDesk:
         self._pool = pool
         self._publisher = publisher
         self._secrets: AskedTogether[str, str] = AskedTogether(self._look_up, name="hook secrets")
-        # One statement at a time: two would only wait for each other's rows.
-        self._hints: AskedTogether[Hint, bool] = AskedTogether(self._leave, name="feed hints", at_once=1)
+        # Only calls write these rows, so one statement waits for another at most; while it does, the next one can go.
+        self._hints: AskedTogether[Hint, bool] = AskedTogether(self._leave, name="feed hints")
 
     def __repr__(self) -> str:
         return f"HookDesk({self._secrets!r}, {self._hints!r})"

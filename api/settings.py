@@ -7,6 +7,7 @@ from api.cors import parse_origins
 from api.dashboard.settings import DashboardSettings
 from api.hook_settings import HookSettings
 from api.rate_settings import RateSettings
+from api.small_jobs import SmallJobSettings
 from api.template_settings import TemplateCacheSettings
 from shared.cloud.photo_settings import PhotoSettings
 from shared.cloud.provider_settings import ProviderSettings
@@ -49,6 +50,7 @@ class Settings(
     ReplicaSettings,
     QueueSettings,
     JobKindSettings,
+    SmallJobSettings,
     TokenKeySettings,
     TicketKeySettings,
     FilesKeySettings,

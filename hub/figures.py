@@ -7,9 +7,11 @@ the sake of being shown.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from prometheus_client import Histogram
+
 from hub.connection import Connection
 from hub.registry import Registry
-from shared.telemetry.metrics import HUB_ACKS, HUB_EVENTS_SENT, STAGE_LAG_SECONDS
+from shared.telemetry.metrics import HUB_ACKS, HUB_DELIVERY_SECONDS, HUB_EVENTS_SENT, STAGE_LAG_SECONDS
 
 __all__ = ["DEVICES_MAX", "devices", "figures"]
 
@@ -17,23 +19,31 @@ DEVICES_MAX: Final = 500
 
 
 def figures() -> dict[str, Any]:
-    """Events and acks since the start, and for each stage how many events took at most so many seconds to it."""
-    bounds: list[float] = []
-    stages: dict[str, list[int]] = {}
-    for metric in STAGE_LAG_SECONDS.collect():
-        for sample in metric.samples:
-            if sample.name.endswith("_bucket"):
-                counts = stages.setdefault(sample.labels["stage"], [])
-                counts.append(int(sample.value))
-                bound = float(sample.labels["le"])
-                if len(bounds) < len(counts) and bound != float("inf"):
-                    bounds.append(bound)
+    """Events and acks since the start; for each stage, and from recorded to acked, how many took at most so long."""
+    bounds, stages = _buckets(STAGE_LAG_SECONDS, "stage")
+    delivery_bounds, delivery = _buckets(HUB_DELIVERY_SECONDS, None)
     return {
         "sent": _sum(HUB_EVENTS_SENT.collect()),
         "acks": _sum(HUB_ACKS.collect()),
         "bounds": bounds,
         "stages": stages,
+        "delivery": {"bounds": delivery_bounds, "counts": delivery.get("", [])},
     }
+
+
+def _buckets(histogram: Histogram, label: str | None) -> tuple[list[float], dict[str, list[int]]]:
+    """The upper bounds of all buckets but the last, and the cumulative counts by the value of the label."""
+    bounds: list[float] = []
+    found: dict[str, list[int]] = {}
+    for metric in histogram.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_bucket"):
+                counts = found.setdefault("" if label is None else sample.labels[label], [])
+                counts.append(int(sample.value))
+                bound = float(sample.labels["le"])
+                if len(bounds) < len(counts) and bound != float("inf"):
+                    bounds.append(bound)
+    return bounds, found
 
 
 def devices(registry: Registry[Connection], wanted: Iterable[str]) -> dict[str, Mapping[str, Any]]:

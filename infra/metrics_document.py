@@ -130,6 +130,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "API_TEMPLATE_COMPARES",
         "BUS_CACHE_FAILURES",
         "API_KEYED_REQUESTS",
+        "API_SMALL_JOBS",
         "SYNC_OPERATIONS",
         "HUB_SYNC_SECONDS",
         "HUB_SYNC_WAITING",

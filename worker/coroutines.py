@@ -28,7 +28,7 @@ from worker.handlers.async_contract import (
     Processed,
     TryAgain,
 )
-from worker.handlers.contract import DETAIL_MAX_CHARS, Answer, Refusal, Task
+from worker.handlers.contract import DETAIL_MAX_CHARS, ERROR_MAX_CHARS, Answer, Refusal, Task
 from worker.pool import Done, HandlerPool
 from worker.pool_wire import Order
 from worker.scratch import JobFolder
@@ -92,7 +92,7 @@ class Coroutines:
         try:
             check_answer(answer, task)
         except (BadAnswer, msgspec.MsgspecError, TypeError) as error:
-            raise HandlerFailed(f"handler {handler.kind}: {error}"[:DETAIL_MAX_CHARS]) from None
+            raise HandlerFailed(f"handler {handler.kind}: {error}"[:ERROR_MAX_CHARS]) from None
         return Done(answer, handler.kind, monotonic() - began)
 
     async def run(
@@ -112,7 +112,7 @@ class Coroutines:
         try:
             await self._threads.run("", check_answer, answer, task)
         except (BadAnswer, msgspec.MsgspecError, TypeError) as error:
-            raise HandlerFailed(f"handler {handler.kind}: {error}"[:DETAIL_MAX_CHARS]) from None
+            raise HandlerFailed(f"handler {handler.kind}: {error}"[:ERROR_MAX_CHARS]) from None
         return Done(answer, handler.kind, monotonic() - began)
 
     async def _supervised(self, handler: AsyncHandler, task: Task, context: Context, timeout_s: float) -> Answer:
@@ -137,7 +137,7 @@ class Coroutines:
             raise HandlerFailed(f"handler {handler.kind} cancelled itself") from None
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; it costs this attempt
             _log.warning("handler failed", handler=handler.kind, error=type(error).__name__, exc_info=True)
-            raise HandlerFailed(f"handler {handler.kind}: {type(error).__name__}: {error}"[:DETAIL_MAX_CHARS]) from None
+            raise HandlerFailed(f"handler {handler.kind}: {type(error).__name__}: {error}"[:ERROR_MAX_CHARS]) from None
 
     async def _cancel(self, working: "asyncio.Task[Answer]", kind: str) -> None:
         """Cancel it and wait for its end, but not for ever, and not through another cancellation."""

@@ -31,6 +31,7 @@ from shared.store.pool import Connection, Pool
 from shared.store.responses import Completion, NewFile
 from shared.telemetry.metrics import STAGE_LAG_SECONDS, WORKER_ENDINGS_SIZE
 from worker.ending_batches import BatchLimits, next_batch
+from worker.handlers.contract import ERROR_MAX_CHARS
 from worker.response_document import DOCUMENT_NAME, DOCUMENT_TYPE, DocumentFile
 from worker.response_writer import Committed
 
@@ -174,7 +175,7 @@ class Endings:
             redrives=job.redrives,
         )
         return await self._end(
-            Finish(job.job_id, job.lease_token, "dead", reason),
+            Finish(job.job_id, job.lease_token, "dead", error[:ERROR_MAX_CHARS]),
             Completion(job.job_id, "failed", reason, event.event_id),
             [],
             event,

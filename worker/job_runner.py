@@ -28,7 +28,7 @@ from worker.endings import Endings
 from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, Outage, PermanentFailure, ServiceAway, WorkerError
 from worker.fair_turns import FairTurns
 from worker.handlers.async_contract import AsyncHandler
-from worker.handlers.contract import Answer
+from worker.handlers.contract import ERROR_MAX_CHARS, Answer
 from worker.held_jobs import HeldJobs
 from worker.homes import Homes
 from worker.pool import Done, HandlerPool
@@ -114,7 +114,7 @@ class JobRunner:
             _log.warning("job left to its lease", error=str(error))
         except Exception as error:  # noqa: BLE001 - ours: it costs this attempt and is seen in the log
             _log.exception("attempt failed unexpectedly")
-            await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"[:500]))
+            await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"[:ERROR_MAX_CHARS]))
 
     async def _attempt(self, job: Claimed, queue: str) -> None:
         if job.lease_token > 1 and (committed := await self._found(job)) is not None:

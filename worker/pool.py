@@ -307,7 +307,6 @@ class HandlerPool:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=self._environ,
-                start_new_session=True,
             )
         except OSError as error:
             raise PoolUnavailable(f"no handler process can be started: {error}") from error

@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 from shared.clock import monotonic
 from shared.parent_death import die_with_parent
 from worker.handlers.answer_check import check_answer
-from worker.handlers.contract import DETAIL_MAX_CHARS, Answer, Handler, Refusal
+from worker.handlers.contract import ERROR_MAX_CHARS, Answer, Handler, Refusal
 from worker.handlers.model_input import ModelInputHandler
 from worker.handlers.noop import NoopHandler
 from worker.handlers.photo import PhotoHandler
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--noop", action="store_true")
     given = parser.parse_args(arguments)
     die_with_parent(given.parent)
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)  # what handlers start is of this group, and is killed with it; the session stays the worker's
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the worker decides
     os.nice(given.nice)
     orders, reports = _take_pipes()
@@ -107,7 +109,7 @@ def carry_out(registry: Registry, order: Order) -> Report:
         check_answer(answer, task)
     except Exception as failure:  # noqa: BLE001 - a handler may raise anything; it costs this attempt
         traceback.print_exc(limit=20)
-        answer, error = None, f"{type(failure).__name__}: {failure}"[:DETAIL_MAX_CHARS]
+        answer, error = None, f"{type(failure).__name__}: {failure}"[:ERROR_MAX_CHARS]
     return Report(name, monotonic() - began, _resident(), answer, error)
 
 

@@ -51,6 +51,11 @@ class Failure:
     outage: bool = False
     after_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        # Handlers raise what they like; the database holds no NUL and no half of a character.
+        text = self.error.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+        object.__setattr__(self, "error", text)
+
 
 @dataclass(frozen=True, slots=True)
 class Again:

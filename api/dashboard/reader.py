@@ -25,7 +25,7 @@ from api.dashboard.slices import (
     stage_value,
     total_value,
 )
-from api.dashboard.state import encoded
+from api.dashboard.state import encoded, rounded
 from api.dashboard.viewers import Viewers
 from shared.clock import monotonic
 from shared.store import fleet_view, queues
@@ -42,6 +42,8 @@ REST_AFTER_S: Final = 5.0
 SLOW_S: Final = 3.0
 SHARE: Final = 50.0
 QUANTILES: Final = (0.5, 0.95, 0.99)
+NOTHING: Final = (None, None, None)
+DELIVERY: Final = "delivery"
 
 _log = structlog.get_logger(__name__)
 
@@ -82,6 +84,7 @@ class FleetReader:
         self._stages: StageTimes | None = None
         self._dead = 0
         self._minute = MinuteOfStages()
+        self._deliveries = MinuteOfStages()
         self._rates = Rates()
         self._slots: tuple[tuple[str, ...], Mapping[str, int]] = ((), {})
         slow_s = max(SLOW_S, period_s)
@@ -130,7 +133,7 @@ class FleetReader:
         stages = stage_value(self._stages, self._minute.quantiles(QUANTILES))
         return {
             "store": _store(0.0),
-            "total": total_value(self._census, figures, self._queues, stages),
+            "total": total_value(self._census, figures, self._queues),
             "stages": stages,
             **hub_values(hubs, asked, self._slots_of(live), silence_s=self._silence_s),
             **device_values(rows, asked),
@@ -171,8 +174,11 @@ class FleetReader:
             acks += self._rates.per_s(f"{run} acks", figures["acks"], now)
             moves += state["moving"]["left"] + state["moving"]["leaving"]
             self._minute.add(run, Told(figures["bounds"], figures["stages"]), now)
+            delivery = figures["delivery"]
+            self._deliveries.add(run, Told(delivery["bounds"], {DELIVERY: delivery["counts"]}), now)
         self._rates.keep(frozenset(runs))
         self._minute.keep(frozenset(runs))
+        self._deliveries.keep(frozenset(runs))
         return {
             "hubs": len(live),
             "connections": connections,
@@ -180,6 +186,7 @@ class FleetReader:
             "moves": moves,
             "sent_per_s": round(sent, 1),
             "acks_per_s": round(acks, 1),
+            "ack_ms": rounded(self._deliveries.quantiles(QUANTILES).get(DELIVERY, (0, NOTHING))[1]),
         }
 
 

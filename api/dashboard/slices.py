@@ -193,30 +193,20 @@ def stage_value(
     jobs: StageTimes | None, hubs: Mapping[str, tuple[int, Sequence[float | None]]]
 ) -> list[dict[str, Any]]:
     """The waterfall: each stage with the milliseconds that half, 95 and 99 of a hundred took to it."""
-    rows: list[dict[str, Any]] = []
+    none: tuple[int, Sequence[float | None]] = (0, (None, None, None))
+    timed = dict.fromkeys(("detected", "claimed", "recorded"), none)
     if jobs is not None:
-        for stage, name, times in (
-            ("detected", "file seen, job queued", jobs.recorded),
-            ("claimed", "waited for a worker", jobs.claimed),
-            ("recorded", "answered, event recorded", jobs.answered),
-        ):
-            rows.append({"stage": stage, "what": name, "of": jobs.jobs, "ms": rounded(times)})
-    for stage, name in (
-        ("fanned_out", "published, taken up by its hub"),
-        ("sent", "written to the socket"),
-        ("acked", "on the line, taken by the device"),
-    ):
-        count, times = hubs.get(stage, (0, (None, None, None)))
-        rows.append({"stage": stage, "what": name, "of": count, "ms": rounded(times)})
-    return rows
+        timed = {
+            "detected": (jobs.jobs, jobs.recorded),
+            "claimed": (jobs.jobs, jobs.claimed),
+            "recorded": (jobs.jobs, jobs.answered),
+        }
+    timed |= {stage: hubs.get(stage, none) for stage in ("fanned_out", "sent", "acked")}
+    return [{"stage": stage, "of": count, "ms": rounded(times)} for stage, (count, times) in timed.items()]
 
 
-def total_value(
-    census: Census | None, hub_figures: Mapping[str, float], queues: Sequence[QueueState], stages: Sequence[Any]
-) -> dict[str, Any]:
+def total_value(census: Census | None, hub_figures: Mapping[str, Any], queues: Sequence[QueueState]) -> dict[str, Any]:
     """What stands at the top of the page."""
-    to_ack = [row["ms"][1] for row in stages if row["stage"] in ("fanned_out", "sent", "acked")]
-    known = [value for value in to_ack if value is not None]
     return {
         "devices": census.devices if census is not None else None,
         "behind": census.behind_here if census is not None else None,
@@ -224,6 +214,5 @@ def total_value(
         "epoch": census.epoch if census is not None else None,
         "waiting": sum(one.waiting for one in queues),
         "running": sum(one.running for one in queues),
-        "ack_ms": round(sum(known), 1) if known else None,
         **hub_figures,
     }

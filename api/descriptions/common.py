@@ -13,6 +13,7 @@ __all__ = [
     "DeviceId",
     "FileName",
     "HeaderText",
+    "HubName",
     "JsonObject",
     "Limit",
     "Moment",
@@ -36,6 +37,13 @@ DeviceId = Annotated[
     ),
 ]
 DeviceClass = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z][a-z0-9_-]{0,31}$", "maxLength": 32})]
+HubName = Annotated[
+    str,
+    Meta(
+        description="The name of a hub.",
+        extra_json_schema={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", "maxLength": 64},
+    ),
+]
 Uuid = Annotated[
     str,
     Meta(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, field
 
 from api.description import Answer, Description, Parameter
-from api.descriptions.common import DeviceClass, DeviceId, Moment, Position, Uuid
+from api.descriptions.common import DeviceClass, DeviceId, HubName, Moment, Position, Uuid
 from api.descriptions.parameters import PAGE
 
 __all__ = [
@@ -179,7 +179,7 @@ LIST_DEVICES: Final = Description(
         Parameter(name="class", kind=DeviceClass, about="Only devices of this class."),
         Parameter(
             name="hub",
-            kind=Annotated[str, Meta(min_length=1, max_length=128, extra_json_schema={"pattern": "^[!-~]+$"})],
+            kind=HubName,
             about="Only devices that are connected there.",
         ),
         Parameter(

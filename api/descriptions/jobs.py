@@ -7,12 +7,14 @@ from msgspec import Meta, Struct
 
 from api.description import Answer, Description, Parameter
 from api.descriptions.common import DeviceId, FileName, Moment, Uuid
+from api.descriptions.devices import ResponseFile
 from api.descriptions.parameters import DEVICE_ID, PAGE
 from shared.store.jobs import JobStatus
 from shared.store.turns import PRIORITY_MAX, PRIORITY_MIN
 
 __all__ = [
     "CANCEL",
+    "FILES",
     "HISTORY",
     "LIST_JOBS",
     "POST_JOB",
@@ -21,6 +23,7 @@ __all__ = [
     "Job",
     "JobBody",
     "JobChange",
+    "JobFiles",
     "JobHistory",
     "JobSummary",
     "JobsPage",
@@ -103,6 +106,12 @@ class JobHistory(Struct, frozen=True):
     next: str | None
 
 
+class JobFiles(Struct, frozen=True):
+    """The files of a job's response; none before it is finished."""
+
+    files: list[ResponseFile]
+
+
 LIST_JOBS: Final = Description(
     id="listJobs",
     summary="Jobs by status, kind, device, time or name",
@@ -147,6 +156,12 @@ HISTORY: Final = Description(
     summary="Every change of a job's state",
     query=PAGE,
     answers={200: Answer("A page, newest first.", JobHistory)},
+    problems=("not-found",),
+)
+FILES: Final = Description(
+    id="listJobFiles",
+    summary="The files that a job made",
+    answers={200: Answer("The files.", JobFiles)},
     problems=("not-found",),
 )
 POST_JOB: Final = Description(

@@ -32,7 +32,7 @@ class Queue(Struct, frozen=True):
 
 
 class Queues(Struct, frozen=True):
-    """Queues that hold something or had something lately. No more than 100,000 jobs are counted."""
+    """Queues that hold something or had something lately. Each count ends at 20,000."""
 
     queues: list[Queue]
 

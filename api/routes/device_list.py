@@ -20,7 +20,7 @@ __all__ = ["DeviceList"]
 
 LIMIT_DEFAULT: Final = 100
 _PREFIX: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-_HUB: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
+_HUB: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 class DeviceList:
@@ -41,7 +41,7 @@ class DeviceList:
         query = call.query
         prefix, hub, device_class = query.text("prefix"), query.text("hub"), query.text("class")
         _check("prefix", prefix, _PREFIX, "1 to 64 characters of a-z 0-9 . _ -, the first a letter or digit")
-        _check("hub", hub, _HUB, "1 to 128 printable characters")
+        _check("hub", hub, _HUB, "1 to 64 characters of A-Z a-z 0-9 . _ -")
         if device_class is not None and (problem := device_class_problem(device_class)):
             raise Problem("invalid-parameter", f"class: {problem}", field="class")
         state = query.choice("state", ("connected", "away", "behind"))

@@ -20,6 +20,7 @@ from api.descriptions.jobs import CANCEL, POST_JOB, REDRIVE, JobBody
 from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from api.routes.jobs import JOB_SCOPES, KIND_MAX_LENGTH, Jobs, own_job, shown_job
+from api.small_jobs import SmallJobs
 from shared.bus.hints import HintOffers
 from shared.bus.message import EVENT, Message
 from shared.bus.publisher import Publisher
@@ -47,11 +48,20 @@ class JobCommands:
     """`POST /api/v1/jobs`, `POST /api/v1/jobs/{job_id}/cancel`, `POST /api/v1/jobs/{job_id}/redrive`"""
 
     def __init__(
-        self, pool: Pool, publisher: Publisher, hints: HintOffers, *, kinds: JobKinds, store: str, rand: Random
+        self,
+        pool: Pool,
+        publisher: Publisher,
+        hints: HintOffers,
+        small: SmallJobs,
+        *,
+        kinds: JobKinds,
+        store: str,
+        rand: Random,
     ) -> None:
         self._pool = pool
         self._publisher = publisher
         self._hints = hints
+        self._small = small
         self._kinds = kinds
         self._store = store
         self._rand = rand
@@ -115,6 +125,7 @@ class JobCommands:
         else:
             raise Problem("unavailable", "jobs with this unique_key come and go: try again", retry_after_s=1.0)
         self._hints.offer(queue, job.job_id)
+        self._small.offer(job.job_id, body.kind)
         return await self._answer(job.job_id, 201, _location(job.job_id))
 
     async def cancel(self, call: Call) -> Response:

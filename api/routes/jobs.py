@@ -8,12 +8,15 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.answers import moment, typed_answer
+from api.descriptions.devices import ResponseFile
 from api.descriptions.jobs import (
+    FILES,
     HISTORY,
     LIST_JOBS,
     READ_JOB,
     Job,
     JobChange,
+    JobFiles,
     JobHistory,
     JobsPage,
     JobSummary,
@@ -25,7 +28,7 @@ from api.problems import Problem
 from api.resource import Call, Guard, Operation, Resource
 from api.shedding import Shed
 from shared.protocol.ids import FILE_NAME_MAX_BYTES
-from shared.store import job_list
+from shared.store import fleet_view, job_list
 from shared.store.job_list import HistoryRow, JobDetail, JobRow
 from shared.store.pool import Pool
 from shared.store.replicas import Replicas
@@ -39,7 +42,7 @@ KIND_MAX_LENGTH: Final = 64
 
 
 class Jobs:
-    """`GET /api/v1/jobs`, `GET /api/v1/jobs/{job_id}`, `GET /api/v1/jobs/{job_id}/history`"""
+    """`GET /api/v1/jobs`, and of one job `GET /api/v1/jobs/{job_id}`, its `…/history` and its `…/files`"""
 
     def __init__(self, pool: Pool, replicas: Replicas, cursors: SignedCursors, *, page_max: int) -> None:
         self._pool = pool
@@ -56,8 +59,10 @@ class Jobs:
         """For the route table, but for the list itself."""
         read = Operation(self.read, JOB_SCOPES, description=READ_JOB)
         history = Operation(self.history, JOB_SCOPES, description=HISTORY, shed=Shed.FIRST)
+        files = Operation(self.files, JOB_SCOPES, description=FILES)
         return [
             Resource(guard, "/api/v1/jobs/{job_id}", {"GET": read}),
+            Resource(guard, "/api/v1/jobs/{job_id}/files", {"GET": files}),
             Resource(guard, "/api/v1/jobs/{job_id}/history", {"GET": history}),
         ]
 
@@ -105,6 +110,18 @@ class Jobs:
         if len(rows) > limit:
             following = self._cursors.sign(sort, filters, (shown[-1].ts, shown[-1].id))
         return typed_answer(JobHistory([_shown_change(row) for row in shown], following))
+
+    async def files(self, call: Call) -> Response:
+        """What its response holds."""
+        job = await own_job(self._pool, call)
+        rows = await fleet_view.job_files(self._pool, job.row.job_id)
+        shown = [
+            ResponseFile(
+                str(row.file_id), row.name, row.size, row.sha256, row.content_type, f"/api/v1/files/{row.file_id}"
+            )
+            for row in rows
+        ]
+        return typed_answer(JobFiles(shown))
 
     def _limit(self, call: Call) -> int:
         return call.query.integer("limit", default=min(LIMIT_DEFAULT, self._page_max), low=1, high=self._page_max)

@@ -17,7 +17,10 @@ def up(
     ] = None,
     devices: Annotated[int, typer.Option(min=0, max=2000, help="How many simulated devices.")] = 0,
     autoscale: Annotated[
-        bool, typer.Option("--autoscale", help="Add and remove hubs as devices come and go (FLEETWIRE_SCALE_…).")
+        bool,
+        typer.Option(
+            "--autoscale", help="Add and remove hubs with the devices and workers with the jobs (FLEETWIRE_SCALE_…)."
+        ),
     ] = False,
 ) -> None:
     """Start everything on this machine and keep it running."""

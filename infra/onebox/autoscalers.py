@@ -19,7 +19,8 @@ from infra.onebox.settings import UpSettings
 from infra.onebox.supervisor import Supervisor
 from infra.onebox.worker_set import REMOVE_DEADLINE_S, Depths, WorkerPolicy
 from infra.scaling.policy import Autoscaler
-from infra.scaling.worker_policy import QUEUES, WorkerScaler
+from infra.scaling.worker_policy import WorkerScaler
+from shared.job_kinds import QUEUES
 
 __all__ = ["Ground", "autoscalers"]
 

@@ -1,7 +1,7 @@
 """One supervised process: started, awaited until ready, started again with backoff, stopped within a deadline.
 
 A child runs in a session of its own and dies with the supervisor (see `spawn`). When it has ended, whatever else is
-left in its process group is killed too, so that a restart never meets a survivor.
+left in its process group and session is killed too, so that a restart never meets a survivor.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from random import Random
 from typing import Final, Literal
 
 from infra.onebox.errors import ServerNotReady
+from infra.onebox.leftovers import kill_session
 from infra.onebox.log_lines import LINE_MAX, LogLines
 from shared.backoff import Backoff
 from shared.clock import monotonic
@@ -155,6 +156,7 @@ class Child:
                 self._kill_group()
                 await process.wait()
             self._kill_group()
+            kill_session(process.pid)
             await asyncio.wait([pump], timeout=1.0)
             pump.cancel()
             await asyncio.gather(pump, watch, return_exceptions=True)

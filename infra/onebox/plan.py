@@ -20,7 +20,8 @@ from infra.onebox.readiness import wait_ready
 from infra.onebox.settings import UpSettings
 from infra.onebox.spawn import launch_arguments
 from infra.onebox.valkey import EmbeddedValkey
-from infra.scaling.worker_policy import QUEUES, WORKERS_MAX
+from infra.scaling.worker_policy import WORKERS_MAX
+from shared.job_kinds import QUEUES
 from shared.lifecycle import PARENT_PID_VARIABLE
 from shared.settings import SettingsError, load
 
@@ -167,15 +168,7 @@ def processes(ports: Ports, keys: KeyFiles, given: Mapping[str, str]) -> list[li
         for number, (port, ops_port) in enumerate(zip(ports.hubs, ports.hub_ops, strict=True), start=1)
     ]
     watcher = Process("watcher", "watcher", ports.watcher_ops, {"FLEETWIRE_WATCHER_NAME": "watcher-1"})
-    worker = Process(
-        "worker",
-        "worker",
-        ports.worker_ops,
-        {
-            "FLEETWIRE_WORKER_NAME": "worker-1",
-            "FLEETWIRE_WORKER_QUEUES": given.get("FLEETWIRE_WORKER_QUEUES") or ",".join(QUEUES),
-        },
-    )
+    worker = Process("worker", "worker", ports.worker_ops, {"FLEETWIRE_WORKER_NAME": "worker-1"})
     files = Process(
         "files", "files", ports.files_ops, {"FLEETWIRE_FILES_HOST": HOST, "FLEETWIRE_FILES_PORT": str(ports.files)}
     )

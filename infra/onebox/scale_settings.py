@@ -5,7 +5,8 @@ from typing import Final
 
 from infra.scaling.policy import TARGET, Rules
 from infra.scaling.steadiness import Step
-from infra.scaling.worker_policy import QUEUES, WAITING_TARGET, WORKERS_MAX, WorkerRules
+from infra.scaling.worker_policy import WAITING_TARGET, WORKERS_MAX, WorkerRules
+from shared.job_kinds import QUEUES
 from shared.settings import bounded_float, bounded_int, setting
 
 __all__ = ["ScaleSettings"]

@@ -43,9 +43,9 @@ from infra.onebox.simulated import simulated_devices
 from infra.onebox.supervisor import Supervisor
 from infra.onebox.valkey import EmbeddedValkey
 from infra.onebox.worker_set import Depths
-from infra.scaling.worker_policy import QUEUES
 from infra.shown_commands import shown, shown_path
 from shared.clock import monotonic
+from shared.job_kinds import QUEUES
 from shared.settings import SettingsError, load
 
 __all__ = ["run_up"]

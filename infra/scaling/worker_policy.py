@@ -12,7 +12,6 @@ from typing import Final
 from infra.scaling.steadiness import TOLERANCE, Steadiness, Step
 
 __all__ = [
-    "QUEUES",
     "WAITING_TARGET",
     "WORKERS_MAX",
     "WorkerDecision",
@@ -21,7 +20,6 @@ __all__ = [
     "desired_workers",
 ]
 
-QUEUES: Final = ("requests", "ai")
 WORKERS_MAX: Final = 20
 """Of one queue on one machine, where each has a port of its own."""
 

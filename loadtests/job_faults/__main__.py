@@ -1,10 +1,11 @@
 """Faults under jobs with real processes: `python -m loadtests.job_faults [--small] [--only TEXT]`.
 
-Workers on a Postgres and a Valkey of their own, and a steady load of jobs, of which most are ordinary, some always fail
-and a few kill their process. Under it, one after the other: Postgres restarted and killed, its backends killed, no
-connection left, pools exhausted, Redis killed, stopped and flushed, hints lost, workers killed at every step of a
-response and stopped past their leases. Every accepted job must end done or dead, once, with one event and, when done,
-one response that is as told; and five seconds after each fault jobs are done at the old rate again.
+Workers on servers of their own, and a steady load of jobs, of which most are ordinary, some always fail and a few kill
+their process. Under it, one after the other: Postgres restarted and killed, its backends killed, no connection left,
+pools exhausted, Redis killed, stopped and flushed, hints lost, workers killed at every step of a response and stopped
+past their leases, and, with hints by RabbitMQ, that killed and stopped. Every accepted job must end done or dead, once,
+with one event and, when done, one response that is as told; and five seconds after each fault jobs are done at the old
+rate again.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from rich.console import Console
@@ -24,6 +25,7 @@ from rich.table import Table
 from loadtests.job_faults.faults import FAULTS, Fault, Struck
 from loadtests.job_faults.judge import Verdict, judge
 from loadtests.job_faults.scene import Load, Scene, running_scene
+from loadtests.rabbit_server import RABBIT_MISSING, server_script
 from loadtests.run_folder import run_folder
 from shared.store.errors import StoreError
 
@@ -67,16 +69,28 @@ async def _play(scene: Scene, fault: Fault, number: int, given: argparse.Namespa
     return await judge(scene.pool, scene.cloud, load, fault=fault.name, times=struck.times, clock=times)
 
 
-async def _run(faults: Sequence[Fault], given: argparse.Namespace, console: Console, folder: Path) -> list[Verdict]:
-    verdicts = []
+async def _run(faults: Sequence[Fault], given: argparse.Namespace, console: Console) -> list[Verdict]:
+    """By one set of servers for each way that hints go."""
+    verdicts: list[Verdict] = []
     rand = Random(given.seed)
-    settings = {"lease_s": given.lease, "rand": rand, "durable": not given.small}
-    async with running_scene(folder, workers=given.workers, **settings) as scene:
-        for number, fault in enumerate(faults, start=1):
-            verdict = await _play(scene, fault, number, given)
-            verdicts.append(verdict)
-            said = "; ".join(verdict.problems) or "held"
-            console.print(f"{number:2}/{len(faults)} {fault.name}: {verdict.jobs} jobs, {said}", highlight=False)
+    settings: dict[str, Any] = {"workers": given.workers, "lease_s": given.lease, "rand": rand}
+    if given.small:
+        settings |= {"durable": False, "FLEETWIRE_WORKER_MAX_ATTEMPTS": "4", "FLEETWIRE_WORKER_RETRY_CAP_S": "0.2"}
+    for rabbit in (False, True):
+        these = [fault for fault in faults if fault.rabbit is rabbit]
+        if not these:
+            continue
+        if rabbit and server_script() is None:
+            console.print(f"left out, {len(these)} faults: {RABBIT_MISSING}")
+            continue
+        with run_folder("fleetwire-job-faults-") as folder:
+            async with running_scene(folder, with_rabbit=rabbit, **settings) as scene:
+                for fault in these:
+                    verdict = await _play(scene, fault, len(verdicts) + 1, given)
+                    verdicts.append(verdict)
+                    said = "; ".join(verdict.problems) or "held"
+                    where = f"{len(verdicts):2}/{len(faults)} {fault.name}"
+                    console.print(f"{where}: {verdict.jobs} jobs, {said}", highlight=False)
     return verdicts
 
 
@@ -113,8 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     faults = [one for one in FAULTS if given.only in one.name and (one.small or not given.small)]
     console = Console(width=180 if not Console().is_terminal else None)
     began = time.monotonic()
-    with run_folder("fleetwire-job-faults-") as folder:
-        verdicts = uvloop.run(_run(faults, given, console, folder))
+    verdicts = uvloop.run(_run(faults, given, console))
     console.print(_table(verdicts))
     held = not any(one.problems for one in verdicts)
     figures = {"seconds": round(time.monotonic() - began), "faults": [asdict(one) for one in verdicts]}

@@ -44,6 +44,8 @@ class Fault:
     name: str
     strike: Strike
     small: bool = False
+    rabbit: bool = False
+    """Hints go by RabbitMQ."""
 
 
 async def _postgres(struck: Struck, *, kill: bool) -> None:
@@ -131,6 +133,25 @@ async def _redis_flushed(struck: Struck) -> None:
         await client.aclose()
 
 
+async def _rabbit_killed(struck: Struck) -> None:
+    rabbit = struck.scene.rabbit
+    assert rabbit is not None
+    await asyncio.to_thread(rabbit.kill)
+    struck.times += 1
+    await asyncio.sleep(struck.seconds)
+    rabbit.launch()
+    await rabbit.wait_ready()
+
+
+async def _rabbit_stopped(struck: Struck) -> None:
+    rabbit = struck.scene.rabbit
+    assert rabbit is not None
+    rabbit.pause()
+    struck.times += 1
+    await asyncio.sleep(struck.seconds)
+    rabbit.resume()
+
+
 async def _hints_lost(struck: Struck) -> None:
     struck.load.hints = False
     before = len(struck.load.accepted)
@@ -146,6 +167,17 @@ async def _killed(struck: Struck) -> None:
         struck.scene.rand.choice(struck.scene.workers).kill()
         struck.times += 1
         await asyncio.sleep(struck.scene.rand.uniform(0.2, 1.0))
+
+
+async def _rolled(struck: Struck) -> None:
+    """Every worker is stopped in an orderly way, one after the other, and started again."""
+    for worker in struck.scene.workers:
+        before = worker.starts
+        worker.terminate()
+        struck.times += 1
+        while worker.starts == before:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(struck.seconds / 4)
 
 
 async def _killed_at(struck: Struck, *, step: str) -> None:
@@ -188,6 +220,10 @@ FAULTS: Final = (
     Fault("Redis flushed again and again", _redis_flushed),
     Fault("hints lost", _hints_lost),
     Fault("workers killed at any time", _killed),
+    Fault("workers stopped in order (SIGTERM)", _rolled),
     *(Fault(f"killed: {step}", partial(_killed_at, step=step), small=step == "response.json stored") for step in STEPS),
     Fault("worker stopped past its lease", _stopped),
+    Fault("RabbitMQ killed and started", _rabbit_killed, rabbit=True),
+    Fault("RabbitMQ stopped (SIGSTOP)", _rabbit_stopped, rabbit=True),
+    Fault("RabbitMQ: workers killed at any time", _killed, rabbit=True),
 )

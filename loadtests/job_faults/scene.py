@@ -27,7 +27,9 @@ from infra.onebox.spawn import launch_arguments
 from infra.onebox.valkey import EmbeddedValkey
 from loadtests.job_faults import handlers
 from loadtests.ports import free_port
-from shared.bus.job_hints import JobHints
+from loadtests.rabbit_server import RabbitServer
+from shared.bus.hints import HintOffers
+from shared.hint_servers import open_offers
 from shared.store import devices, jobs
 from shared.store.errors import StoreError
 from shared.store.jobs import NewJob
@@ -129,6 +131,11 @@ class Worker:
         if self._process is not None:
             self._process.kill()
 
+    def terminate(self) -> None:
+        """SIGTERM, as whoever rolls out a release sends it; it is started again."""
+        if self._process is not None:
+            self._process.terminate()
+
     async def stop(self) -> None:
         """End it for good."""
         if self._keeping is not None:
@@ -229,12 +236,16 @@ class Load:
 class Scene:
     """Everything that runs."""
 
-    def __init__(self, folder: Path, postgres: Server, valkey: Server, hints: JobHints, rand: Random) -> None:
+    def __init__(
+        self, folder: Path, postgres: Server, valkey: Server, rabbit: RabbitServer | None, rand: Random
+    ) -> None:
         self.folder = folder
         self.cloud = folder / "cloud"
         self.postgres = postgres
         self.valkey = valkey
-        self.hints = hints
+        self.rabbit = rabbit
+        self.hints_url = rabbit.url if rabbit is not None else valkey.server.url
+        self.hints: HintOffers = open_offers(self.hints_url, name="load")
         self.rand = rand
         self.workers: list[Worker] = []
         self.numbers = count(1)
@@ -253,6 +264,7 @@ class Scene:
             "PYTHONPATH": os.pathsep.join([str(self.folder / "site"), str(_ROOT)]),
             "FLEETWIRE_DATABASE_URL": self.database_url,
             "FLEETWIRE_REDIS_URL": self.valkey.server.url,
+            "FLEETWIRE_QUEUE_URL": self.hints_url,
             "FLEETWIRE_CLOUD_ROOT": str(self.cloud),
             "FLEETWIRE_CLOUD_TMP": str(self.folder / "cloud-tmp"),
             "FLEETWIRE_OPS_PORT": "0",
@@ -273,9 +285,16 @@ class Scene:
 
 @asynccontextmanager
 async def running_scene(
-    folder: Path, *, workers: int, lease_s: float, rand: Random, durable: bool = True, **settings: str
+    folder: Path,
+    *,
+    workers: int,
+    lease_s: float,
+    rand: Random,
+    durable: bool = True,
+    with_rabbit: bool = False,
+    **settings: str,
 ) -> AsyncIterator[Scene]:
-    """Start everything, and end it."""
+    """Start everything, and end it. With RabbitMQ, hints go by it."""
     home = Home(folder / "home")
     home.prepare()
     for name in ("cloud", "cloud-tmp"):
@@ -284,14 +303,17 @@ async def running_scene(
     limits = {"max_connections": str(_CONNECTIONS_MAX)}
     postgres = Server(EmbeddedPostgres(home, port=free_port(), durable=durable, settings=limits), folder)
     valkey = Server(EmbeddedValkey(home, port=free_port()), folder)
-    hints = JobHints(valkey.server.url)
-    scene = Scene(folder, postgres, valkey, hints, rand)
+    rabbit = RabbitServer(folder / "rabbit") if with_rabbit else None
+    scene = Scene(folder, postgres, valkey, rabbit, rand)
     hinting: asyncio.Task[None] | None = None
     try:
+        if rabbit is not None:
+            rabbit.launch()
+            await rabbit.wait_ready()
         await asyncio.gather(postgres.start(), valkey.start())
         await migrate(scene.database_url)
         scene.pool = await open_pool(scene.database_url, name="load", max_size=6)
-        hinting = asyncio.create_task(hints.run())
+        hinting = asyncio.create_task(scene.hints.run())
         for _ in range(workers):
             scene.add_worker(lease_s, **settings)
         async with asyncio.timeout(60):
@@ -301,9 +323,11 @@ async def running_scene(
     finally:
         await asyncio.gather(*(worker.stop() for worker in scene.workers))
         if hinting is not None:
-            await hints.close()
+            await scene.hints.close()
             await hinting
             await scene.pool.close()
         for server in (valkey, postgres):
             server.send(SIGCONT)
             await server.kill()
+        if rabbit is not None:
+            await asyncio.to_thread(rabbit.stop)

@@ -19,6 +19,7 @@ from shared.cloud.provider import (
     ChangePage,
     Object,
     Removed,
+    Span,
     Subscription,
     stat_of_object,
 )
@@ -74,12 +75,12 @@ class ModelDrive:
         self.ended: list[str] = []
         self.push = False
         self._chains: dict[int, list[str]] = {}
-        self._keeps_log = log
+        self.keeps_log = log
 
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            changes="delta" if self._keeps_log else "listing",
+            changes="delta" if self.keeps_log else "listing",
             push=self.push,
             names_unique=True,
             case_sensitive=True,
@@ -176,7 +177,7 @@ class ModelDrive:
         self.asked += 1
         if self.fail:
             raise self.fail.pop(0)
-        if not self._keeps_log:
+        if not self.keeps_log:
             return self._listing(cursor)
         kind, age, start, upto, offset, seed = _parsed(cursor)
         if kind == "f" and cursor is None:
@@ -213,13 +214,23 @@ class ModelDrive:
         return Changed(item_id, "root" if node.kind == "root" else "folder", parent_id=node.parent, name=node.name)
 
     def _listing(self, cursor: str | None) -> ChangePage:
-        offset = int(cursor or 0)
-        files = sorted((path, item_id) for item_id, path in self.files().items())
+        above = (cursor or "").removeprefix("upto:")
+        files = sorted((path, item_id) for item_id, path in self.files().items() if path > above)
         told = [
             Changed(path, "file", path=path, size=len(self.nodes[i].content), version=self.nodes[i].version)
-            for path, i in files[offset : offset + self.page]
+            for path, i in files[: self.page]
         ]
-        return ChangePage(told, str(offset + self.page), more=offset + self.page < len(files), full=True)
+        if len(files) <= self.page:
+            return ChangePage(told, "", more=False, full=True, span=Span(above, None))
+        upto = told[-1].item_id
+        return ChangePage(told, f"upto:{upto}", more=True, full=True, span=Span(above, upto))
+
+    def there(self) -> dict[str, tuple[str, str]]:
+        """(path, version) of each file, by the id that pages tell of it."""
+        return {
+            item_id if self.keeps_log else path: (path, self.nodes[item_id].version)
+            for item_id, path in self.files().items()
+        }
 
     async def list(self, folder: str) -> AsyncIterator[Object]:
         for found in self.objects(folder):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from shared.bus.message import Message
+from shared.cloud.provider import Span
 from shared.store.errors import TermOver
 from shared.store.phases import Phase
 from shared.store.remote_items import Folder, Found, Known, RemoteItem, Unplaced, Where
@@ -220,6 +221,13 @@ class ModelLedger:
             self.tables.unplaced.pop(item_id, None)
         return sum(self.tables.items.pop(item_id, None) is not None for item_id in item_ids)
 
+    async def remove_between(self, span: Span, there: Sequence[str], limit: int) -> int:
+        known = sorted(i for i in self.tables.items if i > span.above and (span.upto is None or i <= span.upto))
+        gone = [item_id for item_id in known if item_id not in there][:limit]
+        for item_id in gone:
+            del self.tables.items[item_id]
+        return len(gone)
+
     async def put_unplaced(self, rows: Sequence[Unplaced], generation: int) -> None:
         for one in rows:
             self.tables.unplaced[one.item_id] = one._replace(generation=generation)
@@ -286,9 +294,8 @@ class ModelLedger:
             del self.tables.items[item_id]
         return len(gone)
 
-    async def forget_folders(self, folder_id: str) -> None:
-        for item_id in self._below(folder_id):
-            del self.tables.folders[item_id]
+    async def forget_folder(self, folder_id: str) -> None:
+        self.tables.folders.pop(folder_id, None)
 
     async def misplaced(self, folder_id: str, path: str | None, limit: int) -> list[Found]:
         below = self._below(folder_id)

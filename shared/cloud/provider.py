@@ -103,11 +103,21 @@ Change = Changed | Removed
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Ids above `above` up to and with `upto`, in the order of their bytes; `upto` None: to the end."""
+
+    above: str
+    upto: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ChangePage:
     """Changes in the order the provider told them: of one item, the last counts.
 
     `cursor` is where to go on, to be kept only with the changes themselves. `more`: the next page can be had at once.
     `full`: the page is part of a run over everything, at whose last page (`more` is False) what was not told is gone.
+    `span`: where ids are told in the order of their bytes, all that there is in it was told on this page, so that what
+    is not among it is known to be gone at once. Either all pages of a run have one or none has.
     `hint_s`: the provider asks not to be polled sooner.
     """
 
@@ -116,6 +126,7 @@ class ChangePage:
     more: bool
     full: bool
     hint_s: float | None = None
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

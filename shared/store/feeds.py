@@ -19,7 +19,6 @@ __all__ = [
     "ensure",
     "ever_scanned",
     "free",
-    "hint",
     "hook_secrets",
     "join_watchers",
     "leave_watchers",
@@ -82,14 +81,6 @@ async def changed(connection: Connection, feed_ids: Sequence[str]) -> None:
 async def scanned(connection: Connection, feed_ids: Sequence[str]) -> None:
     """Say that all of each feed was compared with the store."""
     await connection.execute(_SQL["scanned"], list(feed_ids))
-
-
-async def hint(pool: Pool, feed_ids: Sequence[str]) -> list[str]:
-    """Somebody says that these feeds may have changes. Returns those that exist; `FEED` on the bus says it faster.
-
-    Each is a write to the feed's row: who gets many hints at once makes one of them.
-    """
-    return [row["feed_id"] for row in await pool.fetch(_SQL["hint"], sorted(set(feed_ids)), repeatable=True)]
 
 
 async def hook_secrets(pool: Pool, feed_ids: Sequence[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from shared.store.queries import statements
 from shared.store.turns import Turns
 
 __all__ = [
+    "DEPTH_MAX",
     "TRANSACTION_STATEMENTS",
     "Cancelled",
     "Claimed",
@@ -50,6 +51,8 @@ _SQL = statements("jobs")
 
 TRANSACTION_STATEMENTS: Final = (_SQL["walk"], _SQL["claim"], _SQL["finish"])
 """What a worker's transactions run, for every connection to know before they hold locks."""
+
+DEPTH_MAX: Final = 10_000
 
 JobStatus = Literal["queued", "running", "done", "retry", "dead", "cancelled"]
 
@@ -150,7 +153,7 @@ class InlineJob(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """What waits in a queue."""
+    """What waits in a queue; no more than DEPTH_MAX are counted."""
 
     waiting: int
     oldest_s: float
@@ -361,7 +364,7 @@ async def unfinished(pool: Pool, device_id: str, unique_key: str) -> UUID | None
 
 async def depth(pool: Pool, queue: str) -> Depth:
     """What waits in a queue and could run."""
-    return Depth(*(await pool.fetch(_SQL["depth"], queue))[0])
+    return Depth(*(await pool.fetch(_SQL["depth"], queue, DEPTH_MAX))[0])
 
 
 async def get(pool: Pool, job_id: UUID) -> Job | None:

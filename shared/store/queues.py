@@ -15,8 +15,8 @@ __all__ = ["CHANGES_MAX", "COUNTED_MAX", "WINDOW_S", "QueueState", "states"]
 
 _SQL = statements("queues")
 
-COUNTED_MAX: Final = 100_000
-"""Most jobs that wait, and most that run, that are counted in all."""
+COUNTED_MAX: Final = 20_000
+"""Most jobs of a queue that are counted: of those that wait, that wait for their time, that run."""
 CHANGES_MAX: Final = 5000
 WINDOW_S: Final = 10.0
 

@@ -26,7 +26,7 @@ __all__ = [
     "facts",
     "feeds_with_arrivals",
     "folder_paths",
-    "forget_folders",
+    "forget_folder",
     "is_reserved",
     "leave",
     "leave_below",
@@ -194,6 +194,13 @@ async def remove(connection: Connection, feed_id: str, item_ids: Sequence[str]) 
     return len(await connection.fetch(_SQL["remove"], feed_id, list(item_ids)))
 
 
+async def remove_between(
+    connection: Connection, feed_id: str, span: tuple[str, str | None], there: Sequence[str], limit: int
+) -> int:
+    """Forget what is known between two ids (None: to the end) and is not there; at most `limit`. Returns how many."""
+    return len(await connection.fetch(_SQL["remove_between"], feed_id, *span, list(there), limit))
+
+
 async def put_unplaced(connection: Connection, feed_id: str, rows: Sequence[Unplaced], generation: int) -> None:
     """Keep files until their folder is told."""
     columns = [list(column) for column in zip(*(row[:6] for row in rows), strict=True)]
@@ -246,9 +253,9 @@ async def left(connection: Connection, feed_id: str) -> int:
     return len(await connection.fetch(_SQL["left"], feed_id))
 
 
-async def forget_folders(connection: Connection, feed_id: str, folder_id: str) -> None:
-    """Forget a folder and all folders below it."""
-    await connection.execute(_SQL["forget_folders"], feed_id, folder_id)
+async def forget_folder(connection: Connection, feed_id: str, folder_id: str) -> None:
+    """Forget a folder, and not those below it: they may have been moved out of it."""
+    await connection.execute(_SQL["forget_folder"], feed_id, folder_id)
 
 
 async def misplaced(connection: Connection, feed_id: str, folder_id: str, path: str | None, limit: int) -> list[Found]:

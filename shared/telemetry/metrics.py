@@ -157,6 +157,12 @@ API_REQUEST_SECONDS = _histogram(
     "api_request_seconds", "Duration of a request, long-polls apart.", "route", "method", "client"
 )
 API_EVENTS_RECORDED = _counter("api_events_recorded_total", "Events published by REST, by result.", "result")
+API_SMALL_JOBS = _counter(
+    "api_small_jobs_total",
+    "Small jobs that came while no hints went out: handed to a process of the API's own, or left to polling (full, "
+    "not_ready).",
+    "outcome",
+)
 API_KEYED_REQUESTS = _counter(
     "api_keyed_requests_total", "Requests with an Idempotency-Key, by what became of them.", "outcome"
 )

@@ -162,15 +162,19 @@ async def transactions(pool: Pool) -> int:
     return int(rows[0][0])
 
 
-async def test_a_failed_job_is_dead_and_keeps_its_error(pool: Pool, endings: Endings) -> None:
+async def test_a_failed_job_is_dead_and_keeps_its_whole_error_of_which_the_device_is_told_the_beginning(
+    pool: Pool, endings: Endings
+) -> None:
     (job_id,) = await put(pool, new_job())
     (job,) = await claim(pool)
     assert await endings.failed(job, "E" * 2000)
     found = await jobs.get(pool, job_id)
     assert found is not None
-    assert (found.current_status, found.error) == ("dead", "E" * 500)
+    assert (found.current_status, found.error) == ("dead", "E" * 2000)
     (event,) = await events(pool)
     assert b"RequestFailed" in event.body
+    assert b"E" * 500 in event.body
+    assert b"E" * 501 not in event.body
 
 
 async def test_one_ending_that_cannot_be_written_does_not_take_others_along(pool: Pool, endings: Endings) -> None:

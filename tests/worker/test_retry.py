@@ -70,3 +70,7 @@ def test_whoever_was_told_when_to_come_back_does_not_come_before() -> None:
     late = after_failure(POLICY, Failure("x", after_s=1e9), attempt=1, expires_in_s=None, rand=Random(1))
     assert isinstance(late, Again)
     assert late.delay_s <= POLICY.cap_s + POLICY.base_s
+
+
+def test_an_error_is_something_that_a_database_can_hold() -> None:
+    assert Failure("a\x00b\udc80c ü").error == "a\\x00b\\udc80c ü"

@@ -21,18 +21,22 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Commit a page and the cursor after it. `phase` is the feed's from then on; rows are marked with `generation`."""
+    """Commit a page and the cursor after it. `phase` is the feed's from then on; rows are marked with `generation`.
+
+    `ends`: it ends a run over everything whose pages said by themselves what is gone.
+    """
 
     page: ChangePage
     generation: int
     phase: Phase
     begins: str | None = None
     baseline: bool = False
+    ends: bool = False
 
     @property
     def full(self) -> bool:
         """Whether the page is one of a run over everything."""
-        return self.phase != "changes"
+        return self.ends or self.phase != "changes"
 
 
 @dataclass(frozen=True, slots=True)

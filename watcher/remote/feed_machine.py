@@ -3,7 +3,9 @@
 The order of steps is what keeps the ledger true. A page is committed before the next one is asked for. What folders
 left to be done waits until the provider has told everything it had, since a file that was moved out of a folder may be
 told after the folder's end. A run over everything marks what it sees with a new generation, also when it begins anew
-after its cursor was lost on the way; what it did not see is forgotten when all of it is told and settled.
+after its cursor was lost on the way; what it did not see is forgotten when all of it is told and settled. Where pages
+tell ids in their order, each forgets what was not told between its ends instead, and nothing is marked: a run over what
+did not change writes no rows.
 
 Polls come soon while things change and ever later while they do not. A hint makes the next one due; one that comes
 while the provider is being asked makes another due after it, because the answer may be older than the hint. What the
@@ -175,7 +177,9 @@ class FeedMachine:
         begins = asked.begins
         if page.full and begins is None and self.phase != "full":
             begins = "provider"
-        if begins is not None or self.phase == "full":
+        full = begins is not None or self.phase == "full"
+        ends = full and not page.more and page.span is not None
+        if full and not ends:
             phase: Phase = "full" if page.more else "sweep"
         else:
             phase = "changes"
@@ -183,14 +187,13 @@ class FeedMachine:
             self._not_before = now + min(page.hint_s, _LIMIT_MAX_S)
         if not page.more:
             self.caught_up_at = self._fetched_at
-        idle = not page.changes and phase == "changes" and not page.more and not self.more and not self._doubts
+        idle = not page.changes and not full and not page.more and not self.more and not self._doubts
         if idle and now < self._kept_at + self._times.keep_s:
             self.cursor = page.cursor
             self._rest(now)
             return
         generation = self.generation + 1 if begins is not None else self.generation
-        baseline = self._in_baseline() and phase != "changes"
-        self._page = Record(page, generation, phase, begins, baseline)
+        self._page = Record(page, generation, phase, begins, self._in_baseline() and full, ends)
 
     def on_recorded(self, now: float, *, unsettled: bool = False) -> None:
         """The page is committed. `unsettled`: folders in it left something to be done."""
@@ -210,6 +213,8 @@ class FeedMachine:
         self.more = record.page.more
         self._doubts = self._doubts and record.page.more
         self.unsettled = self.unsettled or unsettled
+        if record.ends:
+            self._run_ended(now)
         if record.page.changes and not record.full:
             self._interval = self._times.active_s
             self._rest(now, grow=False)
@@ -235,11 +240,7 @@ class FeedMachine:
         if reach is not None:
             self._above = reach
             return
-        self._above = ""
-        self.phase = "changes"
-        self.baselined = True
-        self._expired = 0
-        self._full_at = now + self._times.resync_s * self._rand.uniform(0.9, 1.1)
+        self._run_ended(now)
         self._rest(now)
 
     def on_arrived(self, *, more: bool) -> None:
@@ -285,6 +286,13 @@ class FeedMachine:
         self._expired += 1
 
     # Below, the parts.
+
+    def _run_ended(self, now: float) -> None:
+        self._above = ""
+        self.phase = "changes"
+        self.baselined = True
+        self._expired = 0
+        self._full_at = now + self._times.resync_s * self._rand.uniform(0.9, 1.1)
 
     def _in_baseline(self) -> bool:
         return self._baseline and not self.baselined

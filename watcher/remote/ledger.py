@@ -8,6 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from shared.bus.message import Message
+from shared.cloud.provider import Span
 from shared.store import remote_feeds, remote_items
 from shared.store.phases import Phase
 from shared.store.pool import Connection
@@ -40,6 +41,8 @@ class Ledger(Protocol):
 
     async def remove(self, item_ids: Sequence[str]) -> int: ...
 
+    async def remove_between(self, span: Span, there: Sequence[str], limit: int) -> int: ...
+
     async def put_unplaced(self, rows: Sequence[Unplaced], generation: int) -> None: ...
 
     async def unplaced(self, above: str, limit: int) -> list[Unplaced]: ...
@@ -60,7 +63,7 @@ class Ledger(Protocol):
 
     async def left(self) -> int: ...
 
-    async def forget_folders(self, folder_id: str) -> None: ...
+    async def forget_folder(self, folder_id: str) -> None: ...
 
     async def misplaced(self, folder_id: str, path: str | None, limit: int) -> list[Found]: ...
 
@@ -122,6 +125,9 @@ class SqlLedger:
     async def remove(self, item_ids: Sequence[str]) -> int:
         return await remote_items.remove(*self._at, item_ids)
 
+    async def remove_between(self, span: Span, there: Sequence[str], limit: int) -> int:
+        return await remote_items.remove_between(*self._at, (span.above, span.upto), there, limit)
+
     async def put_unplaced(self, rows: Sequence[Unplaced], generation: int) -> None:
         await remote_items.put_unplaced(*self._at, rows, generation)
 
@@ -152,8 +158,8 @@ class SqlLedger:
     async def left(self) -> int:
         return await remote_items.left(*self._at)
 
-    async def forget_folders(self, folder_id: str) -> None:
-        await remote_items.forget_folders(*self._at, folder_id)
+    async def forget_folder(self, folder_id: str) -> None:
+        await remote_items.forget_folder(*self._at, folder_id)
 
     async def misplaced(self, folder_id: str, path: str | None, limit: int) -> list[Found]:
         return await remote_items.misplaced(*self._at, folder_id, path, limit)

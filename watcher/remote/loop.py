@@ -259,6 +259,8 @@ class RemoteFeed:
         machine.on_recorded(clock.monotonic(), unsettled=told.unsettled)
         if effect.full:
             self._say_progress(machine, effect)
+        if effect.ends:
+            self._say_read()
 
     async def _list(self, effect: List) -> None:
         tools = self._tools
@@ -286,9 +288,7 @@ class RemoteFeed:
         reach = await self._tools.recorder.sweep(self.feed_id, self.term, effect.generation, effect.above)
         machine.on_swept(reach, clock.monotonic())
         if reach is None:
-            seconds = round(clock.monotonic() - self._run_began_at, 1)
-            log = _log.debug if self._is_poll else _log.info
-            log("everything was read", feed=self.feed_id, items=self._run_items, seconds=seconds)
+            self._say_read()
 
     async def _with_hashes(self, step: Callable[[Hashes], Awaitable[T]]) -> T:
         hashes: dict[tuple[str, str], object] = {}
@@ -310,6 +310,11 @@ class RemoteFeed:
         self._run_items += len(effect.page.changes)
         if machine.pages % _SAY_EVERY == 0 and not self._is_poll:
             _log.info("reading everything", feed=self.feed_id, items=self._run_items)
+
+    def _say_read(self) -> None:
+        seconds = round(clock.monotonic() - self._run_began_at, 1)
+        log = _log.debug if self._is_poll else _log.info
+        log("everything was read", feed=self.feed_id, items=self._run_items, seconds=seconds)
 
     def _say_trouble(self, trouble: str) -> None:
         if self._trouble is None:

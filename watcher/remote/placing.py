@@ -17,6 +17,7 @@ from watcher.remote.ledger import Ledger
 from watcher.remote.outcome import Settled, Told
 
 BATCH: Final = 500
+SPAN_ROWS: Final = 20_000
 _NEW_FOLDER_IN_RUN: Final = 0
 _NEW_FOLDER: Final = 2
 _GONE: Final = 3
@@ -38,6 +39,9 @@ class Placing:
         await self._folders(changed, [one.item_id for one in changes if isinstance(one, Removed)], record)
         files = [one for one in changed if one.kind == "file" and one.version is not None]
         parents = sorted({one.parent_id for one in files if one.path is None and one.parent_id is not None})
+        if record.page.span is not None:
+            there = [one.item_id for one in changed]
+            self.told.gone += await self.ledger.remove_between(record.page.span, there, SPAN_ROWS)
         where = await self.ledger.placed(parents) if parents else {}
         found, unplaced = [], []
         for one in files:
@@ -98,7 +102,7 @@ class Placing:
         leaving = await self.ledger.leave_below(folder_id, BATCH)
         result.doubts = leaving > 0
         if leaving < BATCH:
-            await self.ledger.forget_folders(folder_id)
+            await self.ledger.forget_folder(folder_id)
         return []
 
     async def _now_known(self) -> str | None:

@@ -42,8 +42,10 @@ class Steps:
             await self.ledger.begin_full(record.generation, record.begins)
         told = len(page.changes) if record.full else None
         await self.ledger.paged(page.cursor, record.phase, more=page.more, changed=bool(page.changes), told=told)
+        if record.ends:
+            await self.ledger.swept()
         seen = await Placing(self.ledger, self.told, record.baseline).page(record)
-        await self._judge(seen, run=record.generation if record.full else None)
+        await self._judge(seen, run=record.generation if record.full and page.span is None else None)
         if not page.more:
             self.told.unsettled |= await self.ledger.told_again()
 

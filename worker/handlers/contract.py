@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 __all__ = [
     "DETAIL_MAX_CHARS",
     "ENTRY_POINT_GROUP",
+    "ERROR_MAX_CHARS",
     "FILES_MAX",
     "SUMMARY_MAX_BYTES",
     "Answer",
@@ -37,6 +38,8 @@ ENTRY_POINT_GROUP: Final = "fleetwire.handlers"
 FILES_MAX: Final = 32
 SUMMARY_MAX_BYTES: Final = 64 * 1024
 DETAIL_MAX_CHARS: Final = 500
+ERROR_MAX_CHARS: Final = 16_000
+"""Of why an attempt failed: for those who look after a dead job. Its device is told the beginning."""
 
 # `changed` and `removed` are given by the worker when the request file is no longer the one that was announced;
 # `unavailable` says that this installation is not set up for it, `over_budget` that its day's money is spent.

@@ -4,9 +4,14 @@ import { session, signIn, signOut, whenSessionEnds } from "./api.js";
 import { h, say, mark, toast } from "./dom.js";
 import { begin, end, look, state, watch } from "./live.js";
 import { fleet } from "./fleet.js";
+import { flow } from "./flow.js";
+import { job } from "./job.js";
+import { jobs } from "./jobs.js";
 
 const VIEWS = [
   { path: "fleet", name: "Fleet", show: fleet },
+  { path: "flow", name: "Flow", show: flow },
+  { path: "jobs", name: "Jobs", show: (main, where) => (where.rest.length ? job : jobs)(main, where) },
 ];
 
 const main = document.getElementById("main"), bar = document.querySelector("header.bar");

@@ -14,6 +14,9 @@ function build(element, attributes, children) {
   return element;
 }
 
+// What is shown instead of all there was; nothing stands for nothing.
+export const show = (parent, ...children) => parent.replaceChildren(...children.flat().filter((one) => one !== null && one !== undefined && one !== false && one !== ""));
+
 export const h = (name, attributes, ...children) => build(document.createElement(name), attributes, children);
 export const svg = (name, attributes, ...children) => build(document.createElementNS(SVG, name), attributes, children);
 

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { badge, h, list, mark, say, setBadge, spark } from "./dom.js";
 import { age, count, ms, NONE, rate } from "./format.js";
+import { planDialog, steering } from "./hubs.js";
 import { look, state, trails, under, watch } from "./live.js";
 
 const PAGE = 50;
@@ -17,45 +18,60 @@ function tile(name, trail, href) {
   } };
 }
 
-export function hubCard(actions) {
-  return (hub) => {
-    const name = h("h3", {}, hub.name), word = badge(hub.state), connections = h("b", {}, NONE), of = h("span", { class: "faint" });
-    const fill = h("i"), meter = h("div", { class: "meter", role: "meter", "aria-label": `load of ${hub.name}`, "aria-valuemin": 0 }, fill);
-    const slots = h("dd"), own = h("dd"), others = h("dd"), note = h("p", { class: "note" });
-    const element = h("article", { class: "card" },
-      h("div", { class: "top" }, name, word, actions && h("button", { type: "button", class: "small", "aria-label": `Move devices of ${hub.name}`, onclick: () => actions(hub.name) }, "Move…")),
-      h("div", { class: "load" }, connections, of), meter,
-      h("dl", {}, h("div", {}, h("dt", {}, "slots"), slots), h("div", {}, h("dt", {}, "own devices"), own), h("div", {}, h("dt", {}, "of others"), others)), note);
-    return { element, word, connections, of, fill, meter, slots, own, others, note };
-  };
+function hubCard(hub) {
+  const name = h("h3", {}, hub.name), word = badge(hub.state), connections = h("b", {}, NONE), of = h("span", { class: "faint" });
+  const load = meter(`load of ${hub.name}`, "meter"), progress = meter(`moves of ${hub.name}`, "progressbar");
+  const slots = h("dd"), own = h("dd"), others = h("dd"), note = h("p", { class: "note" }), steer = steering(hub.name);
+  progress.element.classList.add("thin");
+  const element = h("article", { class: "card" },
+    h("div", { class: "top" }, name, word, h("button", { type: "button", class: "small", "aria-label": `Move devices of ${hub.name}`, onclick: () => planDialog(hub.name) }, "Move…")),
+    h("div", { class: "load" }, connections, of), load.element,
+    h("dl", {}, h("div", {}, h("dt", {}, "slots"), slots), h("div", {}, h("dt", {}, "own devices"), own), h("div", {}, h("dt", {}, "of others"), others)),
+    h("div", { class: "foot" }, note, steer.element), progress.element);
+  return { element, word, connections, of, load, slots, own, others, note, steer, progress };
 }
 
-export function fillHub(part, hub) {
-  const share = hub.capacity ? hub.connections / hub.capacity : 0;
-  const kind = ["silent", "deaf", "not ready"].includes(hub.state) ? "bad" : ["ready", "full"].includes(hub.state) ? null : "warn";
-  mark(part.element, "data-is", kind);
+// A bar whose length is a share. Its box has one size whether or not it shows something.
+function meter(name, role) {
+  const fill = h("i"), element = h("div", { class: "meter", role, "aria-label": name, "aria-valuemin": 0 }, fill);
+  return { element, set(value, most, kind) {
+    fill.style.transform = `scaleX(${most ? Math.min(1, value / most).toFixed(3) : 0})`;
+    mark(element, "aria-valuenow", value);
+    mark(element, "aria-valuemax", most);
+    mark(element, "data-is", kind);
+  } };
+}
+
+function fillHub(part, hub) {
+  const share = hub.capacity ? hub.connections / hub.capacity : 0, { moving } = hub;
+  mark(part.element, "data-is", ["silent", "deaf", "not ready"].includes(hub.state) ? "bad" : ["ready", "full"].includes(hub.state) ? null : "warn");
   setBadge(part.word, hub.state);
   say(part.connections, count(hub.connections));
   say(part.of, `of ${count(hub.capacity)} devices`);
-  part.fill.style.transform = `scaleX(${Math.min(1, share).toFixed(3)})`;
-  mark(part.meter, "data-is", share >= 1 ? "bad" : share > 0.88 ? "warn" : null);
-  mark(part.meter, "aria-valuenow", hub.connections);
-  mark(part.meter, "aria-valuemax", hub.capacity);
+  part.load.set(hub.connections, hub.capacity, share >= 1 ? "bad" : share > 0.88 ? "warn" : null);
   say(part.slots, count(hub.slots));
   say(part.own, count(hub.own));
   say(part.others, count(hub.strangers));
-  say(part.note, hubNote(hub));
+  const said = hubNote(hub);
+  say(part.note, said);
+  mark(part.note, "title", said);
+  const isMoving = Boolean(moving && (moving.left || moving.leaving));
+  part.steer.set(moving);
+  mark(part.progress.element, "data-idle", isMoving ? null : "");
+  part.progress.set(isMoving ? moving.done : 0, isMoving ? moving.left + moving.done : 0, moving && moving.paused ? "warn" : null);
 }
 
-export function hubNote(hub) {
+function hubNote(hub) {
   if (hub.state === "silent") return `not heard for ${age(hub.silent_s)}`;
-  const said = [...hub.why];
-  const moving = hub.moving;
-  if (moving && (moving.left || moving.leaving)) said.push(`sends ${count(moving.left + moving.leaving)} devices on${moving.paused ? ", paused" : ""}`);
-  else if (moving && moving.held) said.push("moves are held: half of the hubs vanished at once");
+  const said = [...hub.why], { moving } = hub;
+  if (moving && (moving.left || moving.leaving)) {
+    said.push(`${count(moving.done)} of ${count(moving.left + moving.done)} told to move${moving.paused ? ", paused" : moving.eta_s > 1 ? `, ${Math.ceil(moving.eta_s)} s left` : ""}`);
+    if (moving.leaving) said.push(`${count(moving.leaving)} on their way`);
+  } else if (moving && moving.held) said.push("held: half of the hubs vanished at once");
   else if (moving && moving.paused) said.push("moves are paused");
+  if (moving) for (const [why, number] of Object.entries(moving.skipped)) said.push(`${count(number)} wait: their hub is ${why}`);
   if (hub.settled === false) said.push("its view of the hubs changes");
-  return said.join("; ") || `up ${age(hub.up_m * 60)}`;
+  return said.join("; ") || (hub.up_m ? `up ${age(hub.up_m * 60)}` : "up since a moment ago");
 }
 
 const COLUMNS = [["Device", "18%"], ["Class", "9%"], ["State", "11%"], ["Hub", "12%"], ["Acked", "12%"], ["Head", "9%"], ["Behind", "9%"], ["Round trip", "10%"], ["Since", "10%"]];
@@ -64,7 +80,7 @@ const NUMBERS = new Set(["Acked", "Head", "Behind", "Round trip", "Since"]);
 function deviceRow(device) {
   const cells = Object.fromEntries(COLUMNS.map(([name]) => [name, h("td", { "data-label": name, class: NUMBERS.has(name) ? "num" : null })]));
   const word = badge("away");
-  cells.Device.append(h("span", { class: "mono" }, device.device_id));
+  cells.Device.append(h("a", { class: "mono", href: `#/jobs?device_id=${device.device_id}`, title: "Its jobs" }, device.device_id));
   cells.State.append(word);
   return { element: h("tr", {}, Object.values(cells)), cells, word };
 }
@@ -80,7 +96,7 @@ function fillDevice(part, device) {
   say(cells.Acked, now ? `${now.epoch}:${now.acked}` : device.position);
   say(cells.Head, count(now ? now.head : device.head));
   say(cells.Behind, count(lag));
-  mark(cells.Behind, "data-is", lag > 100 ? "bad" : lag > 0 ? "warn" : null);
+  mark(cells.Behind, "data-is", lag > 1000 ? "bad" : lag > 20 ? "warn" : null);
   say(cells["Round trip"], ms(now ? now.rtt_ms : null));
   say(cells.Since, age(now ? now.since_s : null));
 }
@@ -157,12 +173,12 @@ function devicePanel() {
 
 export function fleet(main) {
   const tiles = {
-    connected: tile("Devices connected", "connections"), sent: tile("Events sent", "sent_per_s"), ack: tile("Recorded to acked, p95", "ack_ms"),
+    connected: tile("Devices connected", "connections"), sent: tile("Events sent", "sent_per_s"), ack: tile("Recorded to acked", "ack_ms"),
     behind: tile("Devices behind", "behind"), waiting: tile("Jobs waiting", "waiting"), dead: tile("Dead jobs", null, "#/jobs?status=dead"),
   };
-  const banner = h("p", { class: "banner", role: "alert", hidden: true }), cards = h("div", { class: "cards" });
+  const banner = h("p", { class: "banner", role: "alert", hidden: true }), cards = h("div", { class: "cards" }, h("div", { class: "card" }));
   const devices = devicePanel();
-  main.append(h("div", { class: "head" }, h("h1", {}, "Fleet")), banner, h("section", { class: "tiles", "aria-label": "Totals" }, Object.values(tiles).map((one) => one.element)),
+  main.append(h("div", { class: "head" }, h("h1", {}, "Fleet"), h("span", { class: "grow" }), h("button", { type: "button", onclick: () => planDialog("") }, "Move devices…")), banner, h("section", { class: "tiles", "aria-label": "Totals" }, Object.values(tiles).map((one) => one.element)),
     h("section", { "aria-label": "Hubs" }, cards), devices.element);
 
   return watch(() => {
@@ -171,12 +187,15 @@ export function fleet(main) {
     if (store && !store.ok) say(banner, `Postgres has not answered for ${age(store.silent_s)}; what is shown is as old as that.`);
     tiles.connected.set(count(total.connections), total.devices === undefined || total.devices === null ? "" : `of ${count(total.devices)}`);
     tiles.sent.set(rate(total.sent_per_s), "per s");
-    tiles.ack.set(ms(total.ack_ms), "", total.ack_ms > 1000 ? "warn" : null);
-    tiles.behind.set(count(total.behind), total.backlog ? `${count(total.backlog)} events` : "", total.behind > 0 && total.ack_ms > 1000 ? "warn" : null);
+    const ack = total.ack_ms ? total.ack_ms[1] : null;
+    tiles.ack.set(ms(ack), "p95", ack > 1000 ? "warn" : null);
+    tiles.behind.set(count(total.behind), total.backlog ? `${count(total.backlog)} events` : "", total.behind > 0 && ack > 1000 ? "warn" : null);
     tiles.waiting.set(count(total.waiting), total.running === undefined ? "" : `${count(total.running)} running`);
     tiles.dead.set(dead === undefined ? NONE : dead >= 1000 ? "1000+" : count(dead), "", dead ? "bad" : null);
     const hubs = under("hub/").sort((one, other) => one.name.localeCompare(other.name, "en", { numeric: true }));
-    list(cards, hubs, (hub) => hub.name, hubCard(null), fillHub);
+    if (!hubs.length) return;
+    if (!cards.known) cards.replaceChildren();
+    list(cards, hubs, (hub) => hub.name, hubCard, fillHub);
     devices.hubs(hubs.map((hub) => hub.name));
     devices.draw();
   });

@@ -74,7 +74,8 @@ setInterval(() => {
   const total = state.get("total");
   if (!total || !source) return;
   for (const [name, trail] of Object.entries(trails)) {
-    trail.push(total[name] ?? 0);
+    const value = total[name];
+    trail.push((Array.isArray(value) ? value[1] : value) ?? 0);
     if (trail.length > TRAIL) trail.shift();
   }
   tell();

@@ -1,8 +1,9 @@
 """What there is of a partition, page by page; the comparison with what is known is the watcher's.
 
-Every run tells everything. A page ends with a thousand objects or few more, and its cursor is the last key told, so a
-run goes on in any process. Devices' folders are listed several at a time and each by itself, since of every 64 devices
-a partition has one: a listing of everything would bring 63 objects too many for each that is wanted, in each partition.
+Every run tells everything, in the order of keys. A page ends with a thousand objects or few more, and its cursor is the
+last key told, so a run goes on in any process, and what a page does not tell between two keys is not there. Devices'
+folders are listed several at a time and each by itself, since of every 64 devices a partition has one: a listing of
+everything would bring 63 objects too many for each that is wanted, in each partition.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shared.cloud.errors import CursorExpired
-from shared.cloud.provider import Changed, ChangePage
+from shared.cloud.provider import Changed, ChangePage, Span
 from shared.cloud.s3 import cursor as cursors
 from shared.cloud.s3.devices import AREAS, Devices
 from shared.cloud.s3.keys import Keys
@@ -53,10 +54,19 @@ class Watch:
             folders = await self._folders(partition)
         objects, last = await self._some(folders, after)
         changes = [change for one in objects if (change := self._changed(one)) is not None]
+        span = self._span(after, last)
         if last is None:
-            return ChangePage(changes, cursors.END, more=False, full=True)
+            return ChangePage(changes, cursors.END, more=False, full=True, span=span)
         self._runs[partition] = last, folders
-        return ChangePage(changes, cursors.written(last), more=True, full=True)
+        return ChangePage(changes, cursors.written(last), more=True, full=True, span=span)
+
+    def _span(self, after: str | None, last: str | None) -> Span:
+        """From key to key. None of it where a key is no text that is kept anywhere: the next run may end elsewhere."""
+        cut = len(self._keys.prefix)
+        bounds = [key[cut:] for key in (after, last) if key is not None]
+        if any("\x00" in one or any("\ud800" <= sign <= "\udfff" for sign in one) for one in bounds):
+            return Span("", "")
+        return Span("" if after is None else after[cut:], None if last is None else last[cut:])
 
     async def _folders(self, partition: int | None) -> Sequence[str]:
         """What keys of the partition begin with, in the order of keys."""

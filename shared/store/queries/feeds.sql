@@ -23,12 +23,6 @@ SET generation = f.generation + 1, scanned_at = clock_timestamp(),
     baseline_at = COALESCE(f.baseline_at, clock_timestamp())
 FROM held WHERE f.feed_id = held.feed_id
 
--- name: hint
--- Not under the term: it only wakes. A row that a page holds is waited for.
-WITH hinted AS (SELECT feed_id FROM feeds WHERE feed_id = ANY ($1::text[]) ORDER BY feed_id FOR NO KEY UPDATE)
-UPDATE feeds f SET hinted_at = clock_timestamp() FROM hinted WHERE f.feed_id = hinted.feed_id
-RETURNING f.feed_id
-
 -- name: hook_secrets
 SELECT feed_id, hook_secret FROM feeds WHERE feed_id = ANY ($1::text[]) AND hook_secret IS NOT NULL
 

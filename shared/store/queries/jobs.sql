@@ -272,11 +272,17 @@ SELECT job_id FROM jobs
 WHERE device_id = $1 AND unique_key = $2 AND current_status IN ('queued', 'running', 'retry')
 
 -- name: depth
--- What waits in a queue: how many, and for how many seconds the oldest could have run.
-SELECT count(*) AS waiting,
-       COALESCE(extract(epoch FROM clock_timestamp() - min(run_at)), 0)::double precision AS oldest_s
-FROM jobs
-WHERE queue = $1 AND current_status IN ('queued', 'retry') AND attempts >= 0 AND run_at <= (SELECT clock_timestamp())
+-- What waits in a queue: how many, counted up to $2, and for how many seconds the oldest could have run.
+WITH moment AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+)
+SELECT count(*) AS waiting, COALESCE(extract(epoch FROM clock_timestamp() - min(run_at)), 0)::double precision AS oldest_s
+FROM (
+    SELECT run_at FROM jobs
+    WHERE current_status IN ('queued', 'retry') AND attempts >= 0
+        AND (queue, run_at) >= ($1, '-infinity'::timestamptz) AND (queue, run_at) <= ($1, (SELECT now FROM moment))
+    ORDER BY queue, run_at LIMIT $2
+) first
 
 -- name: get
 SELECT job_id, queue, kind, device_id, store, path, name, size, content_version, current_status, attempts, lease_token,

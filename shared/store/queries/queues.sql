@@ -1,22 +1,50 @@
 -- name: state
--- Queues with something in them or to tell of: what waits, what waits for its time, what runs, how long the first of those
--- counted could have run. At most $1 rows of each kind are counted.
-WITH moment AS MATERIALIZED (
+-- Queues with something in them: what waits, what waits for its time, what runs, how long the oldest could have run. Each
+-- count ends at $1. The names are found in one step of an index for each queue, and a queue's jobs are read in the order of an
+-- index up to the bound: neither hides a small queue behind a large one.
+WITH RECURSIVE moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), waiting AS (
-    SELECT queue, run_at FROM jobs WHERE current_status IN ('queued', 'retry') LIMIT $1
-), running AS (
-    SELECT queue FROM jobs WHERE current_status = 'running' LIMIT $1
-), counted AS (
-    SELECT queue, count(*) FILTER (WHERE run_at <= now) AS waiting, count(*) FILTER (WHERE run_at > now) AS delayed,
-           0 AS running, min(run_at) FILTER (WHERE run_at <= now) AS first
-    FROM waiting, moment GROUP BY queue
+    (SELECT queue FROM jobs WHERE current_status IN ('queued', 'retry') AND attempts >= 0 ORDER BY queue, run_at LIMIT 1)
     UNION ALL
-    SELECT queue, 0, 0, count(*), NULL FROM running GROUP BY queue
+    SELECT n.queue FROM waiting w CROSS JOIN LATERAL (
+        SELECT queue FROM jobs WHERE current_status IN ('queued', 'retry') AND attempts >= 0 AND queue > w.queue
+        ORDER BY queue, run_at LIMIT 1
+    ) n
+), running AS (
+    (SELECT queue FROM jobs WHERE current_status = 'running' ORDER BY queue, device_id LIMIT 1)
+    UNION ALL
+    SELECT n.queue FROM running r CROSS JOIN LATERAL (
+        SELECT queue FROM jobs WHERE current_status = 'running' AND queue > r.queue ORDER BY queue, device_id LIMIT 1
+    ) n
+), names AS (
+    SELECT queue FROM waiting UNION SELECT queue FROM running
 )
-SELECT queue, sum(waiting)::bigint AS waiting, sum(delayed)::bigint AS delayed, sum(running)::bigint AS running,
-       COALESCE(extract(epoch FROM max(now - first)), 0)::double precision AS oldest_s
-FROM counted, moment GROUP BY queue ORDER BY queue
+SELECT n.queue, d.jobs AS waiting, l.jobs AS delayed, r.jobs AS running,
+       COALESCE(extract(epoch FROM m.now - d.first), 0)::double precision AS oldest_s
+FROM names n CROSS JOIN moment m
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs, min(run_at) AS first FROM (
+        SELECT run_at FROM jobs WHERE current_status IN ('queued', 'retry') AND attempts >= 0
+            AND (queue, run_at) >= (n.queue, '-infinity'::timestamptz) AND (queue, run_at) <= (n.queue, m.now)
+        ORDER BY queue, run_at LIMIT $1
+    ) j
+) d
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs FROM (
+        SELECT 1 FROM jobs WHERE current_status IN ('queued', 'retry') AND attempts >= 0
+            AND (queue, run_at) > (n.queue, m.now) AND (queue, run_at) <= (n.queue, 'infinity'::timestamptz)
+        ORDER BY queue, run_at LIMIT $1
+    ) j
+) l
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs FROM (
+        SELECT 1 FROM jobs WHERE current_status = 'running' AND (queue, device_id) >= (n.queue, '')
+            AND (queue, device_id) <= (n.queue, '~')
+        ORDER BY queue, device_id LIMIT $1
+    ) j
+) r
+ORDER BY n.queue
 
 -- name: changes
 -- How often jobs of each queue changed into each state lately: among the newest $1 changes, those of the last $2 seconds.

@@ -92,6 +92,17 @@ WITH placed AS (
 )
 SELECT item_id FROM placed
 
+-- name: remove_between
+-- Where the provider tells ids in the order of their bytes: what is known in ($2, $3], to the end when $3 is null, and was not told.
+-- What is left by $5 is gone after the next run.
+DELETE FROM items WHERE feed_id = $1 AND item_id IN (
+    SELECT i.item_id FROM items i
+    WHERE i.feed_id = $1 AND i.item_id > $2 AND ($3::text IS NULL OR i.item_id <= $3)
+      AND NOT EXISTS (SELECT FROM unnest($4::text[]) AS t (item_id) WHERE t.item_id = i.item_id)
+    ORDER BY i.item_id LIMIT $5
+)
+RETURNING item_id
+
 -- name: put_unplaced
 -- What the ledger has of them stays as it is.
 WITH stays AS (
@@ -156,15 +167,10 @@ UPDATE items SET leaving = 2 WHERE feed_id = $1 AND leaving = 1 RETURNING item_i
 -- And not a word of them: they have left.
 DELETE FROM items WHERE feed_id = $1 AND leaving = 2 RETURNING item_id
 
--- name: forget_folders
--- A folder that is gone and all folders below it, when nothing else is left there.
-WITH RECURSIVE down AS (
-    SELECT item_id, 1 AS depth FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
-    UNION ALL
-    SELECT c.item_id, d.depth + 1 FROM down d JOIN cloud_folders c ON c.feed_id = $1 AND c.parent_id = d.item_id
-    WHERE d.depth < 64 AND NOT c.is_root
-)
-DELETE FROM cloud_folders c USING down d WHERE c.feed_id = $1 AND c.item_id = d.item_id
+-- name: forget_folder
+-- A folder that is gone, when no file is left there. Those below it may have been moved out of it, of which the provider tells by
+-- the one that moved and no other: so they stay, in no known place, until they are told or a run over everything does not see them.
+DELETE FROM cloud_folders WHERE feed_id = $1 AND item_id = $2
 
 -- name: misplaced
 -- Files below a folder whose recorded path is not where they are now. $3 is the folder's path, null when it is not below the root.

@@ -7,6 +7,7 @@ import pytest
 from api.dashboard.slices import Asked, Rates, device_values, hub_values, slots_of, stage_value, total_value
 from shared.store.fleet_view import DeviceRow, SeenHub, StageTimes
 from shared.store.hubs import HubRow
+from shared.store.queues import QueueState
 
 HUB = HubRow("hub-1", "run", "ws://h", 3, 10, draining=False)
 MOVING = {"left": 0, "done": 0, "leaving": 0, "skipped": {}, "rate": 50, "eta_s": 0.0, "paused": False, "held": False}
@@ -91,13 +92,17 @@ def test_a_rate_begins_at_nothing_and_survives_a_restart() -> None:
     assert rates.per_s("run", 500, 4.0) == 0
 
 
-def test_the_waterfall_has_every_stage_in_order_and_adds_up_to_the_ack() -> None:
+def test_the_waterfall_has_every_stage_in_order() -> None:
     times = StageTimes(3, (0.001, 0.002, 0.003), (0.01, 0.02, 0.03), (None, None, None))
     rows = stage_value(
         times,
         {"fanned_out": (5, [0.001, 0.004, 0.01]), "sent": (5, [0.0, 0.001, 0.002]), "acked": (5, [0.02, 0.04, 0.05])},
     )
     assert [row["stage"] for row in rows] == ["detected", "claimed", "recorded", "fanned_out", "sent", "acked"]
-    assert rows[1] == {"stage": "claimed", "what": "waited for a worker", "of": 3, "ms": [10.0, 20.0, 30.0]}
-    assert total_value(None, {}, [], rows)["ack_ms"] == 45.0
-    assert total_value(None, {}, [], stage_value(None, {}))["ack_ms"] is None
+    assert rows[1] == {"stage": "claimed", "of": 3, "ms": [10.0, 20.0, 30.0]}
+    assert [row["ms"] for row in stage_value(None, {})] == [[None, None, None]] * 6
+
+
+def test_what_is_not_known_yet_is_nothing_and_queues_add_up() -> None:
+    total = total_value(None, {"connections": 3}, [QueueState("a", waiting=2), QueueState("b", waiting=1, running=4)])
+    assert (total["devices"], total["connections"], total["waiting"], total["running"]) == (None, 3, 3, 4)

@@ -107,6 +107,30 @@ async def test_a_notification_with_the_secret_leaves_a_hint_and_is_told_on_the_b
     assert told == [FEED_ID]
 
 
+async def test_calls_are_answered_while_a_watcher_is_stopped_inside_a_page(
+    api: RunningApi, pool: Pool, sql: asyncpg.Connection, told: list[str]
+) -> None:
+    other = "sharepoint:other"
+    secret = hook_secret(other, bytes(range(16)))
+    await sql.execute(
+        "INSERT INTO feeds (feed_id, provider, root, hook_secret) VALUES ($1, $1, 'other', $2)", other, secret
+    )
+    async with sql.transaction():
+        # What a page does first; then nothing comes any more.
+        await sql.execute("UPDATE feeds SET cursor = 'c', polled_at = clock_timestamp() WHERE feed_id = $1", FEED_ID)
+        answers = await asyncio.gather(
+            *(
+                api.client().post("/api/v1/hooks/graph", json={"value": [notification(one)]})
+                for one in (SECRET, secret, SECRET)
+            )
+        )
+        assert [answer.status_code for answer in answers] == [202, 202, 202]
+        assert await hinted(pool) is not None
+        assert await hinted(pool, other) is not None
+    await until(told, 2)
+    assert set(told) == {FEED_ID, other}
+
+
 async def test_a_notification_without_the_secret_does_nothing_and_learns_nothing(
     api: RunningApi, pool: Pool, told: list[str]
 ) -> None:
@@ -217,7 +241,7 @@ async def test_a_call_about_the_bucket_wakes_the_feeds_of_the_devices_it_is_abou
     headers = {"Content-Type": "application/json", "Fleetwire-Hook-Secret": S3_SECRET}
     answer = await api.client().post("/api/v1/hooks/s3", content=body, headers=headers)
     assert answer.status_code == 202
-    woken = await sql.fetch("SELECT feed_id FROM feeds WHERE hinted_at IS NOT NULL")
+    woken = await sql.fetch("SELECT feed_id FROM feed_hints")
     assert [row["feed_id"] for row in woken] == [feeds[partition_of("truck-7")]]
 
 

@@ -61,3 +61,16 @@ async def test_many_changes_shorten_the_time_that_rates_are_taken_from(
 
 async def test_only_operators_look(api: RunningApi) -> None:
     problem(await api.device("truck-7").get(PATH), 403, "forbidden")
+
+
+async def test_no_queue_is_hidden_behind_one_that_holds_very_much(
+    pool: Pool, sql: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "COUNTED_MAX", 3)
+    for status in ["queued"] * 6 + ["running"] * 2:
+        await add_job(sql, status=status)
+    for number, queue in enumerate(("ai", "zoo")):
+        job = await add_job(sql, status=("queued", "running")[number])
+        await sql.execute("UPDATE jobs SET queue = $2 WHERE job_id = $1", job, queue)
+    found = {one.queue: (one.waiting, one.running) for one in await queues.states(pool)}
+    assert found == {"ai": (1, 0), "requests": (3, 2), "zoo": (0, 1)}

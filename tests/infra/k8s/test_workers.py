@@ -3,9 +3,10 @@
 import pytest
 
 from infra.scaling.steadiness import TOLERANCE
-from infra.scaling.worker_policy import QUEUES, WORKERS_MAX, WorkerRules, desired_workers
+from infra.scaling.worker_policy import WORKERS_MAX, WorkerRules, desired_workers
 from shared.bus.job_hints import GROUP
 from shared.bus.names import job_stream
+from shared.job_kinds import QUEUES
 from shared.telemetry.metrics import WORKER_QUEUED
 from tests.infra.k8s.rendering import K8S, Manifest, of_kind, rendered
 from tests.infra.k8s.test_hubs import documents

@@ -95,7 +95,7 @@ async def test_a_claim_reads_what_it_takes(sql: asyncpg.Connection, mode: str) -
         given = ", ".join(f"'{device}'" for device in devices)
         transaction = sql.transaction()
         await transaction.start()
-        read = await _read(sql, f"claim ('requests', 'w', 50, 60.0, 3600.0, 6, 0, ARRAY[{given}]::text[])")
+        read = await _read(sql, f"claim ('requests', 'w', 50, 60.0, 3600.0, 6, 0, ARRAY[{given}]::text[], 1)")
         await transaction.rollback()
         assert read["indexes"] <= {"jobs_turns", "jobs_running", "jobs_leased", "jobs_pkey", "responses_job_id_key"}, (
             read
@@ -122,3 +122,17 @@ async def _read(sql: asyncpg.Connection, call: str) -> dict[str, Any]:
     pages = top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"]
     print(call[:60], round(top["Execution Time"], 2), "ms", rows, pages)
     return {"indexes": indexes, "nodes": nodes, "rows": rows, "pages": pages}
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_how_the_queues_stand_is_read_up_to_the_bound(sql: asyncpg.Connection, mode: str) -> None:
+    await sql.execute(f"SET plan_cache_mode = {mode}")
+    await sql.execute(f"DEALLOCATE ALL; PREPARE depth AS {SQL['depth']}")
+    read = await _read(sql, "depth ('requests', 1000)")
+    assert (read["indexes"], read["rows"]) == ({"jobs_oldest"}, 1000), read
+    await sql.execute(f"PREPARE state AS {statements('queues')['state']}")
+    read = await _read(sql, "state (1000)")
+    assert read["indexes"] <= {"jobs_oldest", "jobs_turns", "jobs_running"}, read
+    # Two queues, three counts; and a step for each name.
+    assert read["rows"] <= 6 * 1000 + 10, read
+    assert "Seq Scan" not in read["nodes"], read

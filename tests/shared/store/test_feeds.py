@@ -96,12 +96,6 @@ async def test_watchers_silent_for_a_day_are_forgotten(pool: Pool) -> None:
     assert set(await look(pool, "w1")) == {"w1"}
 
 
-async def test_a_hint_is_written_for_the_feeds_that_exist(pool: Pool) -> None:
-    assert await feeds.hint(pool, [IDS[1], IDS[0], "nothing", IDS[0]]) == IDS[:2]
-    (row,) = await pool.fetch("SELECT count(*) FROM feeds WHERE hinted_at IS NOT NULL")
-    assert row["count"] == 2
-
-
 async def test_secrets_are_told_of_feeds_that_were_given_one(pool: Pool) -> None:
     await pool.fetch("UPDATE feeds SET hook_secret = 'local:cloud:1~00' WHERE feed_id = $1", IDS[1])
     assert await feeds.hook_secrets(pool, IDS) == {IDS[1]: "local:cloud:1~00"}

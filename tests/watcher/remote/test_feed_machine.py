@@ -4,7 +4,7 @@ import itertools
 from random import Random
 from typing import Any
 
-from shared.cloud.provider import Change, Changed, ChangePage
+from shared.cloud.provider import Change, Changed, ChangePage, Span
 from watcher.remote.effects import Arrive, Effect, Fetch, Record, Settle, Sweep, Wait
 from watcher.remote.feed_machine import FeedMachine, FeedStart, PollTimes
 
@@ -45,6 +45,23 @@ class Feed:
         waited = effect.until - self.now
         self.now = effect.until
         return waited
+
+
+def test_a_run_whose_pages_say_what_is_gone_is_over_with_its_last_page() -> None:
+    feed = Feed(cursor=None, times=PollTimes(resync_s=1e9))
+    first = feed.recorded(page(FILE, more=True, full=True, span=Span("", "1")))
+    assert (first.phase, first.ends, first.baseline, first.full) == ("full", False, True, True)
+    last = feed.recorded(page(full=True, span=Span("1", None)))
+    assert (last.phase, last.ends, last.baseline, last.full) == ("changes", True, True, True)
+    assert feed.machine.baselined
+    assert feed.wait() > 0, "there is nothing left to sweep"
+    again = feed.recorded(page(FILE, full=True, span=Span("", None)))
+    assert (again.phase, again.ends, again.baseline, again.begins) == ("changes", True, False, "provider")
+
+
+def test_a_run_that_a_page_of_another_kind_left_to_be_swept_is_swept() -> None:
+    feed = Feed(phase="sweep", generation=7)
+    assert feed.next() == Sweep(7, "")
 
 
 def test_a_feed_without_a_cursor_begins_with_a_run_over_everything() -> None:

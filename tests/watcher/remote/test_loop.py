@@ -125,6 +125,23 @@ async def test_a_folder_that_goes_takes_what_is_below_it_and_not_what_was_taken_
     assert await following.jobs() == before
 
 
+async def test_a_folder_that_was_taken_out_of_one_that_went_keeps_the_folders_below_it(following: Following) -> None:
+    drive = following.drive
+    drive.folder("Requests/truck-1/doomed/kept/deep")
+    await following.begin()
+    await following.settled()
+    kept = drive.folder("Requests/truck-1/doomed/kept")
+    drive.nodes[kept].parent = drive.folder("Requests/truck-1")
+    drive.remove(drive.folder("Requests/truck-1/doomed"))
+    await following.settled()
+    # Only now is it told that it was moved, and of what lies below it nothing is.
+    drive.touch(kept)
+    drive.put("Requests/truck-1/kept/deep/a.csv")
+    await following.settled()
+    assert await following.ledger() == drive.files()
+    assert await following.jobs() == ["Requests/truck-1/kept/deep/a.csv"]
+
+
 async def test_a_lost_cursor_means_everything_is_read_and_nothing_announced_twice(following: Following) -> None:
     drive = following.drive
     gone = drive.put("Requests/truck-1/gone.csv")

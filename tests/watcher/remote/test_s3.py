@@ -110,3 +110,20 @@ async def test_what_comes_into_a_bucket_becomes_jobs_and_announcements_once_each
 
     await until(forgotten, "the removed file forgotten", deadline_s=20)
     assert len(await jobs()) == 3
+    await provider.put_new("Requests/truck-1/c.txt", b"four")
+
+    async def polled(times: int) -> list[tuple[str, str]]:
+        """The rows and who wrote them last, when that many polls have passed."""
+        (asked,) = await pool.fetch("SELECT generation FROM feeds")
+
+        async def passed() -> bool:
+            (now,) = await pool.fetch("SELECT generation, phase FROM feeds")
+            return bool(now["generation"] > asked["generation"] + times and now["phase"] == "changes")
+
+        await until(passed, f"{times} polls", deadline_s=20)
+        return [tuple(row) for row in await pool.fetch("SELECT item_id, xmin::text FROM items ORDER BY item_id")]
+
+    await told([*(await jobs())[:3], "Requests/truck-1/c.txt"])
+    before = await polled(1)
+    assert len(before) == 3
+    assert await polled(3) == before, "a poll that found nothing new wrote nothing"

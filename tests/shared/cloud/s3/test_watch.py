@@ -13,7 +13,7 @@ from loadtests.link_faults import Fault as LinkFault
 from loadtests.link_faults import What
 from loadtests.s3_process import S3Server
 from shared.cloud.errors import CursorExpired, StoreUnavailable
-from shared.cloud.provider import Changed
+from shared.cloud.provider import Changed, Span
 from shared.cloud.s3.client import S3Client
 from shared.cloud.s3.cursor import END, after_of, written
 from shared.cloud.s3.devices import Devices
@@ -62,6 +62,32 @@ async def test_all_partitions_together_tell_everything_once_and_in_pages(small: 
         told += found
     assert sorted(told) == sorted(paths)
     assert await run(small, next(n for n in range(PARTITIONS) if all(partition_of(d) != n for d in DEVICES))) == []
+
+
+async def test_pages_say_between_which_paths_they_tell_everything(small: S3Provider) -> None:
+    for number in range(7):
+        await small.put_new(f"Requests/truck-1/{number}", b"x")
+    cursor, upto, told = None, "", []
+    while True:
+        page = await small.changes(cursor, partition=partition_of("truck-1"))
+        assert page.span is not None
+        assert page.span.above == upto
+        told += [one.item_id for one in page.changes]
+        cursor = page.cursor
+        if not page.more:
+            break
+        upto = page.span.upto or ""
+        assert upto == told[-1]
+    assert page.span.upto is None
+    assert len(told) == 7
+    assert told == sorted(told)
+
+
+def test_a_page_that_ends_at_a_key_that_is_no_text_says_nothing_of_what_is_gone(small: S3Provider, prefix: str) -> None:
+    watch = small._watch
+    assert watch._span(None, f"{prefix}/Requests/a/\udcff") == Span("", "")
+    assert watch._span(f"{prefix}/Requests/a/\x00", None) == Span("", "")
+    assert watch._span(f"{prefix}/Requests/a/\u00fc", None) == Span("Requests/a/\u00fc", None)
 
 
 async def test_a_run_goes_on_in_another_process(small: S3Provider, provider: S3Provider) -> None:
@@ -141,7 +167,7 @@ async def test_a_listing_that_fails_fails_for_all_who_wait_and_not_for_the_next(
 
 
 async def test_a_strange_cursor_is_expired(provider: S3Provider) -> None:
-    for cursor in ("", "known.1", "after.", "after.\x00", "after." + "x" * 4000):
+    for cursor in ("", "known.1", "upto.", "upto.\x00", "upto." + "x" * 4000, "after.Requests/truck-1/f"):
         with pytest.raises(CursorExpired):
             await provider.changes(cursor, partition=1)
 
