@@ -52,6 +52,7 @@ from worker.job_loop import JobLoop, LoopLimits
 from worker.job_runner import JobRunner, RunnerLimits
 from worker.left_places import LeftPlaces
 from worker.model_calls_kept import ModelCallsKept
+from worker.old_jobs import OldJobs
 from worker.pool import HandlerPool, PoolLimits
 from worker.retention_loop import RetentionLoop
 from worker.retry import RetryPolicy
@@ -173,7 +174,12 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         keeper = RetentionLoop(
             pool,
             settings.retention,
-            [LeftPlaces(pool, providers), CloudLeftovers(pool, providers), ModelCallsKept(pool)],
+            [
+                LeftPlaces(pool, providers),
+                CloudLeftovers(pool, providers),
+                ModelCallsKept(pool),
+                OldJobs(pool, ended_h=settings.retention_jobs_h, dead_h=settings.retention_dead_h),
+            ],
             owner=settings.name,
             period_s=settings.retention_period_s,
             rand=rand,

@@ -185,6 +185,18 @@ class Settings(
         help="Hours that the key of an event is remembered, so that a repetition is known; at least 30 days.",
         parse=bounded_float(24 * 30, 24 * 3660),
     )
+    retention_jobs_h: int = setting(
+        "FLEETWIRE_RETENTION_JOBS_H",
+        24 * 30,
+        help="Hours that a job stays after it is done or cancelled.",
+        parse=bounded_int(1, 24 * 3660),
+    )
+    retention_dead_h: int = setting(
+        "FLEETWIRE_RETENTION_DEAD_H",
+        24 * 90,
+        help="Hours that a dead job stays, to be looked at or queued anew.",
+        parse=bounded_int(1, 24 * 3660),
+    )
     retention_period_s: float = setting(
         "FLEETWIRE_RETENTION_PERIOD_S",
         60.0,

@@ -13,7 +13,7 @@ from shared.store.turns import Turns
 
 SQL = statements("jobs")
 # Of one device; others have a few, later ones, or one of another priority.
-FLOOD: Final = int(os.environ.get("FLEETWIRE_TEST_FLOOD", "30000"))
+FLOOD: Final = int(os.environ.get("FLEETWIRE_TEST_FLOOD", "15000"))
 _FILL: Final = """
 INSERT INTO jobs (job_id, queue, kind, device_id, store, path, name, size, content_version, current_status, run_at,
                   priority)
@@ -47,9 +47,9 @@ async def _fill(connection: asyncpg.Connection) -> None:
     for rows in (
         ("flood-", FLOOD, "requests", 1, "queued", -3600, 0),
         ("few-", 300, "requests", 100, "queued", -60, 0),
-        ("later-", 5000, "requests", 50, "retry", 3600, 0),
+        ("later-", 2000, "requests", 50, "retry", 3600, 0),
         ("low-", 40, "requests", 20, "queued", -7200, -3),
-        ("alone-", 5000, "ai", 5000, "queued", -60, 2),
+        ("alone-", 3000, "ai", 3000, "queued", -60, 2),
         ("busy-", 3000, "requests", 3, "queued", -9000, 5),
         ("busy-", 30, "requests", 3, "running", -9000, 5),
         ("gone-", FLOOD // 2, "requests", 500, "done", -9000, 0),
@@ -77,7 +77,7 @@ async def test_a_walk_takes_one_step_for_each_device_however_many_jobs_it_has(
     await sql.execute(f"DEALLOCATE ALL; PREPARE walk AS {SQL['walk']}")
     for queue, limit, device_limit, cursor in (
         ("requests", 8, 10, ""), ("requests", 50, 10, "flood-0"), ("requests", 50, 10, "zzz"),
-        ("ai", 50, 6, "alone-4000"), ("ai", 500, 0, ""), ("nothing", 50, 6, ""),
+        ("ai", 50, 6, "alone-2500"), ("ai", 500, 0, ""), ("nothing", 50, 6, ""),
     ):  # fmt: skip
         read = await _read(sql, f"walk ({walk_of(queue, limit, device_limit, cursor)})")
         assert read["indexes"] <= {"jobs_turns", "jobs_running"}, read
