@@ -352,6 +352,11 @@ class ModelLedger:
         ]
         return found[:limit]
 
+    async def put_off(self, item_ids: Sequence[str], seconds: float) -> None:
+        for item_id in item_ids:
+            row = self.tables.items[item_id]
+            self.tables.items[item_id] = replace(row, retry_at=self._store.clock() + seconds)
+
     async def announce(self, announced: Sequence[Announcement]) -> tuple[list[QueuedJob], list[Message]]:
         for one in announced:
             place = one.place

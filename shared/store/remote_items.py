@@ -291,6 +291,11 @@ async def arrivals(connection: Connection, feed_id: str, limit: int) -> list[Fou
     return [Found(*row) for row in await connection.fetch(_SQL["arrivals"], feed_id, limit)]
 
 
+async def put_off(connection: Connection, feed_id: str, item_ids: Sequence[str], seconds: float) -> None:
+    """Files that wait are not to be taken up before then."""
+    await connection.execute(_SQL["put_off"], feed_id, list(item_ids), seconds)
+
+
 async def feeds_with_arrivals(pool: Pool, feed_ids: Sequence[str]) -> list[str]:
     """Feeds that have something for `arrivals`."""
     return [row["feed_id"] for row in await pool.fetch(_SQL["feeds_with_arrivals"], list(feed_ids))]

@@ -75,6 +75,8 @@ class Ledger(Protocol):
 
     async def arrivals(self, limit: int) -> list[Found]: ...
 
+    async def put_off(self, item_ids: Sequence[str], seconds: float) -> None: ...
+
     async def announce(self, announced: Sequence[Announcement]) -> tuple[list[QueuedJob], list[Message]]: ...
 
     def new_id(self) -> UUID:
@@ -175,6 +177,9 @@ class SqlLedger:
 
     async def arrivals(self, limit: int) -> list[Found]:
         return await remote_items.arrivals(*self._at, limit)
+
+    async def put_off(self, item_ids: Sequence[str], seconds: float) -> None:
+        await remote_items.put_off(*self._at, item_ids, seconds)
 
     async def announce(self, announced: Sequence[Announcement]) -> tuple[list[QueuedJob], list[Message]]:
         return await self._announcer.announce(self._connection, announced, self.appending)

@@ -44,6 +44,14 @@ Hashes = Mapping[tuple[str, str], Hashed | Unreadable]
 """By item id and the version that was asked for."""
 
 
+class AnyHashes(dict[tuple[str, str], Hashed | Unreadable]):
+    """Of every content something that could be its hash, for a step that is only tried."""
+
+    def get(self, key: tuple[str, str], default: object = None) -> Hashed | Unreadable:
+        """Never the default."""
+        return super().get(key) or Hashed(key[1], 0, "0" * 64)
+
+
 class NeedsHashes(Exception):
     """Nothing was committed: these contents are to be read first."""
 

@@ -4,6 +4,7 @@ Everything here runs inside a step's transaction. Files that are outside the wat
 forgotten on the way; what is returned is to be judged.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,23 +26,25 @@ _GONE: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """For one step of a feed. `baseline`: what is found was there before us."""
+    """For one step of a feed. `baseline`: what is found was there before us. Items in `skip` are passed by."""
 
     ledger: Ledger
     told: Told
     baseline: bool = False
+    skip: Collection[str] = frozenset()
 
     async def page(self, record: Record) -> list[RemoteSeen]:
         """Folders and what is gone go into the ledger; files come back with their places."""
-        changes = [one for one in last_of_each(record.page.changes) if self._can_be_kept(one.item_id)]
+        told = [one for one in last_of_each(record.page.changes) if self._can_be_kept(one.item_id)]
+        if record.page.span is not None:
+            there = [one.item_id for one in told if isinstance(one, Changed)]
+            self.told.gone += await self.ledger.remove_between(record.page.span, there, SPAN_ROWS)
+        changes = [one for one in told if one.item_id not in self.skip]
         generation = record.generation
         changed = [one for one in changes if isinstance(one, Changed)]
         await self._folders(changed, [one.item_id for one in changes if isinstance(one, Removed)], record)
         files = [one for one in changed if one.kind == "file" and one.version is not None]
         parents = sorted({one.parent_id for one in files if one.path is None and one.parent_id is not None})
-        if record.page.span is not None:
-            there = [one.item_id for one in changed]
-            self.told.gone += await self.ledger.remove_between(record.page.span, there, SPAN_ROWS)
         where = await self.ledger.placed(parents) if parents else {}
         found, unplaced = [], []
         for one in files:

@@ -1,9 +1,9 @@
 """The steps of a feed that write, each one transaction under its term; what was committed is then told to Redis."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import Random, SystemRandom
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -15,22 +15,36 @@ from shared.protocol.ids import time_ordered_uuid
 from shared.store import leases, log
 from shared.store.pool import Connection, Pool
 from watcher.announce import Announcer
+from watcher.places import Refused
 from watcher.record import PageRefused
 from watcher.remote.effects import List, Record, Settle
 from watcher.remote.ledger import SqlLedger
-from watcher.remote.outcome import Hashes, Settled, Told
+from watcher.remote.outcome import AnyHashes, Hashes, Settled, Told
+from watcher.remote.poison import poisoned
 from watcher.remote.steps import Steps
 
 T = TypeVar("T")
 
 AfterCommit = Callable[[Told], None]
 
+_REFUSALS: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""What Postgres will say of the same rows however often it is asked."""
+
+
+class _TakenBack(Exception):
+    """The step was only tried."""
+
 
 class RemoteRecorder:
     """Writes for the feeds of one store. `after_commit` must not wait; at most `at_once` transactions run.
 
     All raise TermOver, StoreUnavailable and PageRefused: nothing was committed, or nobody knows whether it was. Those
-    that get `hashes` raise NeedsHashes for what is not among them.
+    that get `hashes` raise NeedsHashes for what is not among them. An item that Postgres will not take is passed by,
+    and told with what was refused; PageRefused is only raised where no single item is at fault.
     """
 
     def __init__(
@@ -82,17 +96,44 @@ class RemoteRecorder:
         return await self._commit(feed_id, term, hashes, lambda steps: steps.arrive())
 
     async def _commit(self, feed_id: str, term: int, hashes: Hashes, work: Callable[[Steps], Awaitable[T]]) -> T:
-        async def transaction(connection: Connection) -> tuple[T, Told, SqlLedger]:
-            ledger = SqlLedger(connection, feed_id, self._store, self._announcer)
-            steps = Steps(ledger, hashes)
-            await leases.fence(connection, feed_id, term)
-            return await work(steps), steps.told, ledger
+        about: dict[str, None] = {}
 
-        async with self._at_once:
+        async def run(skip: Collection[str], hashes: Hashes, *, tried: bool = False) -> tuple[T, Told, SqlLedger]:
+            async def transaction(connection: Connection) -> tuple[T, Told, SqlLedger]:
+                ledger = SqlLedger(connection, feed_id, self._store, self._announcer)
+                steps = Steps(ledger, hashes, skip=skip)
+                await leases.fence(connection, feed_id, term)
+                try:
+                    answer = await work(steps)
+                finally:
+                    about.update(steps.items)
+                if tried:
+                    raise _TakenBack
+                return answer, steps.told, ledger
+
+            async with self._at_once:
+                try:
+                    return await self._pool.run(transaction)
+                except _REFUSALS as error:
+                    raise PageRefused(str(error)) from error
+
+        async def tries(items: Collection[str]) -> str | None:
             try:
-                answer, told, ledger = await self._pool.run(transaction)
-            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-                raise PageRefused(str(error)) from error
+                await run(about.keys() - set(items), AnyHashes(hashes), tried=True)
+            except _TakenBack:
+                return None
+            except PageRefused as error:
+                return str(error)
+            raise AssertionError("what is only tried is taken back")
+
+        try:
+            answer, told, ledger = await run((), hashes)
+        except PageRefused:
+            bad = await poisoned(list(about), tries)
+            if not bad:
+                raise
+            answer, told, ledger = await run(bad, hashes)
+            told.refused += [Refused(item_id, "store", reason) for item_id, reason in bad.items()]
         log.remember(self._pool, ledger.appending.events, ledger.appending.results)
         self._after_commit(told)
         return answer

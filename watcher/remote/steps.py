@@ -8,11 +8,11 @@ An event needs the sha256 of its file. Where nobody knows it yet, nothing is com
 be read; the same step is then tried with what was found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from shared.cloud.provider import Object
+from shared.cloud.provider import Changed, Object
 from shared.store.items import ItemState
 from shared.store.remote_items import Found, Known, RemoteItem
 from watcher.announce import Announcement
@@ -25,26 +25,36 @@ from watcher.remote.placing import BATCH, Placing
 from watcher.translate import Verdict
 
 SWEEP_ROWS: Final = 4000
+_REFUSED_S: Final = 3600.0
 
 
 @dataclass(slots=True)
 class Steps:
-    """The steps of one feed, on a ledger inside a transaction. `told` is what came of the one that was done."""
+    """The steps of one feed, on a ledger inside a transaction. `told` is what came of the one that was done.
+
+    Items in `skip` are passed by, as if nobody had told of them. `items` are the files that the step is about.
+    """
 
     ledger: Ledger
     hashes: Hashes
     told: Told = field(default_factory=Told)
+    skip: Collection[str] = frozenset()
+    items: dict[str, None] = field(default_factory=dict)
 
     async def page(self, record: Record) -> None:
         """A page with its cursor."""
         page = record.page
+        # Without its folder a file would have no place, and pass.
+        self.items = dict.fromkeys(
+            one.item_id for one in page.changes if isinstance(one, Changed) and one.kind == "file"
+        )
         if record.begins is not None:
             await self.ledger.begin_full(record.generation, record.begins)
         told = len(page.changes) if record.full else None
         await self.ledger.paged(page.cursor, record.phase, more=page.more, changed=bool(page.changes), told=told)
         if record.ends:
             await self.ledger.swept()
-        seen = await Placing(self.ledger, self.told, record.baseline).page(record)
+        seen = await Placing(self.ledger, self.told, record.baseline, self.skip).page(record)
         await self._judge(seen, run=record.generation if record.full and page.span is None else None)
         if not page.more:
             self.told.unsettled |= await self.ledger.told_again()
@@ -65,6 +75,7 @@ class Steps:
             for one, parent in found
             if isinstance(place := locate(one.path), Place) and place.name
         ]
+        self.items = dict.fromkeys(one.item_id for one in seen)
         # They were told before this, and perhaps of an older version.
         await self.ledger.drop_unplaced([one.item_id for one in seen])
         await self._judge(seen)
@@ -89,11 +100,15 @@ class Steps:
     async def arrive(self) -> bool:
         """Take up files that waited; whether there may be more."""
         found = await self.ledger.arrivals(BATCH)
+        if later := [one.item_id for one in found if one.item_id in self.skip]:
+            await self.ledger.put_off(later, _REFUSED_S)
         await self._judge([one for one in map(_found_again, found) if one is not None])
         return len(found) >= BATCH
 
     async def _judge(self, seen: Sequence[RemoteSeen], *, run: int | None = None) -> None:
         """`run`: the generation that also what did not change is marked with, for the sweep to pass by."""
+        self.items |= dict.fromkeys(one.item_id for one in seen)
+        seen = [one for one in seen if one.item_id not in self.skip]
         if not seen:
             return
         asked = [(one.item_id, one.place.device_id, one.place.top_folder) for one in seen]

@@ -229,6 +229,10 @@ FROM items i JOIN devices d ON d.device_id = i.device_id
 WHERE i.state = 'waiting' AND i.leaving = 0 AND i.feed_id = $1 AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
 ORDER BY i.item_id LIMIT $2
 
+-- name: put_off
+UPDATE items SET retry_at = clock_timestamp() + make_interval(secs => $3)
+WHERE feed_id = $1 AND item_id = ANY ($2::text[]) AND state = 'waiting'
+
 -- name: feeds_with_arrivals
 SELECT DISTINCT i.feed_id FROM items i JOIN devices d ON d.device_id = i.device_id
 WHERE i.state = 'waiting' AND i.leaving = 0 AND i.feed_id = ANY ($1::text[]) AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())
