@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+import orjson
 import structlog
 
 from shared.bus.message import EVENT, Message
@@ -155,7 +156,7 @@ class Endings:
         )
         return await self._end(
             Finish(job.job_id, job.lease_token, "done"),
-            Completion(job.job_id, "ready", None, event.event_id),
+            Completion(job.job_id, "ready", None, event.event_id, orjson.dumps(answer).decode()),
             [],
             event,
         )

@@ -145,8 +145,17 @@ class ResponseFile(Struct, frozen=True):
     url: str
 
 
+class ShortAnswer(Struct, frozen=True):
+    """All of a response that has no file. `outcome` says whether the request could be read."""
+
+    handler: str
+    outcome: str
+    detail: str | None
+    summary: dict[str, Any]
+
+
 class ResponseSummary(Struct, frozen=True):
-    """How a request ended."""
+    """How a request ended. `answer` is the response itself where it has no file."""
 
     response_id: Uuid
     job_id: Uuid | None
@@ -156,6 +165,7 @@ class ResponseSummary(Struct, frozen=True):
     event_id: str | None
     completed_at: Moment
     files: list[ResponseFile]
+    answer: ShortAnswer | None
 
 
 class ResponsesPage(Struct, frozen=True):

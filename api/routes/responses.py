@@ -65,4 +65,5 @@ def _shown(row: ResponseRow) -> ResponseSummary:
         event_id=row.event_id,
         completed_at=moment(row.completed_at),
         files=cast("Any", msgspec.Raw(row.files)),  # as the database says it
+        answer=None if row.answer is None else cast("Any", msgspec.Raw(row.answer)),
     )

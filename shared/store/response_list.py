@@ -14,7 +14,7 @@ _SQL = statements("response_list")
 
 
 class ResponseRow(NamedTuple):
-    """A finished response; `files` is a JSON array of its files, as text."""
+    """A finished response; `files` is a JSON array of its files, as text, `answer` a JSON object where it has none."""
 
     response_id: UUID
     job_id: UUID | None
@@ -24,6 +24,7 @@ class ResponseRow(NamedTuple):
     event_id: str | None
     completed_at: datetime
     files: str
+    answer: str | None = None
 
 
 class FileRow(NamedTuple):

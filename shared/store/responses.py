@@ -58,12 +58,13 @@ Reserve = Callable[[Request], Home]
 
 
 class Completion(NamedTuple):
-    """How a response ended. `reason` is for a failed one."""
+    """How a response ended. `reason` is for a failed one; `answer`, as JSON, is all of one that has no file."""
 
     job_id: UUID
     outcome: Literal["ready", "failed"]
     reason: str | None
     event_id: str
+    answer: str | None = None
 
 
 class NewFile(NamedTuple):
@@ -87,7 +88,7 @@ def folder_of(request: Request) -> str:
 async def reserve(connection: Connection, requests: Sequence[Request], name: Reserve) -> dict[UUID, Home]:
     """Homes by job. What was reserved before stays."""
     named = [(request, name(request)) for request in requests]
-    await connection.execute(
+    rows = await connection.fetch(
         _SQL["reserve"],
         [home.response_id for _, home in named],
         [request.device_id for request, _ in named],
@@ -96,7 +97,8 @@ async def reserve(connection: Connection, requests: Sequence[Request], name: Res
         [home.store for _, home in named],
         [home.folder for _, home in named],
     )
-    rows = await connection.fetch(_SQL["reserved"], [request.job_id for request in requests])
+    if len(rows) < len(requests):  # some were reserved before: by a statement of its own, which sees a rival's commit
+        rows = await connection.fetch(_SQL["reserved"], [request.job_id for request in requests])
     return {row["job_id"]: Home(row["response_id"], row["store"], row["folder"]) for row in rows}
 
 

@@ -1,5 +1,6 @@
 """What people do to jobs, as a worker meets it: requests without a file, and dead jobs that are queued anew."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -56,6 +57,12 @@ async def test_a_small_request_is_answered_by_the_event_alone(cloud: Cloud, work
         "handler": "small", "outcome": "processed", "detail": None, "summary": {"told": "x"},
     }  # fmt: skip
     assert not list((cloud.root / "Responses" / DEVICE).glob(f"*.{asked[0]}"))
+    # Whoever lost the event finds the answer among the responses.
+    answers = {
+        row.job_id: row.answer for row in await response_list.page(cloud.pool, DEVICE, before=None, limit=9)
+    }  # fmt: skip
+    assert json.loads(answers[asked[0]] or "")["summary"] == {"told": "x"}
+    assert answers[asked[1]] is None
     # What an event does not carry is written as ever, and a request that is a file is read from it.
     cloud.verify(long, asked[1])
     assert cloud.document(asked[1])["summary"] == {"told": "long" * 5000}

@@ -1,5 +1,6 @@
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,11 +8,13 @@ from hypothesis import strategies as st
 from shared.protocol.ids import file_name_problem
 from worker.handlers.contract import Answer
 from worker.response_document import (
+    CARRIED_MAX_BYTES,
     DOCUMENT_MAX_BYTES,
     DocumentFile,
     InvalidDocument,
     RequestPart,
     ResponseDocument,
+    carried,
     decode,
     document_of,
     encode,
@@ -43,6 +46,26 @@ def document(**changes: object) -> ResponseDocument:
 def test_what_is_written_is_read_back(summary: dict[str, object], named: list[DocumentFile]) -> None:
     written = document(answer=Answer("processed", "fine", summary=summary), files=named)
     assert decode(encode(written), job_id=JOB) == written
+
+
+@given(st.dictionaries(st.text(max_size=8), plain, max_size=5), st.lists(files, max_size=1))
+def test_an_event_carries_an_answer_only_without_files_and_up_to_a_bound(
+    summary: dict[str, object], named: list[DocumentFile]
+) -> None:
+    written = document(answer=Answer("processed", "fine", summary=summary), files=named)
+    told = carried(written)
+    if told is None:
+        assert named or len(msgspec.json.encode(summary)) > CARRIED_MAX_BYTES - 200
+    else:
+        assert not named
+        assert told == {"handler": "table", "outcome": "processed", "detail": "fine", "summary": summary}
+        assert len(msgspec.json.encode(told)) <= CARRIED_MAX_BYTES
+
+
+def test_what_a_handler_put_into_its_summary_is_carried_as_plain_json() -> None:
+    told = carried(document(answer=Answer("processed", summary={"id": JOB, "by": {1: "one"}})))
+    assert told is not None
+    assert told["summary"] == {"id": str(JOB), "by": {"1": "one"}}
 
 
 def test_a_long_summary_is_not_indented_beyond_the_bound() -> None:

@@ -1,6 +1,6 @@
 -- name: page
 -- Newest first, after a given key; along the index on (device_id, completed_at, response_id), at any depth.
-SELECT r.response_id, r.job_id, r.request_name, r.outcome, r.reason, r.event_id, r.completed_at, f.files
+SELECT r.response_id, r.job_id, r.request_name, r.outcome, r.reason, r.event_id, r.completed_at, f.files, r.answer
 FROM (
     SELECT * FROM responses
     WHERE device_id = $1 AND completed_at IS NOT NULL

@@ -6,6 +6,7 @@ FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text
     AS r (response_id, device_id, job_id, request_name, store, folder)
 ORDER BY r.job_id
 ON CONFLICT (job_id) DO NOTHING
+RETURNING job_id, response_id, store, folder
 
 -- name: reserved
 SELECT job_id, response_id, store, folder FROM responses WHERE job_id = ANY ($1::uuid[])
@@ -27,13 +28,14 @@ RETURNING r.job_id
 
 -- name: complete
 -- Responses with their outcome and the event that announces it; in the transaction that ends their jobs.
-UPDATE responses r SET outcome = c.outcome, reason = c.reason, event_id = c.event_id, completed_at = clock_timestamp()
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS c (job_id, outcome, reason, event_id)
+UPDATE responses r SET outcome = c.outcome, reason = c.reason, event_id = c.event_id, answer = c.answer::json,
+    completed_at = clock_timestamp()
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS c (job_id, outcome, reason, event_id, answer)
 WHERE r.job_id = c.job_id
 
 -- name: reopen
 -- The response of a job that is queued anew: reserved as before, and not finished any more.
-UPDATE responses SET outcome = NULL, reason = NULL, event_id = NULL, completed_at = NULL WHERE job_id = $1
+UPDATE responses SET outcome = NULL, reason = NULL, event_id = NULL, answer = NULL, completed_at = NULL WHERE job_id = $1
 
 -- name: add_files
 INSERT INTO response_files (file_id, response_id, device_id, store, path, name, size, sha256, content_type)

@@ -1,3 +1,4 @@
+import json
 from uuid import UUID
 
 import asyncpg
@@ -40,6 +41,14 @@ async def test_the_state_after_a_reset_is_all_of_the_devices_own_responses(
         "url": f"/api/v1/files/{file_ids[0]}",
     }
     assert [one["name"] for one in ready["files"]] == ["file-0.csv", "file-1.csv"]
+
+
+async def test_a_response_without_a_file_is_its_answer(api: RunningApi, sql: asyncpg.Connection) -> None:
+    await add_response(sql, "truck-7", files=0)
+    answer = {"handler": "ping", "outcome": "processed", "detail": None, "summary": {"at": 1.5}}
+    await sql.execute("UPDATE responses SET answer = $1", json.dumps(answer))
+    (shown,) = (await api.device("truck-7").get(PATH)).json()["responses"]
+    assert (shown["files"], shown["answer"]) == ([], answer)
 
 
 async def test_pages_meet_without_gap_or_overlap_also_within_a_microsecond(
