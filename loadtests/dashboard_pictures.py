@@ -32,12 +32,11 @@ async def pictures(api: str, bearer: str, folder: Path) -> dict[str, Any]:
         await _sign_in(page, api, bearer)
         found["load_ms"] = await _load_ms(page, api)
         await asyncio.sleep(25)  # the lines of the last minute fill
-        found["shift"] = await _shift(page)
         await _take(page, "fleet", folder, found, problems)
         await page.goto(f"{api}/#/flow")
         await asyncio.sleep(4)
         await _take(page, "flow", folder, found, problems)
-        found["shift"] += await _shift(page)
+        await _shift(page, found)
         await _job(page, api, folder, found, problems)
         await _moves(page, api, folder, found, problems)
         await page.close()
@@ -82,16 +81,18 @@ async def _load_ms(page: Page, api: str) -> int:
     return round(min(times))
 
 
-async def _shift(page: Page) -> float:
-    moved: Any = await page.evaluate("() => window.shifts.reduce((sum, one) => sum + one[0], 0)")
-    return float(moved)
+async def _shift(page: Page, found: dict[str, Any]) -> None:
+    """All that moved by itself since the page was opened."""
+    moved: Any = await page.evaluate("() => window.shifts")
+    found["shift"] = round(sum(one[0] for one in moved), 5)
+    found["shifted"] = moved[:10]
 
 
 async def _job(page: Page, api: str, folder: Path, found: dict[str, Any], problems: list[str]) -> None:
     """A photo's job, with its files; and a dead one, queued anew by the page."""
     await page.goto(f"{api}/#/jobs?status=done&kind=photo")
     await page.wait_for_selector("tbody a")
-    await _take(page, "jobs", folder, found, problems)
+    problems += [f"jobs {one}" for one in (await look(page)).problems()]
     await page.click("tbody a")
     await page.wait_for_selector(".history li")
     await _take(page, "job", folder, found, problems)
@@ -107,7 +108,7 @@ async def _moves(page: Page, api: str, folder: Path, found: dict[str, Any], prob
     """Drain a hub, see it come back, and its devices with it."""
     await page.goto(f"{api}/#/fleet")
     card = page.locator(".card", has_text="hub-2")
-    await card.locator("button").click()
+    await card.locator(".top button").click()
     await page.select_option("#what", "drain")
     await page.click("dialog button[type=submit]")
     await page.wait_for_selector("dialog strong")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import httpx
 
+from api.dashboard.hub_answer import WrongAnswer, read_state
 from api.dashboard.slices import Asked
 from shared.store.hubs import HubRow
 
@@ -58,9 +59,11 @@ class HubPorts:
         async def one(hub: HubRow) -> tuple[str, Asked]:
             try:
                 body = {"devices": list(wanted.get(hub.name, ()))[:DEVICES_MAX]}
-                return hub.name, Asked(await self.ask(hub, "look", body, deadline_s=LOOK_S))
+                return hub.name, Asked(read_state(await self.ask(hub, "look", body, deadline_s=LOOK_S)))
             except HubRefused as refused:
                 return hub.name, Asked(trouble=str(refused))
+            except WrongAnswer as wrong:
+                return hub.name, Asked(trouble=f"answers what cannot be read: {wrong}")
 
         return dict(await asyncio.gather(*map(one, hubs)))
 

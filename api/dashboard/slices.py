@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
+from api.dashboard.hub_answer import HubState
 from api.dashboard.state import DEVICE, rounded
 from shared.hash_slots import SLOTS, owner
 from shared.store.fleet_view import Census, DeviceRow, FeedGroup, SeenHub, StageTimes
@@ -33,25 +36,32 @@ _BAD: Final = frozenset({"deaf", "degraded", "doubt"})
 class Asked:
     """What one hub answered, or why it did not."""
 
-    state: Mapping[str, Any] | None = None
+    state: HubState | None = None
     trouble: str | None = None
 
 
 @dataclass(slots=True)
 class Rates:
-    """How much a count that only rises grew in a second, of each run of a process."""
+    """How much counts that only rise grow in a second, all runs of processes together."""
 
     _before: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _rates: dict[str, float] = field(default_factory=dict)
 
-    def per_s(self, run: str, count: float, now: float) -> float:
-        """Since the last time; 0 the first time, and when the count began anew."""
+    def saw(self, run: str, count: float, now: float) -> None:
+        """The count of one run. It grew by nothing the first time, and when it began anew."""
         then, before = self._before.get(run, (now, count))
         self._before[run] = (now, count)
-        return max(0.0, count - before) / (now - then) if now > then else 0.0
+        self._rates[run] = max(0.0, count - before) / (now - then) if now > then else 0.0
+
+    @property
+    def per_s(self) -> float:
+        """Of all together, each as it was seen last."""
+        return sum(self._rates.values())
 
     def keep(self, runs: frozenset[str]) -> None:
         """Forget the others."""
         self._before = {run: told for run, told in self._before.items() if run in runs}
+        self._rates = {run: rate for run, rate in self._rates.items() if run in runs}
 
 
 def slots_of(names: Iterable[str]) -> Mapping[str, int]:
@@ -84,38 +94,34 @@ def _hub(hub: SeenHub, asked: Asked | None, slots: Mapping[str, int], silence_s:
     if asked is not None and asked.trouble is not None:
         value["why"] = [asked.trouble]
     if state is not None:
-        moving = state["moving"]
         value |= {
-            "why": list(state["not_ready"]),
-            "bus": state.get("bus", "ok"),
-            "connections": state["connections"],
-            "own": state["own"],
-            "strangers": state["strangers"],
-            "sees": len(state["view"]),
-            "settled": state["view_settled"],
-            "moving": {
-                key: moving[key] for key in ("left", "done", "leaving", "skipped", "rate", "eta_s", "paused", "held")
-            },
+            "why": list(state.not_ready),
+            "bus": state.bus,
+            "connections": state.connections,
+            "own": state.own,
+            "strangers": state.strangers,
+            "sees": len(state.view),
+            "settled": state.view_settled,
+            "moving": msgspec.structs.asdict(state.moving),
         }
     return value
 
 
-def _state(hub: SeenHub, state: Mapping[str, Any] | None, silence_s: float) -> str:
+def _state(hub: SeenHub, state: HubState | None, silence_s: float) -> str:
     """One word, the worst that is true."""
     if hub.silent_s > silence_s:
         return "silent"
-    if hub.row.leaving or (state is not None and state["phase"] == "draining"):
+    if hub.row.leaving or (state is not None and state.phase == "draining"):
         return "draining"
     if state is None:
         return "unasked"
-    bus = str(state.get("bus", "ok"))
-    if bus == "deaf":
+    if state.bus == "deaf":
         return "deaf"
-    if state["not_ready"]:
+    if state.not_ready:
         return "not ready"
-    if bus in _BAD:
-        return bus
-    return "full" if state["connections"] >= state["capacity"] else "ready"
+    if state.bus in _BAD:
+        return state.bus
+    return "full" if state.connections >= state.capacity else "ready"
 
 
 def device_values(rows: Iterable[DeviceRow], asked: Mapping[str, Asked]) -> dict[str, Any]:
@@ -123,8 +129,8 @@ def device_values(rows: Iterable[DeviceRow], asked: Mapping[str, Asked]) -> dict
     values: dict[str, Any] = {}
     for row in rows:
         hub = asked.get(row.hub) if row.hub is not None else None
-        there = hub.state["devices"].get(row.device_id) if hub is not None and hub.state is not None else None
-        acked = max(row.acked, there["acked"]) if there is not None and there["acked"] <= row.head else row.acked
+        there = hub.state.devices.get(row.device_id) if hub is not None and hub.state is not None else None
+        acked = max(row.acked, there.acked) if there is not None and there.acked <= row.head else row.acked
         values[DEVICE + row.device_id] = {
             "id": row.device_id,
             "class": row.device_class,
@@ -134,10 +140,10 @@ def device_values(rows: Iterable[DeviceRow], asked: Mapping[str, Asked]) -> dict
             "lag": max(0, row.head - max(acked, row.floor)),
             "hub": row.hub,
             "here": there is not None,
-            "sent": there["sent"] if there is not None else None,
-            "rtt_ms": there["rtt_ms"] if there is not None and there["rtt_ms"] else None,
-            "behind": bool(there is not None and there["behind"]),
-            "moving": bool(there is not None and there["moving"]),
+            "sent": there.sent if there is not None else None,
+            "rtt_ms": (there.rtt_ms or None) if there is not None else None,
+            "behind": there is not None and there.behind,
+            "moving": there is not None and there.moving,
             "flaps": round(row.flaps, 1),
             "since_s": _coarse(row.connected_s if row.hub is not None else row.away_s),
             "acked_s": _coarse(row.acked_s),

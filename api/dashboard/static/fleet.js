@@ -112,7 +112,7 @@ function devicePanel() {
     h("table", { class: "stack" }, h("caption", { class: "sr" }, "Devices, with where they are and how far behind"),
       h("colgroup", {}, COLUMNS.map(([, width]) => { const col = h("col"); col.style.width = width; return col; })),
       h("thead", {}, h("tr", {}, COLUMNS.map(([name]) => h("th", { scope: "col", class: NUMBERS.has(name) ? "num" : null }, name)))), body),
-    h("footer", {}, said, h("span", { class: "grow" }), first, more));
+    h("footer", { class: "late" }, said, h("span", { class: "grow" }), first, more));
   let rows = [], next = null, asked = 0, timer = 0;
 
   async function load(cursor) {
@@ -139,6 +139,7 @@ function devicePanel() {
       say(said, rows.length ? `${count(rows.length)} shown${next ? ", there are more" : ""}` : "");
       look(rows.map((row) => row.device_id));
       draw();
+      element.lastElementChild.classList.remove("late");
     } catch (error) {
       if (mine === asked) say(said, error.message);
     }

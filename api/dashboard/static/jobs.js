@@ -38,7 +38,7 @@ export function jobs(main, { query }) {
       h("table", { class: "stack" }, h("caption", { class: "sr" }, "Jobs, newest first"),
         h("colgroup", {}, COLUMNS.map(([, width]) => { const col = h("col"); col.style.width = width; return col; })),
         h("thead", {}, h("tr", {}, COLUMNS.map(([title, , number]) => h("th", { scope: "col", class: number ? "num" : null }, title)))), body),
-      h("footer", {}, said, h("span", { class: "grow" }), anew, more)));
+      h("footer", { class: "late" }, said, h("span", { class: "grow" }), anew, more)));
   let rows = [], next = null, asked = 0, timer = 0;
 
   async function load(cursor) {
@@ -55,6 +55,7 @@ export function jobs(main, { query }) {
       anew.hidden = status.value !== "dead" || !rows.length;
       say(said, rows.length ? `${count(rows.length)} shown${next ? ", there are more" : ""}` : "");
       fillRows(body, COLUMNS, rows, (job) => job.job_id, () => rowOf(COLUMNS), fill, next ? "None among the first; look further with “Show more”." : "No job is like that.");
+      main.querySelector(".late")?.classList.remove("late");
     } catch (error) {
       if (mine === asked) { say(said, error.message); }
     }

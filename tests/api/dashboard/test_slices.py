@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from api.dashboard.hub_answer import WrongAnswer, read_state
 from api.dashboard.slices import Asked, Rates, device_values, hub_values, slots_of, stage_value, total_value
 from shared.store.fleet_view import DeviceRow, SeenHub, StageTimes
 from shared.store.hubs import HubRow
@@ -47,17 +48,17 @@ def state_of(hub: HubRow, asked: Asked | None, silent_s: float = 0.0) -> str:
     ],
 )
 def test_a_hub_is_shown_with_the_worst_that_is_true(changed: dict[str, Any], word: str) -> None:
-    assert state_of(HUB, Asked(STATE | changed)) == word
+    assert state_of(HUB, Asked(read_state(STATE | changed))) == word
 
 
 def test_a_hub_that_is_silent_or_cannot_be_asked_is_shown_as_that() -> None:
-    assert state_of(HUB, Asked(STATE), silent_s=16) == "silent"
+    assert state_of(HUB, Asked(read_state(STATE)), silent_s=16) == "silent"
     assert state_of(HUB, Asked(trouble="cannot be asked")) == "unasked"
     assert state_of(HUB._replace(leaving=True), None) == "draining"
 
 
 def test_what_the_hub_knows_of_a_device_is_newer_than_what_is_recorded() -> None:
-    [shown] = device_values([DEVICE], {"hub-1": Asked(STATE)}).values()
+    [shown] = device_values([DEVICE], {"hub-1": Asked(read_state(STATE))}).values()
     assert (shown["acked"], shown["lag"], shown["rtt_ms"], shown["here"]) == (8, 1, 40.5, True)
     [unasked] = device_values([DEVICE], {"hub-1": Asked(trouble="away")}).values()
     assert (unasked["acked"], unasked["lag"], unasked["rtt_ms"], unasked["here"]) == (5, 4, None, False)
@@ -85,11 +86,17 @@ def test_slots_are_shared_out_among_all_hubs() -> None:
 
 def test_a_rate_begins_at_nothing_and_survives_a_restart() -> None:
     rates = Rates()
-    assert rates.per_s("run", 100, 1.0) == 0
-    assert rates.per_s("run", 150, 2.0) == 50
-    assert rates.per_s("run", 10, 3.0) == 0
+    rates.saw("a", 100, 1.0)
+    assert rates.per_s == 0
+    rates.saw("a", 150, 2.0)
+    rates.saw("b", 7, 2.0)
+    assert rates.per_s == 50
+    rates.saw("b", 27, 4.0)
+    assert rates.per_s == 60
+    rates.saw("a", 10, 3.0)
+    assert rates.per_s == 10
     rates.keep(frozenset())
-    assert rates.per_s("run", 500, 4.0) == 0
+    assert rates.per_s == 0
 
 
 def test_the_waterfall_has_every_stage_in_order() -> None:
@@ -106,3 +113,12 @@ def test_the_waterfall_has_every_stage_in_order() -> None:
 def test_what_is_not_known_yet_is_nothing_and_queues_add_up() -> None:
     total = total_value(None, {"connections": 3}, [QueueState("a", waiting=2), QueueState("b", waiting=1, running=4)])
     assert (total["devices"], total["connections"], total["waiting"], total["running"]) == (None, 3, 3, 4)
+
+
+def test_an_older_hubs_answer_is_taken_and_what_is_none_is_not() -> None:
+    older = {name: STATE[name] for name in ("phase", "connections", "capacity", "not_ready", "moving")}
+    assert state_of(HUB, Asked(read_state(older | {"said_by_a_newer_one": 1}))) == "ready"
+    wrong: Any
+    for wrong in ([], {}, older | {"connections": "many"}, older | {"devices": {"truck-7": 1}}):
+        with pytest.raises(WrongAnswer):
+            read_state(wrong)

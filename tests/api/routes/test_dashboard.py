@@ -10,11 +10,15 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from api.routes.dashboard import DEVICES_MAX
 from shared.store import devices, hubs
 from shared.store.hubs import HubRow
 from shared.store.pool import Pool
+from shared.telemetry.health import OpsServer, Readiness
 from tests.api.conftest import RING, RunningApi, StartApi, record, token
 
 SESSION = "/api/v1/dashboard/session"
@@ -235,3 +239,29 @@ async def test_nothing_is_read_while_nobody_looks(start_api: StartApi, monkeypat
     async with asyncio.timeout(10):
         while time.monotonic() - read[-1] < 0.7:  # a round comes every twentieth of a second while somebody looks
             await asyncio.sleep(0.05)
+
+
+async def test_a_hub_that_answers_nonsense_is_shown_as_that_and_nothing_else_suffers(
+    start_api: StartApi, pool: Pool
+) -> None:
+    async def look(request: Request) -> Response:
+        return JSONResponse({"phase": ["open"]})
+
+    ops = OpsServer(
+        "127.0.0.1",
+        0,
+        process="hub",
+        readiness=lambda: Readiness(True),
+        routes=[Route("/control/look", look, methods=["POST"])],
+    )
+    await ops.start()
+    try:
+        url = f"http://127.0.0.1:{ops.port}"
+        await hubs.heartbeat(pool, HubRow("hub-1", "run", "ws://h", 3, 500, draining=False, ops_url=url))
+        async with stream(await signed_in(await start_api(**QUICK))) as events:
+            _, first = await anext(events)
+        hub = first["set"]["hub/hub-1"]
+        assert (hub["state"], hub["connections"]) == ("unasked", 3)
+        assert "cannot be read" in hub["why"][0]
+    finally:
+        await ops.close()
