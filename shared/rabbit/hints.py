@@ -21,7 +21,7 @@ from shared.bus.hints import HINT_AGE_S, Offer
 from shared.bus.waiting import happened
 from shared.clock import monotonic
 from shared.rabbit.address import RabbitAddress
-from shared.rabbit.link import RABBIT_ERRORS, Link, open_link, queue_name
+from shared.rabbit.link import QUEUE_REFUSED, RABBIT_ERRORS, Link, open_link, queue_name
 from shared.telemetry.metrics import (
     BUS_CONNECTED,
     BUS_DROPPED,
@@ -44,6 +44,7 @@ _FLUSH_S: Final = 1.0
 _PAUSE_BASE_S: Final = 0.1
 _PAUSE_CAP_S: Final = 2.0
 _PREFETCH: Final = 50
+_REFUSED_S: Final = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -77,11 +78,16 @@ class RabbitHints:
         self._in_flight = 0
         self._link: Link | None = None
         self._made: set[str] = set()
+        # Queues that the broker will not give us as they must be, and until when they are not asked for again.
+        self._refused: dict[str, float] = {}
+        self._is_told = False
         self._wake = asyncio.Event()
         self._drained = asyncio.Event()
         self._closed = asyncio.Event()
         self._published = BUS_PUBLISHED.labels(_ROLE)
-        self._dropped = {reason: BUS_DROPPED.labels(_ROLE, reason) for reason in ("full", "expired", "closing")}
+        self._dropped = {
+            reason: BUS_DROPPED.labels(_ROLE, reason) for reason in ("full", "expired", "refused", "closing")
+        }
         BUS_QUEUED.labels(_ROLE).set_function(lambda: self.held)
         BUS_CONNECTED.labels(_ROLE).set_function(lambda: self.connected)
 
@@ -119,8 +125,9 @@ class RabbitHints:
             while not self._closed.is_set():
                 try:
                     await self._send_over_one_link()
-                except RABBIT_ERRORS as error:
-                    if self._backoff.attempt == 0:
+                except Exception as error:  # noqa: BLE001 - whatever the library raises: it costs hints and no process
+                    if not self._is_told:
+                        self._is_told = True
                         _log.warning("hints cannot be sent", rabbit=str(self._address), error=_said(error))
                 self._expire()
                 await happened(self._closed, self._backoff.next())
@@ -140,7 +147,8 @@ class RabbitHints:
         self._made.clear()
         async with await open_link(self._address, name=self._name, deadline_s=_CONNECT_S, rand=self._rand) as link:
             link.on_lost = self._wake.set
-            if self._backoff.attempt:
+            if self._is_told:
+                self._is_told = False
                 _log.info("hints are sent again", rabbit=str(self._address))
             self._link = link
             try:
@@ -161,12 +169,19 @@ class RabbitHints:
         """Send a batch and wait for its confirmations. What was not confirmed waits again, in its place."""
         self._expire()
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        if self._refused:
+            batch = self._without_refused(batch)
         self._in_flight = len(batch)
         sending: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 for queue in {one.queue for one in batch} - self._made:
-                    await link.queue(queue)
+                    try:
+                        await link.queue(queue)
+                    except QUEUE_REFUSED as error:
+                        self._refused[queue] = self._clock() + _REFUSED_S
+                        _log.error("queue of hints is not as it must be", queue=queue_name(queue), error=_said(error))
+                        raise
                     self._made.add(queue)
                 sending = [asyncio.create_task(_publish(link, one)) for one in batch]
                 await asyncio.gather(*sending)
@@ -178,6 +193,14 @@ class RabbitHints:
             self._in_flight = 0
             self._published.inc(len(sent))
             self._waiting.extendleft(one for i, one in reversed([*enumerate(batch)]) if i not in sent)
+
+    def _without_refused(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """One queue that somebody made otherwise must not end the link again and again for all of them."""
+        now = self._clock()
+        self._refused = {queue: until for queue, until in self._refused.items() if until > now}
+        kept = [one for one in batch if one.queue not in self._refused]
+        self._dropped["refused"].inc(len(batch) - len(kept))
+        return kept
 
     def _expire(self) -> None:
         now = self._clock()
@@ -267,7 +290,7 @@ class RabbitHintReader:
                 name = f"hints-{self._consumer}"
                 async with await open_link(self._address, name=name, deadline_s=_CONNECT_S, rand=self._rand) as link:
                     await self._take_turns(link)
-            except RABBIT_ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - whatever the library raises: it costs hints and no worker
                 self._say(reachable=False, error=_said(error))
             finally:
                 # Void with their connection: they are handed to somebody again.

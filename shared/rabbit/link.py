@@ -20,10 +20,17 @@ from yarl import URL
 from shared.bus.hints import HELD_MAX
 from shared.rabbit.address import RabbitAddress
 
-__all__ = ["RABBIT_ERRORS", "Link", "open_link", "queue_name"]
+__all__ = ["QUEUE_REFUSED", "RABBIT_ERRORS", "Link", "open_link", "queue_name"]
 
 # What using a link may raise. A channel that was closed under a caller shows as any of them.
 RABBIT_ERRORS: Final = (aiormq.exceptions.AMQPError, OSError, RuntimeError)
+
+# The broker has this queue and not as it must be, or does not let us make it.
+QUEUE_REFUSED: Final = (
+    aiormq.exceptions.ChannelPreconditionFailed,
+    aiormq.exceptions.ChannelAccessRefused,
+    aiormq.exceptions.ChannelLockedResource,
+)
 
 _HEARTBEAT_S: Final = 5
 _CLOSE_S: Final = 1.0

@@ -17,6 +17,7 @@ from shared.bus.hints import Offer
 from shared.rabbit.address import RabbitAddress
 from shared.rabbit.hints import RabbitHintReader, RabbitHints
 from shared.rabbit.link import RABBIT_ERRORS, Link, open_link, queue_name
+from shared.telemetry.metrics import BUS_DROPPED
 from tests.shared.bus.conftest import until
 
 LONG_S = 60.0
@@ -117,9 +118,15 @@ async def test_a_queue_that_somebody_made_otherwise_is_left_alone(rabbit: Rabbit
             assert hints.offer(queue, uuid4()) is Offer.OFFERED
             assert await reader.wait(0.5) == []
             assert "not reachable" in repr(reader)
-            other = f"q-{uuid4()}"  # and it stands in nobody's way for longer than hints live
+            other = f"q-{uuid4()}"  # and it stands in nobody's way
             ear = RabbitHintReader(rabbit.url, other, consumer="worker-1")
             await arrives(hints, ear, other)
+            refused = BUS_DROPPED.labels("job_hints", "refused")._value
+            before = refused.get()
+            hints.offer(queue, uuid4())
+            await until(lambda: refused.get() > before, "hints of that queue are dropped", LONG_S)
+            await arrives(hints, ear, other)
+            assert hints.connected
             await ear.close()
 
 
