@@ -59,7 +59,7 @@ def open_offers(url: str, *, name: str, rand: Random | None = None) -> HintOffer
 def open_waits(url: str, queue: str, *, consumer: str, rand: Random | None = None) -> HintWaits:
     """The receiving side of the worker `consumer`. Opens nothing until its `wait()`."""
     if urlsplit(url).scheme in _RABBIT:
-        from shared.rabbit.hints import RabbitHintReader
+        from shared.rabbit.hint_reader import RabbitHintReader
 
         return RabbitHintReader(url, queue, consumer=consumer, rand=rand)
     return JobHintReader(url, queue, consumer=consumer, rand=rand)

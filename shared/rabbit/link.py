@@ -20,7 +20,17 @@ from yarl import URL
 from shared.bus.hints import HELD_MAX
 from shared.rabbit.address import RabbitAddress
 
-__all__ = ["QUEUE_REFUSED", "RABBIT_ERRORS", "Link", "open_link", "queue_name"]
+__all__ = [
+    "CONNECT_S",
+    "PAUSE_BASE_S",
+    "PAUSE_CAP_S",
+    "QUEUE_REFUSED",
+    "RABBIT_ERRORS",
+    "Link",
+    "open_link",
+    "queue_name",
+    "said",
+]
 
 # What using a link may raise. A channel that was closed under a caller shows as any of them.
 RABBIT_ERRORS: Final = (aiormq.exceptions.AMQPError, OSError, RuntimeError)
@@ -32,6 +42,9 @@ QUEUE_REFUSED: Final = (
     aiormq.exceptions.ChannelLockedResource,
 )
 
+CONNECT_S: Final = 5.0
+PAUSE_BASE_S: Final = 0.1
+PAUSE_CAP_S: Final = 2.0
 _HEARTBEAT_S: Final = 5
 _CLOSE_S: Final = 1.0
 _ARGUMENTS: Final[dict[str, Any]] = {
@@ -126,3 +139,8 @@ async def _open(address: RabbitAddress, host: str, port: int, name: str) -> Link
     except BaseException:
         await connection.close()
         raise
+
+
+def said(error: Exception) -> str:
+    """What may be logged of an error: the libraries put no address with credentials in it, and this makes sure."""
+    return f"{type(error).__name__}: {error}"[:300]

@@ -15,7 +15,8 @@ import pytest
 from loadtests.rabbit_server import RabbitServer
 from shared.bus.hints import Offer
 from shared.rabbit.address import RabbitAddress
-from shared.rabbit.hints import RabbitHintReader, RabbitHints
+from shared.rabbit.hint_reader import RabbitHintReader
+from shared.rabbit.hints import RabbitHints
 from shared.rabbit.link import RABBIT_ERRORS, Link, open_link, queue_name
 from shared.telemetry.metrics import BUS_DROPPED
 from tests.shared.bus.conftest import until
