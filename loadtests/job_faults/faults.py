@@ -98,7 +98,7 @@ async def _pool(struck: Struck) -> None:
             with suppress(*_ERRORS):
                 async with connection.transaction():
                     await connection.execute("SET LOCAL lock_timeout = '10s'")
-                    await connection.execute("LOCK TABLE jobs, job_status IN ACCESS EXCLUSIVE MODE")
+                    await connection.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
                     struck.times += 1
                     await asyncio.sleep(min(4.0, struck.seconds))
     finally:
