@@ -19,6 +19,29 @@ from jwt.algorithms import OKPAlgorithm
 
 FOLDER: Final = Path("infra/docker/private")
 _MOUNTED: Final = 0o444
+_CLOUD_ENVIRONMENT: Final = """\
+# Stores beside the local folder, for api, watcher, worker, files and cli: see docs/cloud-stores.md. Take the # away.
+
+# S3
+# FLEETWIRE_S3_BUCKET=fleet
+# FLEETWIRE_S3_REGION=eu-central-1
+# FLEETWIRE_S3_KEY_ID=AKIA
+# FLEETWIRE_S3_SECRET=secret
+
+# Google Drive; the account's key goes into cloud-drive-key.json, beside this file
+# FLEETWIRE_DRIVE_KEY_FILE=/run/secrets/cloud-drive-key.json
+# FLEETWIRE_DRIVE_ROOTS=fleet=folderId@driveId
+
+# SharePoint; the certificate with its key goes into cloud-graph-certificate.pem, beside this file
+# FLEETWIRE_GRAPH_TENANT=00000000-0000-0000-0000-000000000000
+# FLEETWIRE_GRAPH_CLIENT_ID=00000000-0000-0000-0000-000000000000
+# FLEETWIRE_GRAPH_CERTIFICATE_FILE=/run/secrets/cloud-graph-certificate.pem
+# FLEETWIRE_GRAPH_DRIVES=fleet=b!driveId
+
+# Where responses go, and where providers call when something changed
+# FLEETWIRE_CLOUD_PLACEMENT=sharepoint:fleet=70,drive:fleet=20,local=10
+# FLEETWIRE_HOOKS_URL=https://fleet.example.com
+"""
 _OWN: Final = 0o600
 
 
@@ -49,6 +72,10 @@ def prepare(folder: Path, *, production: bool = False) -> list[str]:
     keep("rabbitmq.conf", _rabbit_configuration)
     keep("database.env", lambda: _database_environment(postgres, valkey), _OWN)
     operations = keep("operations.env", lambda: f"FLEETWIRE_OPS_TOKEN={_password()}\n", _OWN)
+    keep("cloud.env", lambda: _CLOUD_ENVIRONMENT, _OWN)
+    # Mounted from the first start on, so that setting up a store later takes no more than filling them.
+    for name in ("cloud-drive-key.json", "cloud-graph-certificate.pem"):
+        keep(name, lambda: "put the key here\n")
     if production:
         keep("replication-password", _password)
         keep("grafana-password", _password)

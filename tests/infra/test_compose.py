@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "files": FilesSettings,
     "migrate": CommandSettings,
 }
+CLOUD = ("api", "watcher", "worker", "files")
 
 
 class Strict(Struct, forbid_unknown_fields=True):
@@ -141,7 +142,7 @@ def environment_of(service: Service, private: Path) -> dict[str, str]:
     environ: dict[str, str] = {}
     for file in service.env_file:
         lines = (private / Path(file).name).read_text().splitlines()
-        environ |= dict(line.split("=", 1) for line in lines)
+        environ |= dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     for name, value in service.environment.items():
         secret = value.removeprefix("/run/secrets/")
         environ[name] = interpolated(value) if secret == value else str(private / secret)
@@ -220,6 +221,24 @@ def test_every_process_accepts_its_environment_as_it_is(name: str, private: Path
             assert getattr(settings, keys)()
 
 
+def test_stores_are_set_up_for_all_who_need_them_in_one_file(private: Path) -> None:
+    lines = (private / "cloud.env").read_text().splitlines()
+    given = dict(line.removeprefix("# ").split("=", 1) for line in lines if line.startswith("# FLEETWIRE_"))
+    assert {"FLEETWIRE_S3_BUCKET", "FLEETWIRE_DRIVE_ROOTS", "FLEETWIRE_GRAPH_DRIVES"} <= set(given)
+    file = str(FOLDER / "cloud.env")
+    needed = {name for name, service in PROCESSES.items() if service.command and service.command[0] in CLOUD}
+    assert {name for name, service in OURS.items() if file in service.env_file} == {*needed, "cli"}
+    for name in needed:
+        service = PROCESSES[name]
+        assert service.command is not None
+        secrets = {value.removeprefix("/run/secrets/") for value in given.values() if value.startswith("/run/")}
+        assert secrets <= set(service.secrets)
+        assert "front" in service.networks, "it reaches no provider from inside"
+        mounted = {key: value.replace("/run/secrets", str(private)) for key, value in given.items()}
+        settings = load(SETTINGS[service.command[0]], environment_of(service, private) | mounted)
+        assert {"s3", "drive:fleet", "sharepoint:fleet"} <= set(settings.cloud_stores)
+
+
 def variables(settings_class: Any) -> set[str]:
     return {field.metadata["env"] for field in settings_class.__dataclass_fields__.values()}
 
@@ -237,8 +256,12 @@ def test_only_those_who_sign_have_private_keys() -> None:
 
 
 def test_every_secret_a_service_reads_is_given_to_it() -> None:
+    by_file = {
+        str(FOLDER / "cloud.env"): ["/run/secrets/cloud-drive-key.json", "/run/secrets/cloud-graph-certificate.pem"]
+    }
     for name, service in COMPOSE.services.items():
         words = [*service.environment.values(), *(service.command or [])]
+        words += [word for file in service.env_file for word in by_file.get(file, ())]
         read = {word.removeprefix("/run/secrets/") for word in words if word.startswith("/run/secrets/")}
         assert read == set(service.secrets), name
 

@@ -122,10 +122,14 @@ def test_nobody_has_more_rights_or_memory_than_is_needed() -> None:
         assert service.get("user", "1:1").split(":")[0] != "0", name
 
 
+def _lines(file: Path) -> list[str]:
+    return [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+
+
 def _environment(name: str, private: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in SERVICES[name].get("env_file", ()):
-        found |= dict(line.split("=", 1) for line in (private / Path(file).name).read_text().splitlines())
+        found |= dict(line.split("=", 1) for line in _lines(private / Path(file).name))
     for variable, value in SERVICES[name].get("environment", {}).items():
         secret = value.removeprefix("/run/secrets/")
         found[variable] = value if secret == value else str(private / secret)
@@ -190,7 +194,7 @@ def test_everything_named_is_there_and_everything_made_is_used(private: Path) ->
         file for service in SERVICES.values() for file in service.get("env_file", ())
     }
     made = {str(FOLDER / file.name) for file in private.iterdir()}
-    assert files_used - {GIVEN["EDGE_CERTIFICATE_FILE"]} == made
+    assert files_used - {GIVEN["EDGE_CERTIFICATE_FILE"]} == made - {str(FOLDER / "rabbitmq.conf")}
 
 
 def test_only_those_who_sign_have_private_keys() -> None:
@@ -201,7 +205,7 @@ def test_only_those_who_sign_have_private_keys() -> None:
     assert holders("ticket-keys.json") == {"api"}
     assert holders("files-keys.json") == {"api", "files"}
     assert holders("edge.pem") == {"edge"}
-    assert not [file for file in SERVICES["files"]["env_file"] if "operations" not in file]
+    assert not [file for file in SERVICES["files"]["env_file"] if "operations" not in file and "cloud" not in file]
 
 
 def test_the_edge_is_told_of_everybody_and_knows_every_hub() -> None:
