@@ -45,7 +45,7 @@ def made(*, scale: float = 1.0, runbooks: str = RUNBOOKS) -> dict[str, list[Rule
             *(group(f"fleetwire-{slo.page}", _windows(slo, scale)) for slo in SLOS),
         ],
         "alerts.yml": [
-            group("fleetwire-promises", (_burning(slo, burn, runbooks) for slo in SLOS for burn in BURNS)),
+            group("fleetwire-promises", (_burning(slo, burn, runbooks, scale) for slo in SLOS for burn in BURNS)),
             group("fleetwire-causes", (_cause(cause, runbooks) for cause in CAUSES)),
         ],
     }
@@ -87,7 +87,8 @@ def _windows(slo: Slo, scale: float) -> Iterator[Rule]:
         }
 
 
-def _burning(slo: Slo, burn: Burn, runbooks: str) -> Rule:
+def _burning(slo: Slo, burn: Burn, runbooks: str, scale: float) -> Rule:
+    bad_min = slo.bad_min / scale if slo.is_time else slo.bad_min
     limit = f"{burn.factor:g} * {slo.budget:g}"
     where = "".join(f" {{{{ $labels.{label} }}}}" for label in slo.level)
     return {
@@ -95,7 +96,7 @@ def _burning(slo: Slo, burn: Burn, runbooks: str) -> Rule:
         "expr": (
             f"{slo.series('bad', f'ratio_rate{burn.long}')} > {limit}\n"
             f"and {slo.series('bad', f'ratio_rate{burn.short}')} > {limit}\n"
-            f"and {slo.series('bad', f'increase{burn.long}')} >= {slo.bad_min:g}\n"
+            f"and {slo.series('bad', f'increase{burn.long}')} >= {bad_min:g}\n"
         ),
         "labels": _labels(burn.severity, burn.escalation, slo=slo.page),
         "annotations": {

@@ -53,6 +53,7 @@ class Slo:
     bad_min: float
     page: str
     promise: str
+    is_time: bool = False  # its events are seconds
 
     @property
     def budget(self) -> float:
@@ -129,6 +130,7 @@ SLOS: Final = (
             "in 99.5 % of the time each store was asked for changes within the last 120 s, and no feed of it is "
             "without an owner for longer than 60 s"
         ),
+        is_time=True,
     ),
     Slo(
         name="LocalFiles",

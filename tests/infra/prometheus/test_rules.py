@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.onebox.settings import UpSettings
 from infra.prometheus import rules
 from infra.prometheus.causes import CAUSES
 from infra.prometheus.queries import Query, problems
 from infra.prometheus.slos import BURNS, SLOS, WINDOWS
+from shared.settings import load
 
 FOLDER = Path(rules.__file__).parent
 PROMTOOL = shutil.which("promtool")
@@ -117,8 +119,9 @@ async def test_the_configuration_is_one_that_prometheus_takes(tmp_path: Path) ->
     shutil.copytree(rules.FOLDER, tmp_path / "rules")
     text = (FOLDER / "prometheus.yml").read_text("utf-8").replace("/run/secrets/operations-token", str(token))
     (tmp_path / "prometheus.yml").write_text(text)
-    status, said = await promtool("check", "config", str(tmp_path / "prometheus.yml"))
-    assert status == 0, said
+    for file in (tmp_path / "prometheus.yml", FOLDER / "onebox.yml"):
+        status, said = await promtool("check", "config", str(file))
+        assert status == 0, said
 
 
 def test_every_process_of_the_containers_is_asked_where_it_answers() -> None:
@@ -139,3 +142,31 @@ def test_every_process_of_the_containers_is_asked_where_it_answers() -> None:
     for job in config["scrape_configs"]:
         assert job["job_name"] == "haproxy" or job["authorization"]["credentials_file"]
         assert all(one["labels"]["machine"] for one in job["static_configs"])
+
+
+def test_what_runs_beside_make_up_asks_the_ports_that_it_takes() -> None:
+    config = yaml.safe_load((FOLDER / "onebox.yml").read_text("utf-8"))
+    asked = {
+        int(target.rpartition(":")[2]): job["job_name"].removeprefix("fleetwire-")
+        for job in config["scrape_configs"]
+        for one in job["static_configs"]
+        for target in one["targets"]
+    }
+    usual = load(UpSettings, {})
+    ports = {"api": usual.api_ops_port, "hub": usual.hub_ops_port, "watcher": usual.watcher_ops_port}
+    ports |= {"worker": usual.worker_ops_port, "files": usual.files_ops_port}
+    assert asked == {port: job for job, port in ports.items()} | {usual.hub_ops_port + 1: "hub"}
+
+
+def test_every_alert_has_a_way_to_somebody_and_what_silences_it_exists() -> None:
+    config = yaml.safe_load((FOLDER / "alertmanager.yml").read_text("utf-8"))
+    ways = {matcher for route in config["route"]["routes"] for matcher in route["matchers"]}
+    assert ways == {f"escalation = {rule['labels']['escalation']}" for rule in all_rules("alert")}
+    named = {route["receiver"] for route in [config["route"], *config["route"]["routes"]]}
+    assert named == {receiver["name"] for receiver in config["receivers"]}
+    alerts = {rule["alert"] for rule in all_rules("alert")}
+    labels = {label for slo in SLOS for label in slo.level} | {"slo", "job"}
+    for rule in config["inhibit_rules"]:
+        matchers = [*rule["source_matchers"], *rule["target_matchers"]]
+        assert {one.split(" = ")[1] for one in matchers if one.startswith("alertname")} <= alerts
+        assert set(rule.get("equal", ())) <= labels
