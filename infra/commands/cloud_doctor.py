@@ -208,6 +208,8 @@ class _Examination:
         async def remove() -> None:
             for path in paths:
                 await self._provider.remove(path)
+            for folder in (f"{FOLDER}/moved", FOLDER):
+                await self._provider.remove_empty(folder)
 
         done = await self._tried("may not remove a file", remove)
         return done.finding if isinstance(done, _Failed) else self._line("good", "may remove a file")

@@ -95,6 +95,22 @@ class Root:
         finally:
             os.close(folder)
 
+    def remove_empty(self, parts: Parts) -> bool:
+        """Remove a folder in which nothing is; durable on return. Whether there is none now."""
+        folder = self.open_folder(parts[:-1])
+        try:
+            os.rmdir(parts[-1], dir_fd=folder)
+            os.fsync(folder)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                return False
+            raise
+        finally:
+            os.close(folder)
+        return True
+
     def move(self, parts: Parts, to: Parts) -> None:
         """Give the regular file another name, folders on the way made; durable on return.
 

@@ -113,6 +113,13 @@ class LocalProvider(LocalStore):
         """See store.Store."""
         return await super().remove(path)
 
+    async def remove_empty(self, folder: str) -> bool:
+        """See provider.Provider."""
+        try:
+            return await self._threads.run(folder, self._root.remove_empty, split_path(folder))
+        except NotFound:
+            return True
+
     async def list(self, folder: str) -> AsyncIterator[Object]:
         """See provider.Provider; without hashes. Links, and names that are no paths of a store, are passed over."""
         waiting = [folder]

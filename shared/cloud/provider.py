@@ -246,6 +246,10 @@ class Provider(Store, Protocol):
         """As a store. With an `object_id`, that object or none: never another that has the path by now."""
         ...
 
+    async def remove_empty(self, folder: str) -> bool:
+        """Remove a folder in which nothing is, no other folder either. Whether there is no such folder now."""
+        ...
+
     def list(self, folder: str) -> AsyncIterator[Object]:
         """The files in a folder and below it, in no certain order; nothing for a folder that is not there.
 

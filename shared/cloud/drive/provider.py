@@ -181,6 +181,24 @@ class DriveProvider:
         await self._tree.gone(file)
         return True
 
+    async def remove_empty(self, folder: str) -> bool:
+        """See Provider. Where the account may not remove for good, into the trash."""
+        folder_id = await self._tree.folder(split_path(folder))
+        file = await self._client.file(folder_id) if folder_id is not None else None
+        if file is None:
+            return True
+        inside = await self._client.files(f"{wire.quoted(file.id)} in parents and trashed = false", size=1)
+        if inside.files:
+            return False
+        try:
+            await self._client.delete(file.id)
+        except NotFound:
+            pass
+        except Misconfigured:
+            await self._client.update(file.id, {"trashed": True})
+        await self._tree.gone_empty(file)
+        return True
+
     async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:
         """See Provider."""
         file, target = await self._need(path, object_id), split_path(to)

@@ -234,6 +234,11 @@ class Tree:
         self._known.clear()
         return FolderGone(f"{self._store}: the folder {folder_id} is gone or in the trash")
 
+    async def gone_empty(self, folder: wire.File) -> None:
+        """The folder is not there any more."""
+        self._known.clear()
+        await self.gone(folder)
+
     async def gone(self, file: wire.File) -> None:
         """The object is not there any more: its name is free."""
         for folder_id in file.parents:

@@ -179,6 +179,16 @@ class GraphProvider:
         item = await (self._items.file(path) if object_id is None else self._items.file_by_id(path, object_id))
         return item is not None and await self._items.remove(item)
 
+    async def remove_empty(self, folder: str) -> bool:
+        """See Provider. It goes into the recycle bin of the site."""
+        item = await self._items.look(folder)
+        if item is None:
+            return True
+        if item.folder is None or item.folder.get("childCount") != 0:
+            return False
+        await self._items.remove(item)
+        return True
+
     async def move(self, path: str, to: str, *, object_id: str | None = None) -> Object:
         """See Provider."""
         moved = await self._items.move(path, to, object_id)

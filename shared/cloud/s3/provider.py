@@ -154,6 +154,11 @@ class S3Provider:
                 return True
         raise StoreUnavailable(f"{path!r}: is written to again and again while it is removed")
 
+    async def remove_empty(self, folder: str) -> bool:
+        """See provider.Provider. A folder is there as long as something is in it."""
+        page = await self._listing.page(self._keys.folder(split_folder(folder)))
+        return not page.objects
+
     async def list(self, folder: str) -> AsyncIterator[Object]:
         """See provider.Provider. Without hashes: a listing says none."""
         prefix = self._keys.folder(split_folder(folder))

@@ -148,6 +148,17 @@ class ProviderContract:
         assert found is not None
         assert found.size == 0
 
+    async def test_a_folder_is_removed_only_when_nothing_is_in_it(self, provider: Provider) -> None:
+        for _ in range(2):
+            await provider.put_new("trial/deep/a.txt", b"a")
+            assert not await provider.remove_empty("trial/deep")
+            assert not await provider.remove_empty("trial")
+            assert await provider.remove("trial/deep/a.txt")
+            assert await provider.remove_empty("trial/deep")
+            assert await provider.remove_empty("trial")
+            assert await provider.remove_empty("trial")
+            assert [one.path async for one in provider.list("trial")] == []
+
     async def test_any_range_can_be_read(self, provider: Provider) -> None:
         content = made_up(300_000)
         await provider.put_new("f", content)

@@ -213,6 +213,9 @@ class PlainProvider:
             raise NotFound(path)
         return stat_of_object(self._object(*found)), digest_of(found[1].content)
 
+    async def remove_empty(self, folder: str) -> bool:
+        return not any(path.startswith(f"{folder}/") for path in self.objects)
+
     async def remove(self, path: str, *, object_id: str | None = None) -> bool:
         trouble = self._called("remove")
         for there, kept in list(self.objects.items()):
