@@ -258,7 +258,7 @@ WORKER_ENDINGS_SIZE = _histogram("worker_endings_size", "Jobs ended by one trans
 WORKER_FINISHED = _counter("worker_finished_total", "Jobs finished, by outcome.", "queue", "kind", "outcome")
 WORKER_HANDLER_SECONDS = _histogram("worker_handler_seconds", "Duration of a handler.", "kind", buckets=_SLOW)
 WORKER_LEASES_LOST = _counter("worker_leases_lost_total", "Jobs whose lease was over before their completion.", "queue")
-WORKER_QUEUED = _gauge("worker_queued", "Jobs that wait.", "queue")
+WORKER_QUEUED = _gauge("worker_queued", "Jobs that wait, counted up to 10,000.", "queue")
 WORKER_QUEUED_OLDEST_SECONDS = _gauge(
     "worker_queued_oldest_seconds", "For how long the oldest job that waits could have run.", "queue"
 )
