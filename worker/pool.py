@@ -44,7 +44,7 @@ class PoolLimits:
 
     memory: int = 500 * 1000 * 1000
     recycle_resident: int = 250 * 1000 * 1000
-    recycle_after: int = 200
+    recycle_after: int = 1000
     file_size: int = 512 * 1024 * 1024
     start_s: float = 20.0
     nice: int = 5

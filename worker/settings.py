@@ -135,7 +135,7 @@ class Settings(
     )
     recycle_after: int = setting(
         "FLEETWIRE_WORKER_RECYCLE_AFTER",
-        200,
+        1000,
         help="Files after which a process is replaced.",
         parse=bounded_int(1, 10**9),
     )

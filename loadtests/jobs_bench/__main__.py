@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.bench.peers.environment import NotInstalled, install_python
+from loadtests.bench.peers.report import put_between
 from loadtests.driver.latency import Latencies
 from loadtests.jobs_bench.beside import PEERS, Peer
 from loadtests.jobs_bench.ours import DEVICES, Drained, Ours, Shape, running_worker
@@ -29,9 +31,14 @@ __all__ = ["ONE", "judge", "main", "shapes", "table_of"]
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
 _REQUIREMENTS: Final = Path(__file__).parent / "requirements.txt"
+_VERSIONS: Final = re.compile(r"^(?:pgqueuer|procrastinate|asyncpg|psycopg)==[^\s;\\]+", re.MULTILINE)
 ONE: Final = "one at a time"
 TENS: Final = "10 at a time"
 HUNDREDS: Final = "500 at a time"
+COLUMNS: Final = (
+    "load", "side", "jobs", "jobs/s", "ours ÷ it", "worker µs", "Postgres µs", "begun p50 ms", "p99 ms"
+)  # fmt: skip
+MARKS: Final = ("<!-- jobs: begin -->", "<!-- jobs: end -->")
 RATES: Final = {TENS: 1_000, HUNDREDS: 3_000}
 BEGUN_P50_MS: Final = 5.0
 # What a peer is given of the jobs that ours is: the slow ones would take minutes.
@@ -58,6 +65,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="part of the usual number of jobs (default 1)")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="none: --peers without a name")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the figures")
+    parser.add_argument("--docs", type=Path, help="folder whose performance.md gets the table")
     options = parser.parse_args()
     console = Console()
     console.width = max(console.width, 130)
@@ -66,6 +74,9 @@ def main() -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     file = options.results / f"jobs-{time.strftime('%Y%m%d-%H%M%S')}.json"
     file.write_text(json.dumps(report, indent=1) + "\n")
+    if options.docs is not None:
+        page = options.docs / "performance.md"
+        page.write_text(put_between(page.read_text("utf-8"), markdown(report), MARKS), "utf-8")
     failures = judge(report)
     for failure in failures:
         console.print(f"[red]{failure}")
@@ -108,6 +119,7 @@ def run(scale: float, peers: Sequence[str], show: Callable[[str], None]) -> dict
         "synchronous_commit": commit,
         "devices": DEVICES,
         "scale": scale,
+        "versions": _VERSIONS.findall(_REQUIREMENTS.read_text()),
         "missing": missing,
         "rows": found,
     }
@@ -156,26 +168,44 @@ def judge(report: dict[str, Any]) -> list[str]:
     return failures
 
 
-def table_of(report: dict[str, Any]) -> Table:
-    """A row for each side and load."""
-    table = Table(title=f"No-op jobs, one worker process, synchronous_commit {report['synchronous_commit']}")
-    for name in ("load", "side", "jobs", "jobs/s", "ours ÷ it", "worker µs", "Postgres µs", "begun p50 ms", "p99 ms"):
-        table.add_column(name, justify="left" if name in ("load", "side") else "right")
+def cells(report: dict[str, Any]) -> list[list[str]]:
+    """A row for each side and load, as it is shown."""
     ours = {row["load"]: row for row in report["rows"] if row["side"] == "fleetwire"}
+    found = []
     for row in report["rows"]:
         ratio = ours[row["load"]]["jobs_per_s"] / max(row["jobs_per_s"], 1)
-        table.add_row(
-            row["load"],
-            row["side"],
-            f"{row['jobs']:,}",
-            f"{row['jobs_per_s']:,}",
-            "" if row["side"] == "fleetwire" else f"{ratio:.2f}",
-            f"{row['worker_cpu_us']:,.0f}",
-            f"{row['postgres_cpu_us']:,.0f}",
-            f"{row['begun_p50_ms']:.1f}" if "begun_p50_ms" in row else "",
-            f"{row['begun_p99_ms']:.1f}" if "begun_p99_ms" in row else "",
+        found.append(
+            [
+                row["load"],
+                row["side"],
+                f"{row['jobs']:,}",
+                f"{row['jobs_per_s']:,}",
+                "" if row["side"] == "fleetwire" else f"{ratio:.2f}",
+                f"{row['worker_cpu_us']:,.0f}",
+                f"{row['postgres_cpu_us']:,.0f}",
+                f"{row['begun_p50_ms']:.1f}" if "begun_p50_ms" in row else "",
+                f"{row['begun_p99_ms']:.1f}" if "begun_p99_ms" in row else "",
+            ]
         )
+    return found
+
+
+def table_of(report: dict[str, Any]) -> Table:
+    """For the terminal."""
+    table = Table(title=f"No-op jobs, one worker process, synchronous_commit {report['synchronous_commit']}")
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in COLUMNS[:2] else "right")
+    for row in cells(report):
+        table.add_row(*row)
     return table
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """For the page."""
+    head = [f"| {' | '.join(COLUMNS)} |", "| --- | --- |" + " --: |" * (len(COLUMNS) - 2)]
+    lines = [f"| {' | '.join(row)} |" for row in cells(report)]
+    said = f"{report['date']}, {report['machine']}, Python {report['python']}, {report['devices']} devices"
+    return "\n".join([*head, *lines, "", f"{said}; {', '.join(report['versions'])}."])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.jobs_bench.__main__ import HUNDREDS, ONE, TENS, judge, shapes, table_of
+from loadtests.jobs_bench.__main__ import HUNDREDS, ONE, TENS, judge, markdown, shapes, table_of
 from loadtests.jobs_bench.ours import DEVICES, Ours, Shape, running_worker
 from shared.store import devices
 from shared.store.pool import Pool, open_pool
@@ -22,13 +22,15 @@ def report(**rates: int) -> dict[str, Any]:
         for load, rate in ((ONE, 100), (TENS, rates["tens"]), (HUNDREDS, rates["hundreds"]))
         for side in ("fleetwire", "procrastinate")
     ]  # fmt: skip
-    return {"synchronous_commit": "on", "missing": {}, "rows": rows}
+    said = {"machine": "m", "python": "3", "date": "2026-01-01", "devices": 5, "versions": ["pgqueuer==1"]}
+    return {"synchronous_commit": "on", "missing": {}, "rows": rows, **said}
 
 
 def test_only_our_own_rates_are_judged_and_a_peer_that_is_not_there_is_said() -> None:
     held = report(tens=1000, hundreds=3000)
     assert judge(held) == []
     assert table_of(held).row_count == 6
+    assert markdown(held).count("| fleetwire |") == 3
     slow = report(tens=999, hundreds=3000)
     slow["rows"][0]["begun_p50_ms"] = 5.1
     slow["missing"] = {"pgqueuer": "no network"}

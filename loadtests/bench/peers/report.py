@@ -101,13 +101,14 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (headings, rules, *rows))
 
 
-def put_between(text: str, new: str) -> str:
+def put_between(text: str, new: str, marks: tuple[str, str] = (_BEGIN, _END)) -> str:
     """Replace what stands between the marks. Raises ValueError when a mark is not there once."""
-    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
-        raise ValueError(f"the text must hold {_BEGIN} and {_END} once")
-    before, _, rest = text.partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    return f"{before}{_BEGIN}\n\n{new.strip()}\n\n{_END}{after}"
+    begin, end = marks
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"the text must hold {begin} and {end} once")
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n\n{new.strip()}\n\n{end}{after}"
 
 
 def chart(figures: Sequence[Figures]) -> str:

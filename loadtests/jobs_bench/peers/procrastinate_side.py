@@ -1,4 +1,4 @@
-"""procrastinate: a coroutine that does nothing; as many at once as the other sides claim, since it takes one by one.
+"""procrastinate: a coroutine that does nothing; it takes jobs one by one, and at most 50 at once: more made it slower.
 
 Runs in the throw-away environment, as a file: what to do as arguments, PEER_DATABASE_URL in the environment.
 """
@@ -63,7 +63,7 @@ async def work(batch: int, stopped: Callable[[], Awaitable[None]]) -> None:
     """One worker. It listens for notices and polls each second."""
     await app.open_async()
     running = asyncio.create_task(
-        app.run_worker_async(concurrency=batch, fetch_job_polling_interval=1.0, install_signal_handlers=False)
+        app.run_worker_async(concurrency=min(batch, 50), fetch_job_polling_interval=1.0, install_signal_handlers=False)
     )
     await stopped()
     running.cancel()
