@@ -182,9 +182,12 @@ class Carriers:
 
 
 @asynccontextmanager
-async def _processes(stand: Stand, carriers: Carriers, carrier: str, workers: int) -> AsyncIterator[Asking]:
+async def _processes(
+    stand: Stand, carriers: Carriers, carrier: str, workers: int, small_jobs: int
+) -> AsyncIterator[Asking]:
     redis = {"FLEETWIRE_REDIS_URL": carriers.valkey.server.url, "FLEETWIRE_QUEUE_URL": carriers.url(carrier)}
     port = free_port()
+    redis["FLEETWIRE_API_SMALL_JOBS"] = str(small_jobs)
     api = stand.api_environment(FLEETWIRE_API_PORT=str(port), FLEETWIRE_OPS_PORT="0", **redis)
     with ExitStack() as stack:
         logs = []
@@ -233,7 +236,7 @@ def _worker(stand: Stand, name: str) -> dict[str, str]:
 
 async def run(stand: Stand, carriers: Carriers, carrier: str, options: argparse.Namespace) -> Round:
     """One carrier, through all phases."""
-    async with _processes(stand, carriers, carrier, options.workers) as asking:
+    async with _processes(stand, carriers, carrier, options.workers, options.small_jobs) as asking:
         for _ in range(_WARM_UP):
             await asking.ask("warm-up")
         await _idle(asking, stand, options.idle)
@@ -292,6 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=20.0, help="jobs a second")
     parser.add_argument("--idle", type=int, default=200, help="jobs one by one")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--small-jobs", type=int, default=0, help="that the API does at once by itself meanwhile")
     parser.add_argument("--how", choices=("kill", "pause"), default="kill")
     parser.add_argument("--without-rabbit", action="store_true")
     options = parser.parse_args(arguments)
