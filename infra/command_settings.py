@@ -25,6 +25,7 @@ class CommandSettings(TokenKeySettings):
     home_path: Path = setting("FLEETWIRE_HOME", Path(".fleetwire"), help="Folder of embedded data.", parse=path)
     database_url: str | None = setting("FLEETWIRE_DATABASE_URL", None, help="Postgres.", secret=True)
     redis_url: str | None = setting("FLEETWIRE_REDIS_URL", None, help="Redis.", secret=True)
+    queue_url: str | None = setting("FLEETWIRE_QUEUE_URL", None, help="Carries hints of jobs.", secret=True)
     api_url: str | None = setting("FLEETWIRE_API_URL", None, help="Address of the API.")
     ops_token: str | None = setting(
         "FLEETWIRE_OPS_TOKEN", None, help="Token of the operations ports, if they have one.", secret=True

@@ -20,6 +20,7 @@ import redis.asyncio
 import redis.exceptions
 
 from infra.command_settings import CommandSettings
+from infra.commands.doctor_hints import look_at_hints
 from infra.migrations import runner
 from infra.onebox.errors import OneboxError
 from infra.onebox.postgres import find_binaries
@@ -86,6 +87,7 @@ async def examine(settings: CommandSettings) -> list[Finding]:
         ("the home", _home),
         ("Postgres", _postgres),
         ("Redis", _redis),
+        ("hints of jobs", _hints),
         ("the processes", _processes),
         ("the devices", _devices),
     )
@@ -192,6 +194,10 @@ async def _examine_database(connection: asyncpg.Connection) -> list[Finding]:
         Finding("good", f"log epoch {epoch['epoch']} ({epoch['reason']}, {epoch['raised_at']:%Y-%m-%d %H:%M})")
     )
     return findings
+
+
+async def _hints(settings: CommandSettings) -> list[Finding]:
+    return [Finding(*found) for found in await look_at_hints(settings.queue_url)]
 
 
 async def _redis(settings: CommandSettings) -> list[Finding]:
