@@ -79,7 +79,10 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Something is there now. Either `path`, or `parent_id` and `name`, says where; `version` is None for a folder."""
+    """Something is there now. Either `path`, or `parent_id` and `name`, says where; `version` is None for a folder.
+
+    `stand_in`: the version that the same content had as long as the provider did not know its hash.
+    """
 
     item_id: str
     kind: Literal["file", "folder", "root"]
@@ -90,6 +93,7 @@ class Changed:
     version: str | None = None
     hashes: Mapping[HashKind, str] = field(default_factory=dict)
     modified_at: float | None = None
+    stand_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ class Found(NamedTuple):
     area: Area | None = None
     device_id: str | None = None
     generation: int = 0
+    stand_in: str | None = None
 
 
 async def put_folders(

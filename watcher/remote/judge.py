@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class RemoteSeen:
     """A file at its place. `baseline`: the first run over everything came upon it.
 
-    `generation` is that in which the provider told of it; 0 when that it is there is inferred.
+    `generation` is that in which the provider told of it; 0 when that it is there is inferred. `stand_in`: the version
+    of the same content while its hash was not known.
     """
 
     item_id: str
@@ -32,14 +33,16 @@ class RemoteSeen:
     sha256: str | None = None
     baseline: bool = False
     generation: int = 0
+    stand_in: str | None = None
 
 
 def judge(seen: RemoteSeen, known: "Known") -> Verdict:
     """By the ledger alone: what is recorded with this content at this device is not announced again."""
     place = seen.place
     at_home = known.state is not None and (known.area, known.device_id) == (place.area, place.device_id)
-    same = at_home and known.version == seen.version
-    stands = (known.path, known.parent_id) == (place.path, seen.parent_id) and not known.leaving
+    same = at_home and is_same_content(seen, known)
+    stands = (known.path, known.parent_id, known.version) == (place.path, seen.parent_id, seen.version)
+    stands = stands and not known.leaving
     as_it_was = Verdict.UNCHANGED if stands else Verdict.TOUCHED
     if place.area == "response" and (known.reserved or (at_home and known.state == "reserved")):
         return as_it_was if same and known.state == "reserved" else Verdict.RESERVED
@@ -50,6 +53,11 @@ def judge(seen: RemoteSeen, known: "Known") -> Verdict:
     if place.area == "response" and seen.baseline:
         return Verdict.BASELINE
     return Verdict.ANNOUNCED if known.device_known else Verdict.WAITING
+
+
+def is_same_content(seen: RemoteSeen, known: "Known") -> bool:
+    """By the provider's word for it, or by the one that stood in for that."""
+    return known.version is not None and known.version in (seen.version, seen.stand_in)
 
 
 def last_of_each(changes: Iterable[Change]) -> Sequence[Change]:

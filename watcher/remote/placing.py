@@ -57,7 +57,18 @@ class Placing:
                 path = _join(folder.path, one.name or "")
             version = one.version or ""
             sha256 = one.hashes.get("sha256")
-            found.append(Found(one.item_id, path, one.parent_id, version, one.size, sha256, generation=generation))
+            found.append(
+                Found(
+                    one.item_id,
+                    path,
+                    one.parent_id,
+                    version,
+                    one.size,
+                    sha256,
+                    generation=generation,
+                    stand_in=one.stand_in,
+                )
+            )
         seen = await self._inside(found)
         if parents:
             await self.ledger.drop_unplaced([one.item_id for one in seen])
@@ -196,6 +207,7 @@ class Placing:
                         one.sha256,
                         baseline=self.baseline,
                         generation=one.generation,
+                        stand_in=one.stand_in,
                     )
                 )
                 continue

@@ -18,7 +18,7 @@ from shared.store.remote_items import Found, Known, RemoteItem
 from watcher.announce import Announcement
 from watcher.places import Place, locate
 from watcher.remote.effects import List, Record, Settle
-from watcher.remote.judge import RemoteSeen, judge
+from watcher.remote.judge import RemoteSeen, is_same_content, judge
 from watcher.remote.ledger import Ledger
 from watcher.remote.outcome import Content, Hashes, NeedsHashes, Settled, Told, Unreadable
 from watcher.remote.placing import BATCH, Placing
@@ -144,7 +144,7 @@ class Steps:
         self, seen: RemoteSeen, facts: Known, needed: list[Content]
     ) -> tuple[RemoteSeen, Verdict, float | None]:
         """The file, with its hash if it needs one; the verdict; for how long to let it be when it cannot be read."""
-        if seen.sha256 is None and facts.version == seen.version:
+        if seen.sha256 is None and is_same_content(seen, facts):
             seen = replace(seen, sha256=facts.sha256)
         verdict = judge(seen, facts)
         if verdict is not Verdict.ANNOUNCED or seen.place.area == "request" or seen.sha256 is not None:

@@ -108,6 +108,7 @@ def _changes_of(item: wire.DriveItem, root_id: str) -> list[Change]:
                 size=item.size,
                 version=wire.version_of(item),
                 hashes=item.hashes,
+                stand_in=wire.stand_in_of(item),
                 modified_at=wire.at_of(item.last_modified_date_time),
             )
         ]

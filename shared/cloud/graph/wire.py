@@ -167,6 +167,11 @@ def version_of(item: DriveItem) -> str:
     return f"ctag:{item.c_tag}" if item.c_tag else f"etag:{item.e_tag or item.last_modified_date_time or ''}"
 
 
+def stand_in_of(item: DriveItem) -> str | None:
+    """The version of the same content before Graph knew its hash, which may be long after it told of the file."""
+    return f"ctag:{item.c_tag}" if item.c_tag and item.hashes.get("quick_xor") else None
+
+
 def object_of(item: DriveItem, path: str) -> Object:
     """A file as the port has it."""
     hashes: Mapping[HashKind, str] = item.hashes

@@ -1,0 +1,63 @@
+"""A file whose hash its provider comes to know later is the same file with the same content."""
+
+from dataclasses import replace
+
+import msgspec
+
+from loadtests.watching.model_drive import ModelDrive
+from shared.cloud.graph import wire
+from shared.cloud.provider import Change, Changed
+from shared.store.pool import Pool
+from tests.watcher.remote.conftest import Following
+
+
+class Late(ModelDrive):
+    """Tells a tag of its own until it knows hashes."""
+
+    knows = False
+
+    def _change(self, item_id: str) -> Change:
+        told = super()._change(item_id)
+        if not isinstance(told, Changed) or told.kind != "file":
+            return told
+        tag = f"ctag:{item_id}-{self.nodes[item_id].edits}"
+        return replace(told, stand_in=tag) if self.knows else replace(told, version=tag)
+
+
+async def test_nothing_is_announced_again_when_its_hash_becomes_known(pool: Pool) -> None:
+    following = Following(pool, drive := Late())
+    await following.begin()
+    await following.settled()
+    request = drive.put("Requests/truck-1/a.csv")
+    response = drive.put("Responses/truck-1/r.pdf")
+    try:
+        await following.settled()
+        drive.knows = True
+        drive.touch(request)
+        await following.settled()
+        drive.expire()
+        await following.settled()
+        assert await following.jobs() == ["Requests/truck-1/a.csv"]
+        assert await following.announced() == ["Responses/truck-1/r.pdf"]
+        rows = await pool.fetch("SELECT item_id, content_version FROM items")
+        assert {row["item_id"]: row["content_version"] for row in rows} == {
+            one: drive.nodes[one].version for one in (request, response)
+        }
+        drive.put("Requests/truck-1/a.csv", b"other")
+        drive.put("Responses/truck-1/r.pdf", b"other")
+        await following.settled()
+        assert await following.jobs() == ["Requests/truck-1/a.csv"] * 2
+        assert await following.announced() == ["Responses/truck-1/r.pdf"] * 2
+    finally:
+        await following.kill()
+
+
+def test_graph_says_which_tag_stood_in_for_a_hash() -> None:
+    def item(**more: object) -> wire.DriveItem:
+        return msgspec.convert({"id": "1", "cTag": "c1", **more}, wire.DriveItem)
+
+    hashed = item(file={"hashes": {"quickXorHash": "AAAAAAAAAAAAAAAAAAAAAAAAAAA="}})
+    bare = item(file={"hashes": {}})
+    assert wire.version_of(bare) == wire.stand_in_of(hashed) == "ctag:c1"
+    assert wire.version_of(hashed).startswith("qx:")
+    assert wire.stand_in_of(bare) is None
