@@ -65,6 +65,7 @@ class _Process:
     child: asyncio.subprocess.Process
     began: float
     is_ready: bool = False
+    was_asked: bool = False
     served: int = 0
     retired: bool = False
     retired_on_purpose: bool = False
@@ -153,6 +154,7 @@ class HandlerPool:
         Raises HandlerFailed, HandlerCrashed, HandlerTimedOut.
         """
         process = await self._take()
+        process.was_asked = True
         began = monotonic()
         self._busy.add(process)
         try:
@@ -284,7 +286,8 @@ class HandlerPool:
                 self._all.discard(process)
             if not process.retired_on_purpose and not self._closing.is_set():
                 _log.warning("handler process ended", pid=process.child.pid, status=process.child.returncode)
-            if process.served or monotonic() - process.began > _SHORT_LIFE_S:
+            # What ended while it had a job ended by that, or with it: the jobs of others need not wait for another.
+            if process.was_asked or monotonic() - process.began > _SHORT_LIFE_S:
                 backoff.reset()
             else:
                 await self._pause(backoff.next())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.backoff import Backoff
 from tests.worker.rig import ROOT, alive, until
 from worker.errors import HandlerCrashed, HandlerFailed, HandlerTimedOut, PoolUnavailable
 from worker.pool import Done, HandlerPool, PoolLimits
@@ -66,6 +67,22 @@ async def test_a_killed_process_costs_its_attempt_and_the_pool_heals(tmp_path: P
             await pool.run(order(tmp_path, "exit"), timeout_s=10)
         await until(lambda: pool.ready == 2)
         assert (await pool.run(order(tmp_path, "noop"), timeout_s=10)).handler == "noop"
+
+
+async def test_files_that_kill_every_process_keep_no_other_waiting_for_one(
+    tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Patience(Backoff):
+        def next(self) -> float:
+            return 3600.0
+
+    monkeypatch.setattr("worker.pool.Backoff", Patience)
+    monkeypatch.setattr("worker.pool._SHORT_LIFE_S", 3600.0)
+    async with running(environ) as pool:
+        for _ in range(3):
+            with pytest.raises(HandlerCrashed):
+                await pool.run(order(tmp_path, "crash"), timeout_s=30)
+        assert (await pool.run(order(tmp_path, "noop"), timeout_s=30)).handler == "noop"
 
 
 async def test_a_process_killed_while_idle_is_replaced_and_not_given_work(
