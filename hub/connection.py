@@ -50,7 +50,9 @@ __all__ = ["Connection", "ConnectionTimes", "Services"]
 
 _log = structlog.get_logger(__name__)
 
-_TAKEN_ON: Final = (int(CloseCode.SUPERSEDED), int(CloseCode.REPLACED))
+# Without the ack of an event for other reasons than lateness: the device went on elsewhere and acks there, or its link
+# was lost, and with it the device was not connected.
+_NOT_LATE: Final = (None, 1006, int(CloseCode.SUPERSEDED), int(CloseCode.REPLACED))
 
 
 class Services(Protocol):
@@ -395,8 +397,7 @@ class Connection:
     def on_lost(self, socket: DeviceSocket) -> None:
         """The socket is gone."""
         self.is_done = True
-        # A device that came back elsewhere acks there what it was sent here.
-        if self._sampled_seq != NEVER_SAMPLED and socket.close_code not in _TAKEN_ON:
+        if self._sampled_seq != NEVER_SAMPLED and socket.close_code not in _NOT_LATE:
             self._counts.lag.not_acked(self._sampled_recorded)
         self.appointment.cancel()
         self._time_stall()

@@ -186,8 +186,8 @@ _NOTES: Final[Mapping[str, str]] = {
         "window was full."
     ),
     "HUB_DELIVERY_SECONDS": (
-        "The same events as of the stages. One whose ack had not come when its connection ended counts with the time "
-        "until then, if that was more than a second."
+        "The same events as of the stages. One whose ack had not come when its connection was closed counts with the "
+        "time until then, if that was more than a second, unless the device had gone on elsewhere or its link was lost."
     ),
     "MACHINE_CPU_SECONDS": "All of `machine_…` is read when it is asked for; processes of one machine say the same.",
     "API_REQUESTS": (

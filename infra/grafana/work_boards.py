@@ -32,8 +32,11 @@ API: Final = Board(
                     unit="reqps",
                 ),
                 Panel(
-                    title="How slow is each route (p95)?",
-                    series=[slowest("fleetwire_api_request_seconds", "route")[1]],
+                    title="How slow is each route, for whom (p95)?",
+                    series=[
+                        slowest("fleetwire_api_request_seconds", "route")[1],
+                        slowest("fleetwire_api_request_seconds", "client")[1],
+                    ],
                     unit="s",
                     line=0.3,
                 ),

@@ -148,7 +148,7 @@ async def test_an_event_that_only_the_log_brought_is_timed_too_unless_it_waited_
     assert STALL._sum.get() > stalls
 
 
-async def test_what_a_device_left_without_an_ack_is_late_unless_it_went_on_elsewhere(
+async def test_what_a_device_left_without_an_ack_is_late_unless_it_went_on_elsewhere_or_lost_its_link(
     fleet: Fleet, start_hub: StartHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hub.stage_lag.PROMISED_S", 0.0)
@@ -174,8 +174,18 @@ async def test_what_a_device_left_without_an_ack_is_late_unless_it_went_on_elsew
     assert delivered()[0] == count
     assert len(await newest.seqs(seq)) == seq
     await newest.ack(seq)
-    await until_one_is_timed(newest, seq)
-    await newest.socket.close()
+    # Its link is lost: then it was not connected.
+    count, seq = delivered()[0], await until_one_is_timed(newest, seq)
+    newest.socket.transport.abort()
+    await until(lambda: len(hub.running.hub.registry) == 0)
+    assert delivered()[0] == count
+    last = await fleet.connect(hub.url, truck)
+    await last.welcome()
+    while (await last.frame())["seq"] < seq:
+        pass
+    await last.ack(seq)
+    await until_one_is_timed(last, seq)
+    await last.socket.close()
     await until(lambda: delivered()[0] > count)
 
 
