@@ -95,10 +95,23 @@ async def _hubs_stutter(scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _postgres_stutters(scene: Scene) -> AsyncIterator[None]:
-    """Slow, not gone: nearly every statement has to wait for a second or two."""
-    async with _stuttering(await asyncio.to_thread(scene.machine.tree, "postgres"), 2.5, 0.1):
-        yield
+async def _table_locked(scene: Scene) -> AsyncIterator[None]:
+    """Somebody changes the table of jobs by hand, again and again: who lists them waits."""
+    connection = await asyncpg.connect(scene.machine.database_url)
+
+    async def lock() -> None:
+        await connection.execute("SET lock_timeout = 0")
+        while True:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+                await asyncio.sleep(4.0)
+            await asyncio.sleep(0.1)
+
+    try:
+        async with _going_on(lock()):
+            yield
+    finally:
+        connection.terminate()
 
 
 @asynccontextmanager
@@ -355,7 +368,7 @@ FAULTS: Final = (
     Fault("Redis stopped", _redis_stopped, ("BusDegraded",)),
     Fault("a hub hears nothing", _hub_deaf, ("HubDeaf",)),
     Fault("hubs stutter", _hubs_stutter, (*_burns("Delivery"), "LoopLate"), 120.0),
-    Fault("Postgres stutters", _postgres_stutters, _burns("ApiLatency"), 120.0),
+    Fault("a table is locked", _table_locked, _burns("ApiLatency"), 150.0),
     Fault(
         "Postgres stopped",
         _postgres_stopped,

@@ -137,11 +137,6 @@ class Machine:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def tree(self, name: str) -> list[int]:
-        """The process and all below it, as they are now."""
-        pid = self.pid(name)
-        return [pid, *_below(pid)]
-
     def pause(self, name: str) -> int:
         """SIGSTOP the process and everything below it."""
         pid = self.pid(name)
