@@ -1,6 +1,5 @@
 """The commands and keys that docs/setup.md says a user of Redis needs are enough for an API and those around it."""
 
-import asyncio
 import re
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +11,7 @@ from shared.bus.lease_lock import Held, LeaseLocks
 from shared.bus.redis_client import LazyRedis
 from tests.api.conftest import StartApi
 from tests.conftest import ServerFactory
+from tests.waiting import until
 
 SETUP = (Path(__file__).parents[2] / "docs" / "setup.md").read_text("utf-8")
 
@@ -35,11 +35,13 @@ async def test_a_user_with_the_documented_rights_is_refused_nothing(
         path = f"/api/v1/templates/{made.json()['template_id']}"
         assert (await api.device("truck-7").get(path)).is_success
         assert (await api.operator.put(path, json={"name": "u", "body": {}}, headers={"If-Match": '"1"'})).is_success
-        async with asyncio.timeout(20):
-            while not await admin.keys("fw:*template*"):  # kept in Redis beside the answer
-                await asyncio.sleep(0.02)
-            while "cmdstat_spublish" not in await admin.info("commandstats"):
-                await asyncio.sleep(0.02)
+        # Kept in Redis beside the answer.
+        await until(lambda: admin.keys("fw:*template*"), "the template in Redis", deadline_s=20)
+
+        async def published() -> bool:
+            return "cmdstat_spublish" in await admin.info("commandstats")
+
+        await until(published, "the new template told", deadline_s=20)
         job = {"device_id": "truck-7", "kind": "table", "name": "a.csv", "data": "a\n1\n"}
         posted = await api.device("truck-7").post("/api/v1/jobs", json=job, headers={"Idempotency-Key": str(uuid4())})
         assert posted.status_code == 201

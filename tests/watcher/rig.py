@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import asyncpg
 import httpx
 
 from shared.lifecycle import Stop
+from tests import waiting
 from watcher.app import serve
 from watcher.settings import Settings
 from watcher.tasks import end
@@ -30,15 +30,7 @@ QUICK = {
 }
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str, *, deadline_s: float = 10.0) -> Any:
-    """What the condition answers once it is true."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            while not (answer := await condition()):
-                await asyncio.sleep(0.01)
-            return answer
-    except TimeoutError:
-        raise AssertionError(f"not within {deadline_s:g} s: {what}") from None
+until = waiting.until
 
 
 class Rig:

@@ -20,6 +20,7 @@ from shared.hash_slots import partition_of
 from shared.store import feed_hints
 from shared.store.pool import Pool
 from tests.api.conftest import RunningApi, StartApi, problem
+from tests.waiting import until_so
 
 FEED_ID = "sharepoint:fleet"
 SECRET = hook_secret(FEED_ID, bytes(range(16)))
@@ -46,18 +47,14 @@ async def told(redis_url: str) -> AsyncIterator[list[str]]:
     reader = SlotReader(redis_url, on_message=take, on_gap=lambda slots: None, name="test")
     reader.acquire_channel(feed_channel(), take)
     task = asyncio.create_task(reader.run())
-    async with asyncio.timeout(20):
-        while not reader.all_confirmed:
-            await asyncio.sleep(0.01)
+    await until_so(lambda: reader.all_confirmed, "the channel is heard")
     yield heard
     await reader.close()
     await asyncio.wait([task])
 
 
 async def until(heard: list[str], count: int) -> None:
-    async with asyncio.timeout(20):
-        while len(heard) < count:
-            await asyncio.sleep(0.01)
+    await until_so(lambda: len(heard) >= count, f"{count} words on the bus")
 
 
 def notification(secret: str | None, **more: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from shared.store.pool import Pool
 from tests.api.conftest import RunningApi, StartApi, http_client, problem
 from tests.api.gateway import RunningGateway, running_gateway
 from tests.shared.cloud.cloudinary_emulator import CLOUD, KEY, SECRET, running_emulator
+from tests.waiting import until, until_so
 
 PARAMS = "/api/v1/photos/upload-params/"
 CONFIRM = "/api/v1/photos/confirm/"
@@ -145,9 +146,8 @@ async def test_under_a_key_the_same_request_is_the_same_photo_with_a_fresh_addre
     first = await device.post(PARAMS, json=wanted(), headers=key)
     assert first.status_code == 201
     assert not await sql.fetchval("SELECT count(*) FROM request_keys WHERE strpos(encode(body, 'escape'), 'http') > 0")
-    async with asyncio.timeout(20):
-        while datetime.now(UTC) <= datetime.fromisoformat(first.json()["expires_at"]):
-            await asyncio.sleep(0.05)
+    expires_at = datetime.fromisoformat(first.json()["expires_at"])
+    await until_so(lambda: datetime.now(UTC) > expires_at, "the address is over")
     late = await store.put(first.json()["url"], content=CONTENT, headers=first.json()["headers"])
     assert late.status_code == 410
     again = await device.post(PARAMS, json=wanted(), headers=key)
@@ -375,8 +375,10 @@ async def test_what_is_never_confirmed_is_removed_by_an_api_process(
     kept, left = await uploaded(device, store), await uploaded(device, store)
     assert (await device.post(CONFIRM, json={"photo_id": kept})).status_code == 200
     await sql.execute("UPDATE photos SET expires_at = clock_timestamp() - interval '1 s'")
-    async with asyncio.timeout(20):
-        while await sql.fetchval("SELECT count(*) FROM photos") > 1:
-            await asyncio.sleep(0.01)
+
+    async def one_is_left() -> bool:
+        return bool(await sql.fetchval("SELECT count(*) = 1 FROM photos"))
+
+    await until(one_is_left, "the other photo removed", deadline_s=20)
     assert [path.name.partition(".")[0] for path in gateway.photos()] == [kept]
     problem(await device.post(CONFIRM, json={"photo_id": left}), 404, "not-found")

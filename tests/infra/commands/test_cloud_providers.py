@@ -22,6 +22,7 @@ from shared.settings import load
 from shared.store import feeds, remote_feeds
 from shared.store.pool import open_pool
 from tests.shared.cloud.contract import made_up
+from tests.waiting import until_so
 
 Environ = dict[str, str]
 
@@ -134,11 +135,14 @@ async def test_changes_are_told_by_the_store_itself(
     watching = asyncio.create_task(
         asyncio.to_thread(cloud_follow.watch, environ, "a", store=store, every_s=0.2, count=1, as_json=True)
     )
-    said = ""
+    said: list[str] = []
+
+    def watches() -> bool:
+        said.append(capsys.readouterr().err)
+        return "watching" in "".join(said)
+
+    await until_so(watches, "it says that it watches", deadline_s=30)
     async with asyncio.timeout(30):
-        while "watching" not in said:
-            said += capsys.readouterr().err
-            await asyncio.sleep(0.05)
         await asyncio.to_thread(cloud.put, environ, source, "a/f", store=store, content_type=None, count_on=False)
         assert await watching == 0
     (told,) = [one for one in map(json.loads, capsys.readouterr().out.splitlines()) if "what" in one]
