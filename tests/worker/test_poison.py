@@ -33,6 +33,7 @@ async def kept_running(worker_process: Start, **settings: object) -> AsyncIterat
         await asyncio.gather(keeping, return_exceptions=True)
 
 
+@pytest.mark.timeout(180)
 async def test_a_job_that_ends_its_worker_every_time_is_dead_after_its_attempts_and_the_device_is_told(
     cloud: Cloud, worker_process: Start
 ) -> None:
@@ -40,7 +41,7 @@ async def test_a_job_that_ends_its_worker_every_time_is_dead_after_its_attempts_
     poison = await cloud.request("a.fell", "x")
     there = [await cloud.request(f"{n}.noop", "", device_id="truck-9") for n in range(6)]
     async with kept_running(worker_process, worker_max_attempts=3) as started:
-        job = await cloud.ended(poison)
+        job = await cloud.ended(poison, 120)
         assert (job.current_status, job.error) == ("dead", "none of 3 attempts came to a result")
         assert len([worker for worker in started if worker.process.returncode == -9]) == 3
         for job_id in there:

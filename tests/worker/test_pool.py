@@ -272,13 +272,14 @@ async def test_pool_processes_die_with_a_worker_that_is_killed(tmp_path: Path, e
     await until(lambda: not any(alive(pid) for pid in pids))
 
 
+@pytest.mark.timeout(120)
 async def test_a_pool_that_cannot_replace_its_process_fails_the_attempt_instead_of_waiting_for_ever(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     interpreter, moved = tmp_path / "python", tmp_path / "moved"
     interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     interpreter.chmod(0o755)
-    pool = HandlerPool(1, environ=environ, limits=PoolLimits(start_s=2.0), rand=Random(1), python=str(interpreter))
+    pool = HandlerPool(1, environ=environ, limits=PoolLimits(start_s=3.0), rand=Random(1), python=str(interpreter))
     await pool.start()
     try:
         interpreter.rename(moved)
@@ -294,6 +295,6 @@ async def test_a_pool_that_cannot_replace_its_process_fails_the_attempt_instead_
             except PoolUnavailable:  # a busy machine needs longer than that for a start
                 return None
 
-        assert (await until(handled, 60)).handler == "table"
+        assert (await until(handled, 90)).handler == "table"
     finally:
         await pool.close()

@@ -121,6 +121,7 @@ async def test_a_worker_killed_while_its_handler_runs_is_followed_by_another(
     assert "HandlerTimedOut" in event["data"]["reason"]
 
 
+@pytest.mark.timeout(120)
 async def test_a_worker_stopped_for_longer_than_its_lease_changes_nothing_when_it_wakes(
     cloud: Cloud, worker_process: Start
 ) -> None:
@@ -133,8 +134,9 @@ async def test_a_worker_stopped_for_longer_than_its_lease_changes_nothing_when_i
         await committing(cloud, job_id)
         first.pause()
     second = worker_process("second")
+    await second.ready()
     bystander = await cloud.request("c.noop", "", device_id="truck-8")
-    assert (await cloud.ended(bystander, deadline_s=6)).worker == "second"
+    assert (await cloud.ended(bystander, deadline_s=15)).worker == "second"
     job = await cloud.ended(job_id)
     assert job.worker == "second"
     first.resume()
