@@ -23,7 +23,6 @@ from api.bodies import BodyBudget
 from api.cors import Cors
 from api.dashboard.hub_ports import HubPorts
 from api.dashboard.reader import FleetReader
-from api.dashboard.sessions import Sessions
 from api.dashboard.viewers import Viewers
 from api.envelope import Envelope
 from api.hook_desk import HookDesk
@@ -61,7 +60,7 @@ from api.routes.revocations import Revocations
 from api.routes.schedules import ScheduleRoutes
 from api.routes.sync import Sync
 from api.routes.templates import Templates
-from api.session_check import SessionCheck
+from api.session_check import session_check
 from api.settings import Settings
 from api.shedding import Shedding
 from api.small_jobs import SmallJobs
@@ -91,7 +90,7 @@ from shared.signed_urls import SignedUrls
 from shared.store.pool import Pool
 from shared.store.replicas import Replicas
 from shared.telemetry import logs
-from shared.telemetry.health import OpsServer, Readiness, is_loopback
+from shared.telemetry.health import OpsServer, Readiness
 from shared.telemetry.metrics import API_SHED_PRESSURE
 
 __all__ = ["Keys", "Parts", "main", "route_table", "serve"]
@@ -278,7 +277,7 @@ class Parts:
 def route_table(parts: Parts) -> Sequence[Resource]:
     """All paths, and last the document that says what they are."""
     settings, pool, replicas = parts.settings, parts.pool, parts.replicas
-    sessions = _sessions(parts)
+    sessions = session_check(settings, parts.keys.tokens, parts.keys.files, host=settings.host)
     guard = Guard(
         parts.keys.tokens,
         BodyBudget(settings.bodies_max_bytes),
@@ -338,16 +337,6 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         *Hooks(HookDesk(pool, parts.publisher), s3_hook).resources(guard),
     ]
     return [*resources, *document_resources(guard, resources, page_max=settings.page_max)]
-
-
-def _sessions(parts: Parts) -> SessionCheck:
-    settings = parts.settings
-    lifetime_s = settings.dashboard_session_s
-    sessions = Sessions(parts.keys.files, lifetime_s=lifetime_s, longest_s=12 * lifetime_s)
-    is_secure = settings.dashboard_secure == "on" or (
-        settings.dashboard_secure == "auto" and not is_loopback(settings.host)
-    )
-    return SessionCheck(sessions, parts.keys.tokens, secure=is_secure)
 
 
 def _fleet_reader(parts: Parts) -> FleetReader:

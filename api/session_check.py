@@ -4,15 +4,18 @@ A session does what operators may do, and its own page alone speaks for it: the 
 (SameSite), what changes something brings the CSRF token, and where the browser says which site asks, it must be ours.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from api.auth import refused
 from api.dashboard.sessions import InvalidSession, Session, Sessions
+from api.dashboard.settings import DashboardSettings
 from api.inputs import Headers
 from api.problems import Problem
+from shared.telemetry.health import is_loopback
 from shared.tokens import Claims, KeyRing
 
-__all__ = ["CSRF_HEADER", "SessionCheck", "check_own_site"]
+__all__ = ["CSRF_HEADER", "SessionCheck", "check_own_site", "session_check"]
 
 CSRF_HEADER: Final = "X-CSRF-Token"
 _READS: Final = frozenset({"GET", "HEAD"})
@@ -79,6 +82,16 @@ class SessionCheck:
                 if name == self.cookie_name and value:
                     return value
         return None
+
+
+def session_check(
+    settings: DashboardSettings, keys: KeyRing, secrets: Mapping[str, bytes], *, host: str
+) -> SessionCheck:
+    """As the settings say; `host` is where the API listens, and `secrets` are those that sign file addresses."""
+    lifetime_s = settings.dashboard_session_s
+    sessions = Sessions(secrets, lifetime_s=lifetime_s, longest_s=12 * lifetime_s)
+    is_elsewhere = settings.dashboard_secure == "auto" and not is_loopback(host)
+    return SessionCheck(sessions, keys, secure=settings.dashboard_secure == "on" or is_elsewhere)
 
 
 def check_own_site(headers: Headers) -> None:

@@ -82,7 +82,7 @@ class HubPorts:
                 limits=httpx.Limits(max_connections=2 * AT_ONCE, keepalive_expiry=30.0),
             )
         try:
-            async with self._places, asyncio.timeout(deadline_s):
+            async with asyncio.timeout(deadline_s), self._places:
                 answer = await self._client.post(f"{hub.ops_url}/control/{what}", json=body, timeout=deadline_s)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             said = "no answer in time" if isinstance(error, TimeoutError | httpx.TimeoutException) else "no connection"

@@ -39,6 +39,8 @@ __all__ = ["FleetReader"]
 T = TypeVar("T")
 
 REST_AFTER_S: Final = 5.0
+ROUND_S: Final = 4.0
+TURN_S: Final = 1.5
 SLOW_S: Final = 3.0
 SHARE: Final = 50.0
 HUBS_AT_ONCE: Final = 12
@@ -50,7 +52,10 @@ _log = structlog.get_logger(__name__)
 
 
 class _Turn:
-    """Something that is read again after a while: never more often, and the more seldom the longer it takes."""
+    """Something that is read again after a while: never more often, and the more seldom the longer it takes.
+
+    What takes too long is given up, and what it was before stands.
+    """
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
@@ -61,10 +66,13 @@ class _Turn:
         began = monotonic()
         if began < self._due:
             return before
-        found = await read()
-        took_s = monotonic() - began
-        self._due = began + max(self._every_s, SHARE * took_s)
-        return found
+        try:
+            async with asyncio.timeout(TURN_S):
+                return await read()
+        except TimeoutError:
+            return before
+        finally:
+            self._due = began + max(self._every_s, SHARE * (monotonic() - began))
 
 
 class FleetReader:
@@ -103,25 +111,27 @@ class FleetReader:
         while True:
             await self._viewers.wait_until_one_came()
             self._viewers.forget()
-            looked_at = monotonic()
-            while monotonic() - looked_at < REST_AFTER_S:
+            looked_at = self._well_at = monotonic()
+            while len(self._viewers) or monotonic() - looked_at < REST_AFTER_S:
                 if len(self._viewers):
-                    looked_at = monotonic()
                     await self._round()
+                    looked_at = monotonic()
                 await asyncio.sleep(self._period_s * self._rand.uniform(0.95, 1.05))
 
     async def _round(self) -> None:
         now = monotonic()
-        values: dict[str, Any]
         try:
-            values = await self._read(now)
-        except Exception as error:  # noqa: BLE001 - a page that cannot be drawn must not end the process
-            if not isinstance(error, StoreError):
-                _log.exception("the fleet cannot be drawn")
-            self._viewers.publish({**self._viewers.state, **encoded({"store": _store(now - self._well_at)})})
+            async with asyncio.timeout(ROUND_S):
+                values = await self._read(now)
+        except (StoreError, TimeoutError) as error:
+            _log.warning("the fleet cannot be read", detail=str(error) or "no answer in time")
+        except Exception:  # noqa: BLE001 - a page that cannot be drawn must not end the process
+            _log.exception("the fleet cannot be drawn")
+        else:
+            self._well_at = now
+            self._viewers.publish(encoded(values))
             return
-        self._well_at = now
-        self._viewers.publish(encoded(values))
+        self._viewers.publish({**self._viewers.state, **encoded({"store": _store(monotonic() - self._well_at)})})
 
     async def _read(self, now: float) -> dict[str, Any]:
         pool = self._pool

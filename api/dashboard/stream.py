@@ -1,7 +1,7 @@
 """One live page's stream of server-sent events: bounded in life, watched for a session that has ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from starlette.responses import Response
@@ -29,7 +29,7 @@ class LiveStream(Response):
     def __init__(
         self,
         viewers: Viewers,
-        viewer: Viewer,
+        device_ids: Sequence[str],
         *,
         lasts_s: float,
         retry_ms: int,
@@ -40,22 +40,25 @@ class LiveStream(Response):
         del self.headers["content-length"]
         self.headers["content-type"] = "text/event-stream; charset=utf-8"
         self._viewers = viewers
-        self._viewer = viewer
+        self._device_ids = device_ids
         self._lasts_s = lasts_s
         self._retry_ms = retry_ms
         self._still_allowed = still_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] != "HEAD":
             await _send(send, b"retry: %d\n\n" % self._retry_ms)
-            await self._stream(send)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            self._viewers.leave(self._viewer)
+            # Not before: who is cancelled on the way here must leave nothing behind.
+            viewer = self._viewers.open(self._device_ids)
+            if viewer is not None:
+                try:
+                    await self._stream(viewer, send)
+                finally:
+                    self._viewers.leave(viewer)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _stream(self, send: Send) -> None:
-        viewer = self._viewer
+    async def _stream(self, viewer: Viewer, send: Send) -> None:
         began = checked = monotonic()
         while not viewer.is_closed and (left_s := began + self._lasts_s - monotonic()) > 0:
             try:

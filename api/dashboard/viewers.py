@@ -72,9 +72,14 @@ class Viewers:
     def __iter__(self) -> Iterator[Viewer]:
         return iter(self._viewers)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would be turned away."""
+        return len(self._viewers) >= self._most
+
     def open(self, device_ids: Iterable[str]) -> Viewer | None:
         """A new viewer; None when there are too many. End it by `leave`."""
-        if len(self._viewers) >= self._most:
+        if self.is_full:
             return None
         viewer = Viewer(device_ids)
         self._viewers.add(viewer)

@@ -142,13 +142,12 @@ class Dashboard:
         device_ids = [device_id_of(text) for text in named.split(",")] if named else []
         if len(device_ids) > DEVICES_MAX:
             raise Problem("invalid-parameter", f"devices: name at most {DEVICES_MAX}", field="devices")
-        viewer = self._viewers.open(device_ids)
-        if viewer is None:
+        if self._viewers.is_full:
             raise Problem("too-many-waiting", "too many live pages are open at this instance")
         call.trace.waited = True
         return LiveStream(
             self._viewers,
-            viewer,
+            device_ids,
             lasts_s=min(self._settings.dashboard_stream_s, max(1.0, call.claims.expires_at - wall())),
             retry_ms=RETRY_MS,
             still_allowed=call.still_allowed,

@@ -63,7 +63,7 @@ function fillHub(part, hub) {
 
 function hubNote(hub) {
   if (hub.state === "silent") return `not heard for ${age(hub.silent_s)}`;
-  const said = [...hub.why], { moving } = hub;
+  const said = hub.state === "draining" ? [`${count(hub.connections)} devices are still to go`] : [...hub.why], { moving } = hub;
   if (moving && (moving.left || moving.leaving)) {
     said.push(`${count(moving.done)} of ${count(moving.left + moving.done)} told to move${moving.paused ? ", paused" : moving.eta_s > 1 ? `, ${Math.ceil(moving.eta_s)} s left` : ""}`);
     if (moving.leaving) said.push(`${count(moving.leaving)} on their way`);

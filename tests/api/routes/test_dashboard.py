@@ -203,6 +203,10 @@ async def test_live_pages_are_few_and_ours(start_api: StartApi) -> None:
     async with asyncio.timeout(10):
         while (await _status(client)) == 503:  # until the one that left is noticed
             await asyncio.sleep(0.02)
+    async with asyncio.timeout(10):  # who asks with HEAD only is no viewer
+        while not (answer := await client.head(LIVE)).is_success:
+            await asyncio.sleep(0.02)
+    assert answer.headers["content-type"].startswith("text/event-stream")
 
 
 async def _status(client: httpx.AsyncClient) -> int:
@@ -239,6 +243,31 @@ async def test_nothing_is_read_while_nobody_looks(start_api: StartApi, monkeypat
     async with asyncio.timeout(10):
         while time.monotonic() - read[-1] < 0.7:  # a round comes every twentieth of a second while somebody looks
             await asyncio.sleep(0.05)
+
+
+async def test_who_looks_is_told_that_nothing_could_be_read_and_sees_it_end(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.dashboard.reader.ROUND_S", 1.0)
+    monkeypatch.setattr("api.dashboard.reader.REST_AFTER_S", 0.1)
+    reads = 0
+
+    async def hangs_once(pool: Pool) -> list[Any]:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            await asyncio.sleep(60)
+        return []
+
+    monkeypatch.setattr("api.dashboard.reader.fleet_view.hubs", hangs_once)
+    seen: list[bool] = []
+    async with stream(await signed_in(await start_api(**QUICK))) as events:
+        async for _, changed in events:
+            if "store" in changed["set"]:
+                seen.append(changed["set"]["store"]["ok"])
+            if seen[-2:] == [False, True]:
+                break
+    assert reads > 2
 
 
 async def test_a_hub_that_answers_nonsense_is_shown_as_that_and_nothing_else_suffers(
