@@ -6,14 +6,14 @@ from tests.infra.k8s.rendering import Manifest, of_kind, pods, rendered
 
 ALL = [*rendered("overlays/production"), *rendered("migrate-pre")]
 POLICIES = list(of_kind(ALL, "NetworkPolicy").values())
-NAMES = sorted({pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods(ALL).values()})
+LABELS = {pod["metadata"]["labels"]["app.kubernetes.io/name"]: pod["metadata"]["labels"] for pod in pods(ALL).values()}
+NAMES = sorted(LABELS)
 
 
 def _matches(selector: Manifest, name: str) -> bool:
     assert set(selector) <= {"matchLabels"}
-    labels = selector.get("matchLabels", {})
-    assert set(labels) <= {"app.kubernetes.io/name"}, "told apart by name alone"
-    return all(value == name for value in labels.values())
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= LABELS[name].items()
 
 
 def _of(name: str, direction: str) -> list[Manifest]:
@@ -56,6 +56,9 @@ def open_ports(manifests: list[Manifest]) -> dict[str, set[int]]:
     return found
 
 
+SERVERS = ("postgres", "postgres-copies")
+
+
 def short(name: str) -> str:
     return name.removeprefix("fleetwire-")
 
@@ -77,6 +80,11 @@ def test_who_reaches_whom_is_this_and_nothing_else() -> None:
         ("edge", "hub", 9101),
         ("api", "hub", 9101),
         ("api", "files", 8090),
+        *((process, "pgbouncer", 6432) for process in ("api", "hub", "watcher", "worker")),
+        ("pgbouncer", "postgres", 5432),
+        # Lists are read from copies, and migrations go past the pooler.
+        *((process, server, 5432) for process in ("api", "migrate") for server in SERVERS),
+        *((one, other, port) for one in SERVERS for other in SERVERS for port in (5432, 8008)),
     }
 
 
@@ -96,8 +104,9 @@ def test_only_the_edge_is_reached_from_outside_and_the_inside_goes_out_to_the_in
         from_outside = _blocks(name, "Ingress")
         assert from_outside == ([("anybody", [8443, 8080])] if short(name) == "edge" else []), name
         for cidr, ports in _blocks(name, "Egress"):
-            # Whoever finds the resolver finds it wherever it is.
-            assert (cidr, ports) in [("anybody", [53, 53]), ("0.0.0.0/0", [443]), ("::/0", [443])], name
+            # Whoever finds the resolver finds it wherever it is, and Patroni the cluster's own API.
+            anybody = [("anybody", [53, 53])] + [("anybody", [443, 6443])] * (short(name) in SERVERS)
+            assert (cidr, ports) in [*anybody, ("0.0.0.0/0", [443]), ("::/0", [443])], name
     outbound = {short(name) for name in NAMES if ("0.0.0.0/0", [443]) in _blocks(name, "Egress")}
     assert outbound == {"api", "hub", "watcher", "worker", "files"}
 

@@ -52,6 +52,9 @@ class Horizontal:
 
     def step(self, now: float, current: int, totals: Sequence[float | None]) -> int:
         """How many pods it asks for. A total that is None could not be had."""
+        if not self._answers:
+            # What there is counts as the first answer.
+            self._answers.append((now, current))
         answers = [
             self._wished(current, total, target)
             for total, target in zip(totals, self.targets, strict=True)

@@ -201,7 +201,6 @@ def test_the_policy_of_one_machine_is_the_clusters_arithmetic(loads: list[int | 
     """infra/scaling/policy.py, with the numbers of the manifests, decides as the cluster does. A missing total is a hub
     that does not answer there, of which only the total of the others is known to be at least nothing."""
     policy, horizontal = Autoscaler(Rules()), Horizontal.of(scaled("fleetwire-hub"))
-    horizontal._answers.append((0.0, hubs))
     now = 0.0
     for load in loads:
         readings = [
