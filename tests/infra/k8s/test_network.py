@@ -13,7 +13,8 @@ NAMES = sorted(LABELS)
 def _matches(selector: Manifest, name: str) -> bool:
     assert set(selector) <= {"matchLabels"}
     wanted: dict[str, str] = selector.get("matchLabels", {})
-    return wanted.items() <= LABELS[name].items()
+    own: dict[str, str] = LABELS[name]
+    return wanted.items() <= own.items()
 
 
 def _of(name: str, direction: str) -> list[Manifest]:
