@@ -83,6 +83,8 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "BUS_MAPS",
         "BUS_MOVED",
         "BUS_MALFORMED",
+        "REDIS_SETTLED",
+        "REDIS_MEMORY_RATIO",
         "HUB_SWEEP_SECONDS",
     ),
     "How much goes over the bus, and to how many?": (

@@ -111,7 +111,8 @@ def plan(servers: Sequence[Server], *, expected: int, least: int, stuck: frozens
         return []
     living = {server.id: server for server in servers}
     seed = max(servers, key=lambda one: (sum(len(known.slots) for known in one.table), len(one.knows), one.address))
-    table = {known.id: known for known in seed.table}
+    # Who lives says best what it has itself; the others may not have heard of it yet.
+    table = {known.id: known for known in seed.table} | {server.id: server.own for server in servers}
     complete = len(servers) == expected >= least
     stages = (
         _meet(seed, servers),

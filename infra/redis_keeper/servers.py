@@ -144,14 +144,15 @@ def _table(nodes: str) -> list[Known]:
     found = []
     for line in nodes.splitlines():
         server_id, _, flags, master_id, _, _, _, _, *slots = line.split()
-        if "handshake" in flags or ("noaddr" in flags.split(",") and "fail" not in flags):
+        states = flags.split(",")
+        if "handshake" in states:
             continue
         owned: set[int] = set()
         for part in slots:
             if not part.startswith("["):  # on its way
                 first, _, last = part.partition("-")
                 owned.update(range(int(first), int(last or first) + 1))
-        found.append(
-            Known(server_id, "fail" in flags.split(","), None if master_id == "-" else master_id, frozenset(owned))
-        )
+        # One without an address was found to be somebody else there: nobody asks it any more, so nobody says it failed.
+        failed = "fail" in states or "noaddr" in states
+        found.append(Known(server_id, failed, None if master_id == "-" else master_id, frozenset(owned)))
     return found

@@ -85,6 +85,9 @@ def test_who_reaches_whom_is_this_and_nothing_else() -> None:
         ("pgbouncer", "postgres", 5432),
         # Lists are read from copies, and migrations go past the pooler.
         *((process, server, 5432) for process in ("api", "migrate") for server in SERVERS),
+        *((process, "redis", 6379) for process in ("api", "hub", "watcher", "worker", "redis-keeper")),
+        ("redis", "redis", 6379),
+        ("redis", "redis", 16379),
         *((one, other, port) for one in SERVERS for other in SERVERS for port in (5432, 8008)),
     }
 
@@ -126,7 +129,7 @@ def test_monitoring_reads_operations_ports_and_nothing_else() -> None:
             for policy in _of(name, "Ingress")
             for rule in policy.get("ingress", ())
             for one in rule.get("from", ())
-            if "namespaceSelector" in one
+            if one.get("namespaceSelector") == {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
             for port in rule["ports"]
         }
         assert allowed == operations, name

@@ -43,7 +43,7 @@ def nodes(tmp_path: Path) -> Iterator[list[Node]]:
 
 
 async def settled(keeper: Keeper) -> None:
-    async with asyncio.timeout(45):
+    async with asyncio.timeout(50):
         while True:
             await keeper.look()
             if keeper.settled:
@@ -55,7 +55,7 @@ async def test_nine_servers_become_a_cluster_and_one_that_comes_back_with_nothin
     nodes: list[Node], tmp_path: Path
 ) -> None:
     servers = Servers(PASSWORD, 3.0)
-    keeper = Keeper([f"127.0.0.1:{node.port}" for node in nodes], servers, least=9, period_s=1, stuck_s=10)
+    keeper = Keeper([f"127.0.0.1:{node.port}" for node in nodes], servers, least=9, period_s=1, stuck_s=3)
     try:
         await settled(keeper)
         seen = await servers.look([f"127.0.0.1:{node.port}" for node in nodes])
