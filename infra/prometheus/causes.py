@@ -10,7 +10,8 @@ from typing import Final
 
 __all__ = ["CAUSES", "RECORDED", "Cause"]
 
-_JOBS: Final = ("fleetwire-api", "fleetwire-files", "fleetwire-hub", "fleetwire-watcher", "fleetwire-worker")
+# What every set-up has; one whose stores are all elsewhere has no files gateway.
+_JOBS: Final = ("fleetwire-api", "fleetwire-hub", "fleetwire-watcher", "fleetwire-worker")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
