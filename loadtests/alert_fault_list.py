@@ -44,8 +44,13 @@ class Fault:
     beside: bool = False
 
 
+def _quick(*promises: str) -> tuple[str, ...]:
+    """The alerts that wake somebody."""
+    return tuple(f"{one}Burns{word}" for one in promises for word in ("Fast", "Steadily"))
+
+
 def _burns(*promises: str) -> tuple[str, ...]:
-    return tuple(f"{one}Burns{word}" for one in promises for word in ("Fast", "Steadily", "Slowly"))
+    return (*_quick(*promises), *(f"{one}BurnsSlowly" for one in promises))
 
 
 @asynccontextmanager
@@ -368,11 +373,16 @@ FAULTS: Final = (
     Fault("Redis stopped", _redis_stopped, ("BusDegraded",)),
     Fault("a hub hears nothing", _hub_deaf, ("HubDeaf",)),
     Fault("hubs stutter", _hubs_stutter, (*_burns("Delivery"), "LoopLate"), 120.0),
-    Fault("a table is locked", _table_locked, _burns("ApiLatency"), 150.0),
+    Fault(
+        "a table is locked",
+        _table_locked,
+        (*_burns("ApiLatency"), "ApiErrorsBurnsSlowly", "LocalFilesBurnsSlowly"),
+        150.0,
+    ),
     Fault(
         "Postgres stopped",
         _postgres_stopped,
-        (*_burns("ApiErrors", "LocalFiles"), "DatabaseLost", "DatabaseCrowded", "ProcessNotReady"),
+        (*_quick("ApiErrors", "LocalFiles"), "DatabaseLost", "DatabaseCrowded", "ProcessNotReady"),
         150.0,
     ),
     Fault("devices leave", _devices_leave, ("DevicesGone",)),
