@@ -11,6 +11,7 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -203,6 +204,16 @@ async def _schedule(site: Site, seed: int) -> list[str]:
     return await site.problems()
 
 
+def _keep_logs(folder: Path) -> None:
+    """What the watchers said, for somebody to read after the run's own folder is gone."""
+    kept = _RESULTS / "watch_faults_logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    for log in folder.glob("*.log"):
+        shutil.copy(log, kept)
+    print(f"the watchers' logs are in {kept}", flush=True)
+
+
 async def _play(scene: Scene, given: argparse.Namespace) -> dict[str, Any]:
     await scene.stand.make_devices(_DEVICES)
     broken: list[str] = []
@@ -220,6 +231,7 @@ async def _play(scene: Scene, given: argparse.Namespace) -> dict[str, Any]:
             if problems:
                 broken.append(f"seed {given.first + number}: {problems[:5]}; faults: {site.faults}")
                 print(broken[-1], flush=True)
+                _keep_logs(scene.folder)
                 break
             if (number + 1) % 5 == 0:
                 print(
