@@ -123,6 +123,7 @@ QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "API_REQUESTS",
         "API_REQUEST_SECONDS",
         "API_LONG_POLLS",
+        "API_LIVE_PAGES",
         "API_EVENTS_RECORDED",
         "API_NOTICES",
         "API_PHOTOS",

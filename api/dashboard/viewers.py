@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 
 from api.dashboard.state import DEVICE, State, changes, frame
+from shared.telemetry.metrics import API_LIVE_PAGES
 
 __all__ = ["Viewer", "Viewers"]
 
@@ -62,6 +63,7 @@ class Viewers:
         self._viewers: set[Viewer] = set()
         self.state: State = {}
         self._came = asyncio.Event()
+        API_LIVE_PAGES.set_function(lambda: len(self._viewers))
 
     def __len__(self) -> int:
         return len(self._viewers)

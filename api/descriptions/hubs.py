@@ -81,14 +81,14 @@ PLAN: Final = Description(
     summary="What a move or a drain would do",
     about="A dry run: hubs count their devices, and nothing is done.",
     answers={200: Answer("The plan.", HubPlan)},
-    problems=("not-found", "wrong-state"),
+    problems=("not-found", "unprocessable"),
     body_example={"action": "move"},
 )
 CARRY_OUT: Final = Description(
     id="carryOutPlan",
     summary="Do what was planned",
     answers={200: Answer("It has begun.", CarriedOut)},
-    problems=("not-found", "wrong-state"),
+    problems=("not-found", "unprocessable", "wrong-state"),
     body_example={"action": "move", "confirm": "what-the-plan-said"},
 )
 MOVES: Final = Description(

@@ -102,13 +102,13 @@ class HubCommands:
         return typed_answer(CarriedOut(state["moving"]["left"], [hub.name]))
 
     async def _chosen(self, body: PlanBody) -> tuple[Sequence[HubRow], Sequence[HubRow]]:
-        """All hubs that live, and those that this is about. Raises Problem (404, 400)."""
+        """All hubs that live, and those that this is about. Raises Problem (404, 422)."""
         hubs = await self._hubs.live()
         names = {hub.name for hub in hubs}
         if body.action == "drain" and body.hub is None:
-            raise Problem("invalid-body", "hub: name the one to drain", field="hub")
+            raise Problem("unprocessable", "hub: name the one to drain", field="hub")
         if body.action == "drain" and body.to is not None:
-            raise Problem("invalid-body", "to: a drain sends each device where it belongs", field="to")
+            raise Problem("unprocessable", "to: a drain sends each device where it belongs", field="to")
         for field, name in (("hub", body.hub), ("to", body.to)):
             if name is not None and name not in names:
                 raise Problem("not-found", f"{field}: no hub of this name lives", field=field)

@@ -169,6 +169,7 @@ API_KEYED_REQUESTS = _counter(
     "api_keyed_requests_total", "Requests with an Idempotency-Key, by what became of them.", "outcome"
 )
 API_INSTANCES = _gauge("api_instances", "API processes that live, as this one last heard.")
+API_LIVE_PAGES = _gauge("api_live_pages", "Operators' pages that are open at this process.")
 API_LONG_POLLS = _gauge("api_long_polls", "Long-polls that wait.")
 API_NOTICES = _counter("api_notices_total", "Notices by what became of them at the API.", "result")
 API_PHOTOS = _counter("api_photos_total", "Photos by what became of a request for one, or of the photo.", "result")

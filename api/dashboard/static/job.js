@@ -58,7 +58,7 @@ export function job(main, { rest: [id] }) {
       h("div", { class: "head" }, title, badge(job.status), h("span", { class: "grow" }), anew, stop),
       job.error && h("p", { class: "said", "data-is": job.status === "dead" ? "bad" : "warn" }, job.error),
       h("section", { class: "panel", "aria-label": "Facts" }, h("dl", { class: "facts body" },
-        fact("Device", h("span", { class: "mono" }, job.device_id)), fact("Kind", job.kind), fact("Queue", job.queue), fact("Tries", count(job.attempts)),
+        fact("Device", h("span", { class: "mono" }, job.device_id)), fact("Kind", job.kind), fact("Queue", job.queue), job.priority ? fact("Priority", job.priority) : null, fact("Tries", count(job.attempts)),
         fact("Size", bytes(job.size)), fact("Created", clock(job.created_at)), fact("Started", clock(job.started_at)), fact("Finished", clock(job.finished_at)),
         job.run_at && fact("Runs at", clock(job.run_at)), fact("Worker", job.worker), fact("Outcome", job.outcome), fact("Queued anew", job.redrives ? `${job.redrives} times` : null),
         fact("Asked for by", job.requested_by || "a file"), fact("Event", job.event_id && h("span", { class: "mono" }, job.event_id)), fact("Job", h("span", { class: "mono" }, job.job_id)))),
