@@ -3,7 +3,7 @@
 let csrf = null;
 let onEnd = () => {};
 
-export class Refused extends Error {
+class Refused extends Error {
   constructor(status, problem) {
     super(problem.detail || problem.title || `the server answered ${status}`);
     this.status = status;

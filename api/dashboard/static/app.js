@@ -89,6 +89,8 @@ function askToSignIn() {
   token.focus();
 }
 
+// What stands after `#` is the view's address, so the link must not put its own there.
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 bar.querySelector("#leave").addEventListener("click", async () => { await signOut(); askToSignIn(); });
 whenSessionEnds(() => { toast("The session is over."); askToSignIn(); });
 watch(() => {

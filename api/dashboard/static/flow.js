@@ -1,6 +1,6 @@
 // How events flow: how long each stage takes, who follows the feeds, what the queues hold.
 
-import { badge, h, list, mark, say, setBadge, svg } from "./dom.js";
+import { badge, h, list, mark, say, svg } from "./dom.js";
 import { age, count, ms, NONE, rate } from "./format.js";
 import { state, under, watch } from "./live.js";
 
