@@ -13,6 +13,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from api.routes.dashboard import DEVICES_MAX
 from shared.store import devices, hubs
@@ -135,6 +136,18 @@ async def test_what_changes_something_needs_the_csrf_token_and_our_own_page(api:
     for headers in ({"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "same-site"}):
         assert (await client.get("/api/v1/queues", headers=headers)).status_code == 403, headers
     assert (await client.get("/api/v1/queues", headers={"Origin": api.url})).status_code == 200
+
+
+async def test_no_log_line_holds_the_token_or_the_session(api: RunningApi) -> None:
+    bearer = token("olga", "operator")
+    with capture_logs() as lines:
+        client = await signed_in(api, bearer)
+        await client.get("/api/v1/queues")
+    said = str(lines)
+    assert "/api/v1/dashboard/session" in said
+    assert bearer not in said
+    assert str(next(iter(client.cookies.jar)).value) not in said
+    assert client.headers["X-CSRF-Token"] not in said
 
 
 async def test_another_sites_page_cannot_sign_somebody_in(api: RunningApi) -> None:
