@@ -71,6 +71,8 @@ lock:
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(ARGS) -o loadtests/official/requirements.txt
 	env -u UV_INDEX_URL uv pip compile loadtests/jobs_bench/requirements.in --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --quiet $(ARGS) -o loadtests/jobs_bench/requirements.txt
+	env -u UV_INDEX_URL uv pip compile infra/docker/tools/requirements.in --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(ARGS) -o infra/docker/tools/requirements.txt
 	env -u UV_INDEX_URL uv pip compile infra/docker/patroni/requirements.in --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(ARGS) -o infra/docker/patroni/requirements.txt
 	cd $(PEERS) && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund

@@ -2,7 +2,11 @@
 
 import fnmatch
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 TOP = Path(__file__).parents[3]
 LINES = [
@@ -56,3 +60,20 @@ def test_no_secret_is_ever_committed() -> None:
     ignored = (TOP / "infra/docker/private/.gitignore").read_text("utf-8").splitlines()
     for name in ("token-keys.json", "database.env", "anything"):
         assert any(fnmatch.fnmatch(name, rule) for rule in ignored)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "pgbouncer.Dockerfile", "postgres.Dockerfile"])
+def test_hadolint_finds_nothing(name: str) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("there is no hadolint for this machine")
+    done = subprocess.run([hadolint, TOP / "infra/docker" / name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_that_is_compiled_holds_the_time_of_a_build() -> None:
+    for name in ("Dockerfile", "postgres.Dockerfile"):
+        text = (TOP / "infra/docker" / name).read_text("utf-8").replace("\\\n", " ")
+        assert "compileall -q --invalidation-mode unchecked-hash" in text
+        for line in text.splitlines():
+            assert "pip install" not in line or "--no-compile" in line, line

@@ -80,3 +80,17 @@ def test_it_is_run_by_one_command_that_shows_no_secret(tmp_path: Path) -> None:
     for secret in contents(tmp_path / "private").values():
         assert secret.decode().strip() not in done.stdout
     assert "docker compose up" in done.stdout
+
+
+def test_the_secrets_of_production_fit_together(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    before = contents(tmp_path)
+    made = prepare(tmp_path, production=True)
+    assert {"replication-password", "pgbouncer-users.txt", "pooled.env", "copies.env", "operations-token"} <= set(made)
+    assert before.items() <= contents(tmp_path).items(), "what was there is kept"
+    password = (tmp_path / "postgres-password").read_text()
+    assert (tmp_path / "pgbouncer-users.txt").read_text() == f'"fleetwire" "{password}"\n'
+    assert f"fleetwire:{password}@pgbouncer:6432/fleetwire" in (tmp_path / "pooled.env").read_text()
+    assert (tmp_path / "copies.env").read_text().count(password) == 2
+    token = (tmp_path / "operations-token").read_text()
+    assert (tmp_path / "operations.env").read_text() == f"FLEETWIRE_OPS_TOKEN={token}\n"
