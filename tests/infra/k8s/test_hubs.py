@@ -14,6 +14,7 @@ from infra.scaling.policy import TARGET, TOLERANCE, Rules
 from shared.settings import load
 
 K8S = Path(__file__).parents[3] / "infra" / "k8s"
+FULLEST = 1.14
 FOLDERS = ("hubs", "hubs-hpa", "hubs-keda")
 
 
@@ -112,11 +113,15 @@ def test_keda_and_the_autoscaler_say_the_numbers_of_the_policy() -> None:
     assert not re.search("tolerance", str(behavior))
 
 
-def test_a_metric_that_is_lost_is_an_error_and_in_part_counts_only_when_it_is_too_much_already() -> None:
+def test_the_numbers_in_the_query_are_those_of_the_policy() -> None:
     [trigger] = scaled_object().triggers
-    query = " ".join(trigger.metadata.query.split())
-    total, each = 'sum(fleetwire_hub_connections{job="fleetwire-hub"})', 'up{job="fleetwire-hub"}'
-    assert query == f"({total} and on() (min({each}) == 1)) or ({total} > {1 + TOLERANCE} * {TARGET} * count({each}))"
+    query = trigger.metadata.query
+    assert set(re.findall(r"(?<![a-z0-9.])\d{3}(?![0-9s])", query)) == {str(TARGET)}
+    assert f"> {1 + TOLERANCE} * {TARGET} * count(" in query
+    # Just enough above the tolerance to be one more; and the fullest is well below the 440 of a hub that has too many.
+    assert f"{1 + TOLERANCE + 0.01} * {TARGET} * count(" in query
+    assert FULLEST * TARGET < 420
+    assert query.count(f"> {FULLEST} * {TARGET}") == 2
 
 
 def test_an_autoscaler_keeps_hubs_below_the_cap() -> None:
