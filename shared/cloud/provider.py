@@ -66,7 +66,8 @@ class Capabilities:
 class Object:
     """A file, as the provider says. `version` changes with the content; equal versions of one object, equal content.
 
-    `version` is `kind:value`. Where it comes from a hash, equal content has it too under another name.
+    `version` is `kind:value`. Where it comes from a hash, equal content has it too under another name. `stand_in`: the
+    version that the same content had as long as the provider did not know its hash.
     """
 
     object_id: str
@@ -75,13 +76,14 @@ class Object:
     version: str
     hashes: Mapping[HashKind, str] = field(default_factory=dict)
     modified_at: float | None = None
+    stand_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
     """Something is there now. Either `path`, or `parent_id` and `name`, says where; `version` is None for a folder.
 
-    `stand_in`: the version that the same content had as long as the provider did not know its hash.
+    `stand_in` as in `Object`.
     """
 
     item_id: str

@@ -119,7 +119,7 @@ class RemoteItem(NamedTuple):
 
 
 class Unplaced(NamedTuple):
-    """A file that was told before its folder."""
+    """A file that was told before its folder. `stand_in` as in `shared.cloud.provider.Object`."""
 
     item_id: str
     parent_id: str
@@ -127,6 +127,7 @@ class Unplaced(NamedTuple):
     version: str
     size: int
     sha256: str | None
+    stand_in: str | None = None
     generation: int = 0
 
 
@@ -204,7 +205,7 @@ async def remove_between(
 
 async def put_unplaced(connection: Connection, feed_id: str, rows: Sequence[Unplaced], generation: int) -> None:
     """Keep files until their folder is told."""
-    columns = [list(column) for column in zip(*(row[:6] for row in rows), strict=True)]
+    columns = [list(column) for column in zip(*(row[:7] for row in rows), strict=True)]
     await connection.execute(_SQL["put_unplaced"], feed_id, *columns, generation)
 
 

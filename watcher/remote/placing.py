@@ -149,6 +149,7 @@ class Placing:
                             row.size,
                             row.sha256,
                             generation=row.generation,
+                            stand_in=row.stand_in,
                         )
                         for row in ready
                     ]
@@ -240,7 +241,13 @@ def _is_utf8(text: str) -> bool:
 
 def _unplaced(one: Changed) -> remote_items.Unplaced:
     return remote_items.Unplaced(
-        one.item_id, one.parent_id or "", _kept(one.name), one.version or "", one.size, one.hashes.get("sha256")
+        one.item_id,
+        one.parent_id or "",
+        _kept(one.name),
+        one.version or "",
+        one.size,
+        one.hashes.get("sha256"),
+        one.stand_in,
     )
 
 

@@ -71,6 +71,7 @@ class Steps:
                 one.hashes.get("sha256"),
                 baseline=effect.baseline,
                 generation=effect.generation,
+                stand_in=one.stand_in,
             )
             for one, parent in found
             if isinstance(place := locate(one.path), Place) and place.name

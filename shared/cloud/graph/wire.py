@@ -175,7 +175,8 @@ def stand_in_of(item: DriveItem) -> str | None:
 def object_of(item: DriveItem, path: str) -> Object:
     """A file as the port has it."""
     hashes: Mapping[HashKind, str] = item.hashes
-    return Object(item.id, path, item.size, version_of(item), hashes, at_of(item.last_modified_date_time))
+    at = at_of(item.last_modified_date_time)
+    return Object(item.id, path, item.size, version_of(item), hashes, at, stand_in_of(item))
 
 
 def path_within(item: DriveItem, root_path: str) -> str | None:

@@ -106,19 +106,19 @@ RETURNING item_id
 -- name: put_unplaced
 -- What the ledger has of them stays as it is.
 WITH stays AS (
-    UPDATE items SET leaving = 0, generation = GREATEST(generation, $8) WHERE feed_id = $1 AND item_id = ANY ($2::text[])
+    UPDATE items SET leaving = 0, generation = GREATEST(generation, $9) WHERE feed_id = $1 AND item_id = ANY ($2::text[])
 )
-INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, generation)
-SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, $8
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[])
-    AS i (item_id, parent_id, name, version, size, sha256)
+INSERT INTO cloud_unplaced (feed_id, item_id, parent_id, name, version, size, sha256, stand_in, generation)
+SELECT $1, i.item_id, i.parent_id, i.name, i.version, i.size, i.sha256, i.stand_in, $9
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[])
+    AS i (item_id, parent_id, name, version, size, sha256, stand_in)
 ORDER BY i.item_id
 ON CONFLICT (feed_id, item_id) DO UPDATE
 SET parent_id = EXCLUDED.parent_id, name = EXCLUDED.name, version = EXCLUDED.version, size = EXCLUDED.size,
-    sha256 = EXCLUDED.sha256, generation = EXCLUDED.generation
+    sha256 = EXCLUDED.sha256, stand_in = EXCLUDED.stand_in, generation = EXCLUDED.generation
 
 -- name: unplaced
-SELECT item_id, parent_id, name, version, size, sha256, generation FROM cloud_unplaced
+SELECT item_id, parent_id, name, version, size, sha256, stand_in, generation FROM cloud_unplaced
 WHERE feed_id = $1 AND item_id > $2 ORDER BY item_id LIMIT $3
 
 -- name: drop_unplaced
