@@ -47,6 +47,9 @@ INSERT INTO inspections (inspection_id, inspector_id, template_id, template_vers
 VALUES ('{inspection_id}', 'truck-7', '{template_id}', 1, 'draft', 'Truck 7, evening', '{}', 1);
 INSERT INTO feeds (feed_id, provider, root, hook_secret)
 VALUES ('drive:fleet', 'drive:fleet', 'fleet', '{channel_token}');
+INSERT INTO schedules (name, every_s, timezone, device_ids, kind, request_name, body, next_at, created_by)
+VALUES ('{schedule}', 3600, 'UTC', '{truck-7}', 'table', 'daily.csv', 'sku,count',
+        clock_timestamp() + interval '1 hour', 'operator:scene');
 INSERT INTO photos (photo_id, principal, inspection_id, store, object_key, name, content_type, size, sha256, status,
                     expires_at, confirmed_at)
 VALUES ('{photo_id}', 'device:truck-7', '{inspection_id}', 'local', 'Photos/ab/load', 'load.jpg', 'image/jpeg', 10,

@@ -88,6 +88,13 @@ def _mend_job(body: Any) -> None:
     body["name"] = "load.csv" if len(str(body["name"]).encode(errors="replace")) > 200 else body["name"]
 
 
+def _mend_schedule(body: Any) -> None:
+    # Either of the two, and a zone that there is; the rest as a job has it.
+    body |= {"cron": "30 6 * * MON-FRI", "timezone": "UTC", "device_ids": ["truck-7"]}
+    body.pop("every_s", None)
+    _mend_job(body)
+
+
 def _mend_revocation(body: Any) -> None:
     body.pop("issued_before", None)
     body.pop("expires_at", None)
@@ -120,6 +127,7 @@ _BODIES: dict[str, Callable[[Any], None]] = {
     "ack": _mend_ack,
     "photoUploadParams": _mend_photo,
     "postJob": _mend_job,
+    "putSchedule": _mend_schedule,
     "revoke": _mend_revocation,
     "createTemplate": _mend_name,
     "changeTemplate": _mend_name,

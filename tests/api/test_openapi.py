@@ -1,30 +1,50 @@
 """The examples of the published document, sent as they stand to a running instance."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import httpx
 import jsonschema
+import pytest
 
 from api.description import REQUEST_HEADERS
 from infra.openapi import published
 from loadtests.api_scene import draw, redraw
 from tests.api.conftest import StartApi, token
+from tests.api.ops_port import OPS_TOKEN, OpsPort
 
 # Whoever the examples are of.
 SUBJECTS = {"device": "truck-7", "operator": "olga", "service": "billing"}
 
 
-async def test_every_example_is_answered_as_the_document_says(start_api: StartApi, sql: asyncpg.Connection) -> None:
-    api = await start_api(FLEETWIRE_HOOKS_S3_SECRET=REQUEST_HEADERS["Fleetwire-Hook-Secret"].example)
+@pytest.fixture
+async def ops() -> AsyncIterator[OpsPort]:
+    port = OpsPort()
+    await port.server.start()
+    yield port
+    await port.server.close()
+
+
+async def test_every_example_is_answered_as_the_document_says(
+    start_api: StartApi, sql: asyncpg.Connection, ops: OpsPort
+) -> None:
+    api = await start_api(
+        FLEETWIRE_HOOKS_S3_SECRET=REQUEST_HEADERS["Fleetwire-Hook-Secret"].example, FLEETWIRE_OPS_TOKEN=OPS_TOKEN
+    )
     await draw(sql)
+    await sql.execute("UPDATE hubs SET ops_url = $1", f"http://127.0.0.1:{ops.server.port}")
     document = published()
     clients = {scope: api.client(token(subject, scope)) for scope, subject in SUBJECTS.items()} | {"": api.client()}
     wrong = []
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             await redraw(sql, operation["operationId"])
-            answer = await _caller(operation, clients).request(method, **_request(path, operation))
+            client, request = _caller(operation, clients), _request(path, operation)
+            if operation["operationId"] == "carryOutPlan":
+                plan = await client.post("/api/v1/hubs/plan", json={"action": request["json"]["action"]})
+                request["json"]["confirm"] = plan.json()["confirm"]
+            answer = await client.request(method, **request)
             if flaw := _flaw(answer, operation, document):
                 wrong.append(f"{method.upper()} {path}: {flaw}")
     assert wrong == []

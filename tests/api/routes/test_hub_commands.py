@@ -1,44 +1,16 @@
 """Moves and drains by the API, asked of an operations port as hubs have it."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from shared.store import hubs
 from shared.store.hubs import HubRow
 from shared.store.pool import Pool
-from shared.telemetry.health import OpsServer, Readiness
 from tests.api.conftest import RunningApi, StartApi, problem
+from tests.api.ops_port import OPS_TOKEN, OpsPort
 
 PLAN, CARRY_OUT = "/api/v1/hubs/plan", "/api/v1/hubs/carry-out"
-OPS_TOKEN = "the-token-of-the-operations-ports"
-
-
-class OpsPort:
-    """What a hub's operations port answers, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, Any]] = []
-        self.answers: dict[str, tuple[int, Any]] = {
-            "plan": (200, {"stay": 1, "move": {"hub-2": 2}, "refused": {}}),
-            "move": (200, {"planned": 2, "connections": 3, "moving": {"left": 2}}),
-            "drain": (200, {"connections": 3, "moving": {"left": 0}}),
-            "pause": (200, {"connections": 3, "moving": {"left": 2}}),
-        }
-        routes = [Route("/control/{what}", self._answer, methods=["POST"])]
-        self.server = OpsServer(
-            "127.0.0.1", 0, process="hub", readiness=lambda: Readiness(True), token=OPS_TOKEN, routes=routes
-        )
-
-    async def _answer(self, request: Request) -> Response:
-        what = request.path_params["what"]
-        self.asked.append((what, await request.json()))
-        status, body = self.answers[what]
-        return JSONResponse(body, status)
 
 
 @pytest.fixture
