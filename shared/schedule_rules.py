@@ -60,7 +60,10 @@ class Rule:
             if last is None or last > now:
                 return now + step
             return last + ((now - last) // step + 1) * step
-        return next(CronSim(self.cron or "", now.astimezone(self._zone()))).astimezone(UTC)
+        try:
+            return next(CronSim(self.cron or "", now.astimezone(self._zone()))).astimezone(UTC)
+        except StopIteration:
+            raise WrongRule("cron", "cron names a day that does not come any more") from None
 
     def _zone(self) -> ZoneInfo:
         try:

@@ -1,7 +1,7 @@
 """Fires schedules that are due. Every worker looks, all the time; that each firing happens once is Postgres' doing.
 
-So none has to be alive but one, and a worker that dies leaves nothing behind. A rule that this machine cannot follow is
-left to others and said once.
+So none has to be alive but one, and a worker that dies leaves nothing behind. One that cannot be fired here, for its
+rule or for what Postgres says to its jobs, is left to others and said once, and holds up none after it.
 """
 
 import asyncio
@@ -13,9 +13,8 @@ import structlog
 from shared.clock import wall
 from shared.job_kinds import JobKinds
 from shared.protocol.ids import time_ordered_uuid
-from shared.schedule_rules import WrongRule
 from shared.store import schedules
-from shared.store.errors import StoreError
+from shared.store.errors import StoreBusy, StoreError
 from shared.store.pool import Pool
 from shared.store.schedules import Due
 from shared.telemetry.metrics import WORKER_SCHEDULED
@@ -62,18 +61,27 @@ class ScheduleLoop:
         """Fire what is due now. Returns how many firings were this worker's."""
         count = 0
         for one in await schedules.due(self._pool):
-            count += await self._fire(one)
+            name = one.schedule.name
+            try:
+                count += await self._fire(one)
+            except StoreError as error:
+                if not isinstance(error, StoreBusy):
+                    raise  # then none can be fired
+                self._refuse(name, error)
+            except Exception as error:  # noqa: BLE001 - of one schedule: the others and the worker go on
+                self._refuse(name, error)
+            else:
+                self._refused.discard(name)
         return count
+
+    def _refuse(self, name: str, error: Exception) -> None:
+        if name not in self._refused and len(self._refused) < schedules.SCHEDULES_MAX:
+            self._refused.add(name)
+            _log.error("schedule cannot be fired here", schedule=name, problem=f"{type(error).__name__}: {error}"[:300])
 
     async def _fire(self, due: Due) -> bool:
         one = due.schedule
-        try:
-            next_at = one.rule.next_after(due.now, one.next_at)
-        except WrongRule as error:
-            if one.name not in self._refused and len(self._refused) < schedules.SCHEDULES_MAX:
-                self._refused.add(one.name)
-                _log.error("schedule cannot be followed here", schedule=one.name, problem=str(error))
-            return False
+        next_at = one.rule.next_after(due.now, one.next_at)
         made = await schedules.fire(
             self._pool,
             one,

@@ -106,7 +106,7 @@ ENABLE_SCHEDULE: Final = Description(
     summary="Pause a schedule, or let it go on",
     about="It goes on from now: what was missed while it was paused is not made up for.",
     answers={200: Answer("The schedule.", Schedule)},
-    problems=("not-found",),
+    problems=("not-found", "wrong-state"),
     body_example={"enabled": False},
 )
 REMOVE_SCHEDULE: Final = Description(

@@ -70,7 +70,7 @@ class ScheduleRoutes:
         return await self._answer(_name(call))
 
     async def put(self, call: Call) -> Response:
-        """Make it, or replace it; a paused one stays paused. Saying it twice changes nothing but when it is next."""
+        """Make it, or replace it; a paused one stays paused. Saying it twice changes nothing."""
         name, body = _name(call), call.body
         await self._check(body)
         # In a thread: which zones there are the system's files say, and a rule may name a day decades away.
@@ -98,8 +98,12 @@ class ScheduleRoutes:
         """Pause it, or let it go on from now."""
         name = _name(call)
         row = await self._row(name)
-        now = await schedules.now(self._pool)
-        next_at = await asyncio.to_thread(lambda: row.rule.next_after(now))
+        next_at = now = await schedules.now(self._pool)
+        if call.body.enabled:  # a rule that cannot be followed here can be paused all the same
+            try:
+                next_at = await asyncio.to_thread(lambda: row.rule.next_after(now))
+            except WrongRule as error:
+                raise Problem("wrong-state", str(error), state="paused") from None
         await schedules.enable(self._pool, name, enabled=call.body.enabled, next_at=next_at)
         return await self._answer(name)
 

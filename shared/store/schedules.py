@@ -86,7 +86,10 @@ class Due(NamedTuple):
 
 
 async def put(pool: Pool, new: NewSchedule) -> bool | None:
-    """Make or replace it. Whether it was made; None when there are SCHEDULES_MAX others."""
+    """Make or replace it; with the same rule it stays due when it was.
+
+    Whether it was made; None when there are SCHEDULES_MAX others.
+    """
     rows = await pool.fetch(_SQL["put"], *new, SCHEDULES_MAX, repeatable=True)
     return bool(rows[0]["made"]) if rows else None
 

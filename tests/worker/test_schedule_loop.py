@@ -30,6 +30,7 @@ async def put(pool: Pool, name: str = "hourly", *, due_s: float = 1.0, **changes
         name, None, 3600, "UTC", ["truck-7", "truck-8"], "table", "load.csv", "a\n1\n", None, next_at, "operator:olga"
     )
     await schedules.put(pool, new._replace(**changes))
+    await pool.fetch("UPDATE schedules SET next_at = $2 WHERE name = $1", name, next_at)
 
 
 async def queued(pool: Pool) -> list[Any]:
@@ -93,6 +94,28 @@ async def test_a_firing_and_its_jobs_are_one(pool: Pool) -> None:
             pool, due.schedule, due.now, job_ids=[uuid4(), uuid4()], queue="requests", store="local", priority=99
         )
     assert [one.schedule.next_at for one in await schedules.due(pool)] == [due.schedule.next_at]
+
+
+async def test_one_that_cannot_be_fired_does_not_hold_up_those_after_it(pool: Pool) -> None:
+    await pool.fetch("ALTER TABLE jobs ADD CONSTRAINT none_of_it CHECK (name <> 'bad.csv')")
+    await put(pool, "bad", due_s=60, request_name="bad.csv")
+    await put(pool, "good")
+    loop = loop_of(pool)
+    assert (await loop.once(), await loop.once()) == (1, 0)
+    assert [due.schedule.name for due in await schedules.due(pool)] == ["bad"]
+    await pool.fetch("ALTER TABLE jobs DROP CONSTRAINT none_of_it")
+    assert await loop.once() == 1
+
+
+async def test_one_that_waits_for_a_lock_does_not_hold_up_those_after_it(pool: Pool, database_url: str) -> None:
+    await put(pool, "locked", due_s=60)
+    await put(pool, "good")
+    rival = await asyncpg.connect(database_url)
+    async with rival.transaction():
+        await rival.execute("SELECT FROM schedules WHERE name = 'locked' FOR UPDATE")
+        assert await loop_of(pool).once() == 1
+    await rival.close()
+    assert [due.schedule.name for due in await schedules.due(pool)] == ["locked"]
 
 
 async def test_a_rule_that_is_not_known_here_is_left_to_others(pool: Pool) -> None:

@@ -1,11 +1,15 @@
 -- name: put
--- Make a schedule or replace one, unless there are $12 others already. Whether it was made.
+-- Make a schedule or replace one, unless there are $12 others already. Whether it was made. One whose rule stays the same goes on
+-- as it was: else whoever says it more often than it fires would put it off for ever.
 INSERT INTO schedules (name, cron, every_s, timezone, device_ids, kind, request_name, body, priority, next_at, created_by)
 SELECT $1, $2, $3, $4, $5::text[], $6, $7, $8, $9, $10, $11
 WHERE (SELECT count(*) FROM (SELECT 1 FROM schedules WHERE name <> $1 LIMIT $12) others) < $12
 ON CONFLICT (name) DO UPDATE SET cron = EXCLUDED.cron, every_s = EXCLUDED.every_s, timezone = EXCLUDED.timezone,
     device_ids = EXCLUDED.device_ids, kind = EXCLUDED.kind, request_name = EXCLUDED.request_name, body = EXCLUDED.body,
-    priority = EXCLUDED.priority, next_at = EXCLUDED.next_at, created_by = EXCLUDED.created_by
+    priority = EXCLUDED.priority, created_by = EXCLUDED.created_by,
+    next_at = CASE WHEN (schedules.cron, schedules.every_s, schedules.timezone)
+                        IS NOT DISTINCT FROM (EXCLUDED.cron, EXCLUDED.every_s, EXCLUDED.timezone)
+                   THEN schedules.next_at ELSE EXCLUDED.next_at END
 RETURNING xmax = 0 AS made
 
 -- name: unknown_devices

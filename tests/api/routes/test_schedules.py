@@ -56,6 +56,26 @@ async def test_what_is_wrong_with_a_schedule_is_named(api: RunningApi, pool: Poo
     assert await schedules.listed(pool) == []
 
 
+async def test_saying_the_same_again_does_not_put_a_schedule_off(api: RunningApi, pool: Pool) -> None:
+    """Whoever says it more often than it fires would else see to it that it never does."""
+    await put(api)
+    await pool.fetch("UPDATE schedules SET next_at = clock_timestamp() - interval '1 second'")
+    again = await put(api, data="b\n2\n", device_ids=["truck-7"])
+    assert (again.status_code, again.json()["data"]) == (200, "b\n2\n")
+    assert [due.schedule.name for due in await schedules.due(pool)] == ["daily"]
+    await put(api, every_s=1800)
+    assert await schedules.due(pool) == [], "another rule begins now"
+
+
+async def test_one_whose_time_zone_is_not_known_here_can_be_paused_and_not_resumed(api: RunningApi, pool: Pool) -> None:
+    await put(api, every_s=None, cron="30 6 * * *")
+    await pool.fetch("UPDATE schedules SET timezone = 'Mars/Olympus'")
+    paused = await api.operator.patch(f"{PATH}/daily", json={"enabled": False})
+    assert (paused.status_code, paused.json()["enabled"]) == (200, False)
+    problem(await api.operator.patch(f"{PATH}/daily", json={"enabled": True}), 409, "wrong-state")
+    assert (await api.operator.get(f"{PATH}/daily")).json()["enabled"] is False
+
+
 async def test_there_is_a_bound_on_schedules(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "SCHEDULES_MAX", 2)
     assert [(await put(api, name)).status_code for name in ("a", "b", "a")] == [201, 201, 200]
