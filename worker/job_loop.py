@@ -123,21 +123,21 @@ class JobLoop:
                 await _wait(self._wake, self._rand.uniform(1.0, 2.0) * self._limits.poll_s)
 
     async def listen(self, hints: HintWaits) -> None:
-        """Turn hints into claims, until cancelled. A worker without room leaves them to the others."""
-        while True:
+        """Turn hints into claims until the stop. A worker without room leaves them to the others, and so does one that
+        stops: what it was given then is not said to be used, and goes to them as well."""
+        while not self._stopping.is_set():
             try:
                 async with asyncio.timeout(_FULL_S):
                     await self._room()
             except TimeoutError:
                 await hints.rest()
                 await self._room()
-            if await hints.wait(_HINTS_WAIT_S):
+            if await hints.wait(_HINTS_WAIT_S) and not self._stopping.is_set():
                 self._asked.clear()
                 self.wake()
                 # Asking for the next hints says that these were used: then Postgres should have been asked.
                 await _wait(self._asked, _CLAIM_IN_FLIGHT_S)
-            elif self._stopping.is_set():
-                return
+        await hints.close()
 
     async def watch_depth(self) -> None:
         """Measure what waits in the queues, until cancelled. What cannot be measured is not said: whoever scales by it

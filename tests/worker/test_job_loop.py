@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -44,6 +44,7 @@ class Hints:
 
     def __init__(self) -> None:
         self.asked = self.rested = 0
+        self.left = False
         self.queue: asyncio.Queue[UUID] = asyncio.Queue()
 
     async def wait(self, timeout_s: float, *, count: int = 50) -> list[UUID]:
@@ -55,7 +56,7 @@ class Hints:
         self.rested += 1
 
     async def close(self) -> None:
-        pass
+        self.left = True
 
 
 class Rig:
@@ -145,6 +146,21 @@ async def test_hints_are_left_to_others_while_there_is_no_room(pool: Pool, make:
     await until(lambda: hints.asked == 1)
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_worker_that_stops_leaves_hints_to_others_and_says_of_none_that_it_was_used(
+    pool: Pool, make: Make
+) -> None:
+    await put(pool, new_job("a"))
+    rig = make(concurrency=2)
+    await until(lambda: "a" in rig.runner.running)
+    hints = Hints()
+    listening = asyncio.create_task(rig.loop.listen(hints))
+    await until(lambda: hints.asked == 1)
+    rig.loop.stop_claiming()
+    hints.queue.put_nowait(uuid4())
+    await asyncio.wait([listening], timeout=2)  # the job goes on, and so does what was begun for it
+    assert (listening.done(), hints.left, hints.asked) == (True, True, 1)
 
 
 async def test_nothing_is_claimed_while_no_process_can_run_it(pool: Pool, make: Make) -> None:
