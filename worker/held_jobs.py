@@ -34,6 +34,7 @@ class _Held:
     trusted_until: float
     task: "asyncio.Task[None] | None" = None
     lost: bool = False
+    ends: bool = False
 
 
 class HeldJobs:
@@ -83,6 +84,13 @@ class HeldJobs:
             del self._held[job.job_id]
             WORKER_RUNNING.set(len(self._held))
             self._changed.set()
+
+    def ends(self, job: Claimed) -> None:
+        """Its end is being written. That statement says whose the job was; the heartbeat, which may find the job ended
+        before its work here is over, says nothing any more."""
+        one = self._held.get(job.job_id)
+        if one is not None and one.job.lease_token == job.lease_token:
+            one.ends = True
 
     def seconds_since_due(self, job: Claimed) -> float:
         """How long ago this attempt of the job was due: it waited, was claimed, and is at work since."""
@@ -150,7 +158,7 @@ class HeldJobs:
         for one in asked:
             if one.job.job_id in kept:
                 one.trusted_until = max(one.trusted_until, began + self._trust_s)
-            elif self._held.get(one.job.job_id) is one:
+            elif self._held.get(one.job.job_id) is one and not one.ends:
                 self._lose(one)
         return True
 

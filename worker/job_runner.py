@@ -141,6 +141,7 @@ class JobRunner:
             await self._end(job, queue, committed, adopted=False)
             return
         self._held.still_ours(job)
+        self._held.ends(job)
         if not await self._endings.answered(job, answer):
             raise LeaseLost
         self._say_done(job, queue, document, adopted=False)
@@ -197,6 +198,7 @@ class JobRunner:
 
     async def _end(self, job: Claimed, queue: str, committed: Committed, *, adopted: bool) -> None:
         self._held.still_ours(job)
+        self._held.ends(job)
         if not await self._endings.ready(job, committed):
             raise LeaseLost
         self._say_done(job, queue, committed.document, adopted=adopted)
@@ -240,6 +242,7 @@ class JobRunner:
         """Queue the job again, or end it. Never raises."""
         tries = job.lease_token if failure.outage else job.attempt
         verdict = after_failure(self._policy, failure, attempt=tries, expires_in_s=job.expires_in_s, rand=self._rand)
+        self._held.ends(job)
         try:
             if isinstance(verdict, Again):
                 await self._again(job, queue, failure, verdict)

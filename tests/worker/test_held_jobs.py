@@ -72,6 +72,20 @@ async def test_a_job_that_another_took_is_lost_and_its_work_cancelled(pool: Pool
         held.still_ours(mine)
 
 
+async def test_a_job_that_ends_just_now_is_not_taken_for_lost(pool: Pool, clock: Clock) -> None:
+    """Its end is committed while its work goes on for a moment: that statement said whose it was."""
+    await put(pool, new_job("a"), new_job("b"))
+    ending, gone = await claim(pool)
+    held, tasks = holding(pool, clock, ending, gone)
+    held.ends(ending)
+    async with pool.transaction() as connection:
+        await jobs.finish(connection, [jobs.Finish(job.job_id, job.lease_token, "done") for job in (ending, gone)])
+    assert await held.renew()
+    await asyncio.sleep(0)
+    assert ([task.done() for task in tasks], held.held) == ([False, True], [ending])
+    await end(tasks)
+
+
 async def test_a_job_claimed_again_by_the_same_worker_is_not_the_old_one(pool: Pool, clock: Clock) -> None:
     await put(pool, new_job())
     (old,) = await claim(pool, lease_s=0.01)
