@@ -5,9 +5,10 @@ from typing import Final, Literal
 from shared.store import job_retention
 from shared.store.pool import Pool
 
-__all__ = ["OldJobs"]
+__all__ = ["BATCHES", "OldJobs"]
 
-_BATCHES: Final = 10
+# Of one look, which comes about once a minute: more than a fleet's workers end in it, or the table grows without end.
+BATCHES: Final = 200
 
 
 class OldJobs:
@@ -25,7 +26,7 @@ class OldJobs:
         """Forget some of each. Returns how many; the rest waits for the next look."""
         forgotten = 0
         for status, hours in self._hours.items():
-            for _ in range(_BATCHES):
+            for _ in range(BATCHES):
                 count = await job_retention.prune(self._pool, status, hours=hours, limit=job_retention.BATCH)
                 forgotten += count
                 if count < job_retention.BATCH:

@@ -7,6 +7,7 @@ from shared.store import job_retention, jobs
 from shared.store.jobs import Finish
 from shared.store.pool import Pool
 from tests.shared.store.test_jobs import claim, new_job, put
+from worker import old_jobs
 from worker.old_jobs import OldJobs
 
 
@@ -50,3 +51,7 @@ async def test_many_go_in_several_transactions_of_bounded_size(pool: Pool, monke
         await ended(pool, f"{number}", "cancelled" if number % 2 else "done", hours_ago=25)
     assert await job_retention.prune(pool, "done", hours=24, limit=2) == 2
     assert await OldJobs(pool, ended_h=24, dead_h=24).sweep() == 3
+
+
+def test_more_may_go_in_a_minute_than_a_worker_ends() -> None:
+    assert old_jobs.BATCHES * job_retention.BATCH >= 60 * 1000
