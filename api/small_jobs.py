@@ -22,6 +22,7 @@ from shared.backoff import Backoff
 from shared.clock import monotonic
 from shared.lifecycle import PARENT_PID_VARIABLE
 from shared.settings import bounded_int, setting
+from shared.small_job_settings import passed_on
 from shared.telemetry.metrics import API_SMALL_JOBS
 
 __all__ = ["SmallJobSettings", "SmallJobs"]
@@ -81,7 +82,7 @@ class SmallJobs:
         self._most = settings.small_jobs
         self._kinds = settings.small_kinds
         self._hints_go_out = hints_go_out
-        self._environ = dict(environ) | {
+        self._environ = passed_on(environ) | {
             PARENT_PID_VARIABLE: str(os.getpid()),
             "FLEETWIRE_DB_POOL_MIN": "0",
             "FLEETWIRE_DB_POOL_MAX": "2",

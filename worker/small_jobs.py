@@ -10,7 +10,6 @@ import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import Any, Final
 from uuid import UUID
@@ -18,21 +17,18 @@ from uuid import UUID
 import structlog
 
 from shared import lifecycle
-from shared.bus.client import RedisSettings
 from shared.bus.publisher import Publisher
 from shared.clock import iso, wall
-from shared.cloud.provider_settings import ProviderSettings
 from shared.cloud.threads import FileThreads
 from shared.lifecycle import Stop
 from shared.protocol.ids import time_ordered_uuid
 from shared.settings import SettingsError, load
+from shared.small_job_settings import SmallJobChildSettings
 from shared.store import jobs, log, responses, small_claims
 from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Pool
-from shared.store.settings import DatabaseSettings
 from shared.telemetry import logs
-from shared.telemetry.logs import LogSettings
 from worker.coroutines import Coroutines, load_async_handlers
 from worker.endings import Endings
 from worker.errors import WorkerError
@@ -52,11 +48,6 @@ _TTL_S: Final = 86_400.0
 _MOST: Final = 64
 _LINE_MAX: Final = 256
 _PARTING_S: Final = 3.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Settings(DatabaseSettings, RedisSettings, ProviderSettings, LogSettings):
-    """What its parent is told, and this needs too."""
 
 
 class SmallJobs:
@@ -130,7 +121,7 @@ def main() -> int:
         raise SystemExit(f"not 1 to {_MOST} jobs at once")
     environ = dict(os.environ)
     try:
-        settings = load(_Settings, environ)
+        settings = load(SmallJobChildSettings, environ)
     except SettingsError as error:
         sys.stderr.write(f"small jobs: settings are wrong\n{error}\n")
         return 2
@@ -138,7 +129,7 @@ def main() -> int:
     return lifecycle.run(lambda stop: _serve(settings, environ, stop, most), environ=environ)
 
 
-async def _serve(settings: _Settings, environ: dict[str, str], stop: Stop, most: int) -> int:
+async def _serve(settings: SmallJobChildSettings, environ: dict[str, str], stop: Stop, most: int) -> int:
     rand = SystemRandom()
     working: dict[asyncio.Task[None], UUID] = {}
     async with AsyncExitStack() as closing:

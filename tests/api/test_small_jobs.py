@@ -103,6 +103,19 @@ async def test_without_being_asked_to_the_api_does_no_jobs() -> None:
         assert not small.offer(uuid4(), "ping")
 
 
+async def test_the_process_is_told_no_key_that_its_api_makes_tokens_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETWIRE_TOKEN_KEYS", "secret")
+    monkeypatch.setenv("FLEETWIRE_OPS_TOKEN", "secret")
+    monkeypatch.setenv("FLEETWIRE_LOG_LEVEL", "info")
+    # Ready only if it knows what it needs, and nothing more.
+    script = (
+        "import os, sys; known = os.environ.keys(); assert 'secret' not in os.environ.values();"
+        "assert {'FLEETWIRE_LOG_LEVEL', 'FLEETWIRE_PARENT_PID', 'FLEETWIRE_DB_POOL_MAX', 'PATH'} <= known;" + _SILENT
+    )
+    async with running(script, Hints()) as small:
+        await until(lambda: small.ready)
+
+
 def test_kinds_and_numbers_are_checked() -> None:
     with pytest.raises(SettingsError, match="FLEETWIRE_API_SMALL_KINDS") as error:
         load(SmallJobSettings, {"FLEETWIRE_API_SMALL_KINDS": " , ", "FLEETWIRE_API_SMALL_JOBS": "65"})
