@@ -26,13 +26,15 @@ class Depths:
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._pool: Pool | None = None
+        self._opening = asyncio.Lock()  # several queues ask at once
 
     async def waiting(self, queue: str) -> int | None:
         """Jobs that could run now; None when Postgres does not answer soon."""
         try:
             async with asyncio.timeout(_ANSWER_S):
-                if self._pool is None:
-                    self._pool = await open_pool(self._url, name="autoscale", min_size=0, max_size=1)
+                async with self._opening:
+                    if self._pool is None:
+                        self._pool = await open_pool(self._url, name="autoscale", min_size=0, max_size=1)
                 return (await jobs.depth(self._pool, queue)).waiting
         except (StoreError, TimeoutError, OSError):
             return None
