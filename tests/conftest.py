@@ -41,6 +41,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line("skipped tests are failures here (--fail-on-skip)", red=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs RabbitMQ comes first, so that one process of the run has all of it and starts the one server: the
+    beginning of what a process was given is what nobody takes over from it."""
+    items.sort(key=lambda item: not _needs_rabbit(item))
+
+
+def _needs_rabbit(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    given = getattr(item, "callspec", None)
+    return "rabbit" in names or (given is not None and "rabbit" in given.params.values())
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if not session.config.getoption("--fail-on-skip"):
