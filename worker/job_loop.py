@@ -251,7 +251,7 @@ class JobLoop:
             await self._runner.run(job, queue)
         finally:
             self._held.remove(job)
-            if job.is_suspect:
+            if job.is_suspect or self._turns[queue].held_back:
                 self.wake()  # the next one's turn
 
 

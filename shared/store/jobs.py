@@ -221,7 +221,7 @@ async def claim(
     turns = turns or Turns()
     turn = turns.turn(limit)
 
-    async def work(connection: Connection) -> tuple[Any, list[Claimed], bool]:
+    async def work(connection: Connection) -> tuple[Any, list[Claimed], bool, bool]:
         walk = await connection.fetchrow(
             _SQL["walk"], queue, limit, device_limit, *turns.stands, turn, turns.steps(limit)
         )
@@ -234,15 +234,16 @@ async def claim(
         if homeless:
             asked = [responses.Request(*(row[key] for key in responses.Request._fields)) for row in homeless]
             homes = await responses.reserve(connection, asked, reserve)
-        claimed = [Claimed(*_with_home(tuple(row)[:-1], homes.get(row["job_id"]))) for row in rows]
-        return walk, claimed, any(row["more"] for row in rows)
+        claimed = [Claimed(*_with_home(tuple(row)[:-2], homes.get(row["job_id"]))) for row in rows]
+        return walk, claimed, any(row["more"] for row in rows), any(row["held_back"] for row in rows)
 
-    walk, claimed, cut = await pool.run(work)
+    walk, claimed, cut, at_bound = await pool.run(work)
     devices = walk["devices"] or []
     odd = limit % len(devices) if len(devices) < limit and devices else 0
     # Those that had one job more than the others stand behind them the next time.
     turns.walked(walk["last_rank"], devices[odd - 1] if odd else walk["last_device"])
     turns.claimed(len(claimed), turn=turn, unseen=cut or walk["unseen"], rivals=walk["rivals"])
+    turns.held_back = at_bound or walk["held_back"]
     return claimed
 
 

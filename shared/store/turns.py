@@ -19,7 +19,10 @@ EMPTY_MAX: Final = 16
 
 
 class Turns:
-    """Of one queue. `more`: the last claim left what the next might take at once. `rivals`: others claim just that."""
+    """Of one queue. `more`: the last claim left what the next might take at once. `rivals`: others claim just that.
+
+    `held_back`: there may be jobs that wait for one of their own device to end.
+    """
 
     def __init__(self) -> None:
         self._stands: dict[int, str] = {}
@@ -28,6 +31,7 @@ class Turns:
         self._empty = 0
         self.more = False
         self.rivals = False
+        self.held_back = False
 
     def __repr__(self) -> str:
         return f"Turns({self._stands}, {self._plain_jobs} since lift {self._lifts})"

@@ -60,7 +60,7 @@ class Hints:
 
 
 class Rig:
-    def __init__(self, pool: Pool, *, queues: list[str], concurrency: int, poll_s: float) -> None:
+    def __init__(self, pool: Pool, *, queues: list[str], concurrency: int, poll_s: float, device_running: int) -> None:
         self.runner, self.handlers = Runner(), Handlers()
         self.held = HeldJobs(pool, lease_s=60, heartbeat_s=20, rand=Random(1))
         runner: Any = self.runner
@@ -72,7 +72,7 @@ class Rig:
             runner=runner,
             held=self.held,
             handlers=handlers,
-            limits=LoopLimits(concurrency, 60, 3600, poll_s, depth_s=0.02),
+            limits=LoopLimits(concurrency, 60, 3600, poll_s, depth_s=0.02, device_running=device_running),
             homes=Homes(Placement([("local", 1.0)]), first="local", rand=Random(1)),
             rand=Random(1),
         )
@@ -92,8 +92,11 @@ Make = Callable[..., Rig]
 async def make(pool: Pool) -> AsyncIterator[Make]:
     made: list[Rig] = []
 
-    def start(queues: list[str] | None = None, concurrency: int = 3, poll_s: float = 0.05) -> Rig:
-        made.append(Rig(pool, queues=queues or ["requests"], concurrency=concurrency, poll_s=poll_s))
+    def start(
+        queues: list[str] | None = None, concurrency: int = 3, poll_s: float = 0.05, device_running: int = 0
+    ) -> Rig:
+        names = queues or ["requests"]
+        made.append(Rig(pool, queues=names, concurrency=concurrency, poll_s=poll_s, device_running=device_running))
         return made[-1]
 
     yield start
@@ -119,6 +122,21 @@ async def test_a_wake_up_brings_a_claim_long_before_the_poll(pool: Pool, make: M
     await put(pool, new_job("a"))
     rig.loop.wake()
     await until(lambda: "a" in rig.runner.running, 3)
+
+
+async def test_a_device_whose_jobs_are_bounded_gets_its_next_when_one_ends_and_waits_for_no_poll(
+    pool: Pool, make: Make
+) -> None:
+    await put(pool, *(new_job(str(n)) for n in range(7)))
+    rig = make(concurrency=10, poll_s=600, device_running=2)
+    seen: set[str] = set()
+    while len(seen) < 7:
+        (name, *_) = await until(lambda: rig.runner.running.keys() - seen)
+        seen.add(name)
+        await pool.fetch("UPDATE jobs SET current_status = 'done' WHERE name = $1", name)
+        rig.runner.running[name].set()
+    await until(lambda: not rig.runner.running)
+    assert rig.runner.most == 2
 
 
 async def test_no_queue_starves_another(pool: Pool, make: Make) -> None:

@@ -85,6 +85,7 @@ SELECT max(rank) FILTER (WHERE verdict = 'open') AS rank,
        (array_agg(rank ORDER BY step DESC) FILTER (WHERE device_id IS NOT NULL))[1] AS last_rank,
        (array_agg(device_id ORDER BY step DESC) FILTER (WHERE device_id IS NOT NULL))[1] AS last_device,
        COALESCE(bool_or(verdict = 'busy'), false) AS rivals,
+       COALESCE(bool_or(verdict = 'full'), false) AS held_back,
        COALESCE(max(step) >= $7 OR max(part) < (SELECT max(part) FROM parts), false) AS unseen
 FROM walk
 
@@ -120,7 +121,7 @@ WITH moment AS MATERIALIZED (
            ) ELSE 1000000 END AS allowed
     FROM unnest($8::text[]) WITH ORDINALITY AS d (device_id, place), room r
 ), due AS (
-    SELECT j.job_id, s.device_id, s.share < s.allowed AS is_cut, s.share
+    SELECT j.job_id, s.device_id, s.share, s.allowed
     FROM shares s CROSS JOIN LATERAL (
         SELECT jobs.job_id FROM jobs
         WHERE current_status IN ('queued', 'retry')
@@ -129,9 +130,11 @@ WITH moment AS MATERIALIZED (
         ORDER BY queue, -priority, device_id, run_at LIMIT GREATEST(LEAST(s.share, s.allowed), 0) FOR UPDATE SKIP LOCKED
     ) j
 ), chosen AS (
-    SELECT job_id, false AS more, is_suspect FROM expired
+    SELECT job_id, false AS more, false AS held_back, is_suspect FROM expired
     UNION ALL
-    SELECT job_id, is_cut AND count(*) OVER (PARTITION BY device_id) >= share, false FROM due
+    SELECT job_id, share < allowed AND count(*) OVER (PARTITION BY device_id) >= share,
+           allowed <= share AND count(*) OVER (PARTITION BY device_id) >= allowed, false
+    FROM due
 ), claimed AS (
     UPDATE jobs j SET
         current_status = 'running', lease_token = j.lease_token + 1, worker = $2, attempts = j.attempts + 1,
@@ -148,7 +151,7 @@ WITH moment AS MATERIALIZED (
 SELECT c.job_id, c.kind, c.device_id, c.store, c.path, c.name, c.size, c.content_version, c.traceparent, c.attempts,
        c.lease_token, extract(epoch FROM c.give_up_at - c.now)::double precision AS expires_in_s,
        extract(epoch FROM c.now - c.run_at)::double precision AS waited_s, r.response_id, r.folder, r.store AS response_store, c.redrives,
-       c.inline_body, c.object_id, chosen.is_suspect, chosen.more
+       c.inline_body, c.object_id, chosen.is_suspect, chosen.more, chosen.held_back
 FROM claimed c JOIN chosen USING (job_id) LEFT JOIN responses r ON r.job_id = c.job_id
 
 -- name: renew
