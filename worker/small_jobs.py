@@ -79,6 +79,8 @@ class SmallJobs:
                     return
         except (StoreError, WorkerError, TimeoutError) as error:
             _log.warning("small job not done", job_id=str(job_id), error=f"{type(error).__name__}: {error}"[:300])
+        except Exception:  # noqa: BLE001 - ours, or what Postgres says to this one: a worker finds out
+            _log.exception("small job failed unexpectedly", job_id=str(job_id))
         if job is not None:
             await self._give_back(job)
 

@@ -129,7 +129,7 @@ class JobCommands:
         return await self._answer(job.job_id, 201, _location(job.job_id))
 
     async def cancel(self, call: Call) -> Response:
-        """End the job and tell its device. The worker that runs it learns it with the next renewal of its lease."""
+        """End the job and tell its device. The worker that runs it asks for that every second."""
         job = await own_job(self._pool, call)
         by = call.claims.principal
         # Who exactly is for the history; devices are not told the names of people.

@@ -99,6 +99,13 @@ async def events(pool: Pool, device_id: str = "d1") -> list[dict[str, object]]:
     return [json.loads(event.body)["data"] for event in pages[device_id].events]
 
 
+async def test_a_job_whose_end_cannot_be_written_is_given_back_at_once(pool: Pool, small: SmallJobs) -> None:
+    job_id = await asked(pool)
+    await pool.fetch("ALTER TABLE jobs ADD CONSTRAINT none_of_it CHECK (current_status <> 'done')")
+    await small.do(job_id)
+    assert await status(pool, job_id) == "retry"
+
+
 async def test_a_small_job_is_answered_within_its_event(pool: Pool, small: SmallJobs, bus: Bus) -> None:
     job_id = await asked(pool)
     await small.do(job_id)
