@@ -65,6 +65,8 @@ lock:
 		--generate-hashes --no-header --no-annotate --quiet $(ARGS) -o requirements.lock
 	env -u UV_INDEX_URL uv pip compile pyproject.toml --group build --group dev -c requirements.lock --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(ARGS) -o requirements-dev.lock
+	env -u UV_INDEX_URL uv pip compile pyproject.toml --extra otlp --group build -c requirements-dev.lock --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(ARGS) -o requirements-otlp.lock
 	env -u UV_INDEX_URL uv pip compile $(PEERS)/requirements.in --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet $(ARGS) -o $(PEERS)/requirements.txt
 	env -u UV_INDEX_URL uv pip compile loadtests/official/requirements.in --universal \

@@ -60,12 +60,14 @@ from api.routes.revocations import Revocations
 from api.routes.schedules import ScheduleRoutes
 from api.routes.sync import Sync
 from api.routes.templates import Templates
+from api.routes.traces import Traces
 from api.session_check import session_check
 from api.settings import Settings
 from api.shedding import Shedding
 from api.small_jobs import SmallJobs
 from api.store_probe import StoreProbe, open_pool_when_there
 from api.template_cache import TemplateCache
+from api.whereabouts import Bounds
 from api.workers import Workers
 from shared import lifecycle
 from shared.asgi_server import AsgiServer
@@ -312,6 +314,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
     inspection_commands = InspectionCommands(pool, keys_per_day=settings.sync_keys_per_day, rand=parts.rand)
     templates = Templates(pool, replicas, parts.template_cache, cursors, page_max=settings.page_max, rand=parts.rand)
     s3_hook = S3Hook(settings.hooks_s3_secret, settings.cloud_s3_bucket, settings.cloud_s3_prefix)
+    bounds = Bounds(settings.worker_lease_s, settings.worker_heartbeat_s, settings.hub_silence_s)
     resources = [
         *Dashboard(parts.keys.tokens, sessions, guard.revocations, parts.viewers, settings).resources(guard),
         *health_resources(guard, lambda: not parts.probe.problems),
@@ -323,6 +326,7 @@ def route_table(parts: Parts) -> Sequence[Resource]:
         *jobs.resources(guard),
         *commands.resources(guard, jobs),
         QueueList(pool).resource(guard),
+        *Traces(pool, bounds).resources(guard),
         *ScheduleRoutes(pool).resources(guard),
         *photos.resources(guard),
         Publish(pool, parts.publisher, rand=parts.rand).resource(guard),

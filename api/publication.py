@@ -13,6 +13,7 @@ import msgspec
 
 from api.bodies import convert_body, decode_body
 from api.problems import Problem
+from shared import traceparent
 from shared.protocol.event import InvalidEvent, body_hash, encode_event
 from shared.protocol.field_errors import convert, field_of
 from shared.protocol.ids import device_id_problem
@@ -26,7 +27,6 @@ ID_MAX_LENGTH: Final = 128
 
 _TYPE: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}", re.ASCII)
 _SOURCE: Final = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
-_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -98,8 +98,9 @@ def _flaw_of(item: _Item) -> Invalid | None:
         return Invalid("source", "source must be a URI reference of 1 to 256 characters")
     if item.time is not None and not _is_moment(item.time):
         return Invalid("time", "time must be RFC 3339 with an offset, for example 2026-11-21T08:30:00Z")
-    if item.traceparent is not None and _TRACEPARENT.fullmatch(item.traceparent) is None:
-        return Invalid("traceparent", "traceparent must be that of W3C Trace Context, version 00")
+    if item.traceparent is not None and traceparent.parse(item.traceparent) is None:
+        detail = "traceparent must be that of W3C Trace Context, version 00, with ids that are not all zeros"
+        return Invalid("traceparent", detail)
     return None
 
 

@@ -192,6 +192,18 @@ class Settings(
         help="A hub not heard for this long is not handed out.",
         parse=bounded_float(0.1, 300),
     )
+    worker_lease_s: float = setting(
+        "FLEETWIRE_WORKER_LEASE_S",
+        60.0,
+        help="How long a silent worker keeps a job, as the workers are told.",
+        parse=bounded_float(0.1, 3600),
+    )
+    worker_heartbeat_s: float = setting(
+        "FLEETWIRE_WORKER_HEARTBEAT_S",
+        20.0,
+        help="How often workers renew, as they are told.",
+        parse=bounded_float(0.02, 1200),
+    )
     probe_s: float = setting(
         "FLEETWIRE_API_PROBE_S",
         2.0,

@@ -37,6 +37,7 @@ from shared.store.operations import TRANSACTION_STATEMENTS
 from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
+from shared.telemetry.traces import open_tracer
 from shared.tokens import KeyRing
 
 __all__ = ["Keys", "Running", "main", "serve"]
@@ -115,6 +116,8 @@ async def serve(
         if pool is None:
             return 0
         leaving.push_async_callback(pool.close, timeout_s=2.0)
+        if (tracer := open_tracer(settings, process="hub", name=settings.name)) is not None:
+            leaving.push_async_callback(tracer.close)
         parts = Parts(
             settings,
             pool=pool,
@@ -125,6 +128,7 @@ async def serve(
             states=states,
             rand=rand,
             ops_url=settings.reach_ops_at(ops.port),
+            tracer=tracer,
         )
         loops = {asyncio.create_task(loop, name=name) for name, loop in parts.loops().items()}
         leaving.push_async_callback(cancelled, loops)

@@ -46,6 +46,7 @@ from shared.store.errors import StoreError
 from shared.store.hubs import HubRow
 from shared.store.pool import Pool
 from shared.telemetry.metrics import HUB_MOVES
+from shared.telemetry.traces import Tracer
 from shared.tokens import KeyRing
 
 __all__ = ["Parts"]
@@ -71,6 +72,7 @@ class Parts:
         states: list[BusState],
         rand: Random,
         ops_url: str,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -174,6 +176,7 @@ class Parts:
             key_url=self.key_url,
             gate=gate,
             rand=rand,
+            tracer=tracer,
         )
         self.endpoint = Endpoint(settings, allowances, reception=reception, flusher=flusher, rand=rand)
         self._key_watch = KeyWatch(

@@ -33,6 +33,7 @@ from hub.refusals import Refusal
 from hub.registry import Waiting
 from hub.session import Session
 from hub.settings import Settings
+from hub.traced import TracedConnection
 from hub.validity import Validity
 from hub.wire import text_bytes
 from shared.bus.message import connection_message
@@ -48,6 +49,7 @@ from shared.store.cursors import Greeted, Greeting
 from shared.store.errors import StoreError
 from shared.store.pool import Pool
 from shared.telemetry.metrics import HUB_BACKLOG_SIZE, HUB_GREETING_SECONDS, HUB_RESETS
+from shared.telemetry.traces import Tracer
 from shared.tokens import KeyRing
 
 __all__ = ["Reception"]
@@ -71,6 +73,7 @@ class Reception:
         key_url: KeyUrl,
         gate: Gate,
         rand: Random,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._allowances = allowances
@@ -84,6 +87,7 @@ class Reception:
         self._key_url = key_url
         self._gate = gate
         self._rand = rand
+        self._tracer = tracer
 
     async def receive(self, socket: DeviceSocket, request: Request) -> Refusal | None:
         """None: the device is welcomed and its connection owns the socket. Answers within the time of a handshake."""
@@ -235,7 +239,7 @@ class Reception:
             limits=self._allowances.window_of(profile),
             heard=waiting.heard[1] if waiting.heard[0] == greeted.epoch else 0,
         )
-        connection = Connection(
+        connection = (Connection if self._tracer is None else TracedConnection)(
             socket=socket,
             device_id=asked.device_id,
             session=session,
@@ -253,6 +257,8 @@ class Reception:
             hub=self._hub,
             may_rehome=may_rehome(named=asked.hub is not None, since_rehomed_s=greeted.since_rehomed_s),
         )
+        if self._tracer is not None and isinstance(connection, TracedConnection):
+            connection.trace(self._tracer, self._settings.name, self._hub.flusher.after_flush)
         socket.accept(upgraded, self._first_frames(greeted, beginning, profile.heartbeat_s))
         socket.owner = connection
         HUB_BACKLOG_SIZE.observe(session.head - session.sent)

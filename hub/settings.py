@@ -12,6 +12,7 @@ from shared.store.settings import DatabaseSettings
 from shared.sync.settings import SyncSettings
 from shared.telemetry.health import OpsSettings, is_loopback
 from shared.telemetry.logs import LogSettings
+from shared.telemetry.traces import TraceSettings
 
 __all__ = ["Settings"]
 
@@ -52,6 +53,7 @@ class Settings(
     SyncSettings,
     OpsSettings,
     LogSettings,
+    TraceSettings,
 ):
     """Seconds end in `_s`."""
 

@@ -13,8 +13,11 @@ from shared import clock
 from shared.bus.message import EVENT, Message
 from shared.job_kinds import JobKinds
 from shared.protocol.event import RESPONSE_READY
+from shared.stages import Stage
 from shared.store import items, jobs, log
 from shared.store.pool import Connection
+from shared.telemetry.traces import Tracer
+from shared.traceparent import Traceparent
 from watcher.places import Place
 from watcher.translate import content_type_of, kind_of, response_ready
 
@@ -39,19 +42,31 @@ class QueuedJob(NamedTuple):
     job_id: UUID
 
 
+class TracedFile(NamedTuple):
+    """A file whose trace begins with it. `noticed_at` is Unix seconds."""
+
+    traceparent: Traceparent
+    job: jobs.NewJob
+    noticed_at: float
+
+
 @dataclass(slots=True)
 class Appending:
-    """What went into the log, to be remembered after the commit."""
+    """What went into the log, to be remembered after the commit; and the files that are traced."""
 
     events: list[log.NewEvent] = field(default_factory=list)
     results: list[log.Appended] = field(default_factory=list)
+    traced: list[TracedFile] = field(default_factory=list)
 
 
 class Announcer:
     """Writes the rows for one store; jobs go into the queue of their kind."""
 
-    def __init__(self, *, store: str, kinds: JobKinds, new_id: Callable[[], UUID]) -> None:
+    def __init__(
+        self, *, store: str, kinds: JobKinds, new_id: Callable[[], UUID], tracer: Tracer | None = None
+    ) -> None:
         self._store = store
+        self._tracer = tracer
         self._kinds = kinds
         self.new_id = new_id
 
@@ -61,11 +76,33 @@ class Announcer:
         """(jobs made, events for the bus). The append to the log comes last in the transaction."""
         requests = [one for one in announced if one.place.area == "request"]
         responses = [one for one in announced if one.place.area == "response"]
-        made = await self._insert_jobs(connection, requests) if requests else []
+        made = await self._insert_jobs(connection, requests, appending) if requests else []
         messages = await self._append(connection, responses, appending) if responses else []
         return made, messages
 
-    async def _insert_jobs(self, connection: Connection, requests: Sequence[Announcement]) -> list[QueuedJob]:
+    def committed(self, appending: Appending) -> None:
+        """The transaction stands: tell of the files that are traced."""
+        if self._tracer is None:
+            return
+        now = clock.wall()
+        for traceparent, job, noticed_at in appending.traced:
+            self._tracer.root(
+                traceparent,
+                Stage.DETECTED,
+                noticed_at,
+                now,
+                stage=Stage.DETECTED.value,
+                device_id=job.device_id,
+                job_id=str(job.job_id),
+                kind=job.kind,
+                store=job.store,
+                path=job.path,
+                size=job.size,
+            )
+
+    async def _insert_jobs(
+        self, connection: Connection, requests: Sequence[Announcement], appending: Appending
+    ) -> list[QueuedJob]:
         now = clock.monotonic()
         new = [
             jobs.NewJob(
@@ -85,8 +122,18 @@ class Announcer:
             for one in requests
             for kind in [kind_of(one.place.name)]
         ]
+        if self._tracer is not None:
+            new = [self._traced(job, appending) for job in new]
         await jobs.insert_jobs(connection, new)
         return [QueuedJob(job.queue, job.job_id) for job in new]
+
+    def _traced(self, job: jobs.NewJob, appending: Appending) -> jobs.NewJob:
+        """The job as it is inserted: with its trace, if it has one."""
+        traceparent = self._tracer.of_job(job.job_id) if self._tracer is not None else None
+        if traceparent is None:
+            return job
+        appending.traced.append(TracedFile(traceparent, job, clock.wall() - job.detected_age_s))
+        return job._replace(traceparent=str(traceparent))
 
     async def _append(
         self, connection: Connection, responses: Sequence[Announcement], appending: Appending

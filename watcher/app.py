@@ -29,6 +29,7 @@ from shared.store.errors import StoreError
 from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
+from shared.telemetry.traces import Tracer, open_tracer
 from watcher.disk import Disk
 from watcher.feed_loop import FeedTimes, FeedTools
 from watcher.feed_set import FeedSet, Refusals
@@ -97,10 +98,10 @@ class _Parts:
         return Readiness(not reasons, tuple(reasons), detail)
 
 
-def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: Random) -> _Parts:
+def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: Random, tracer: Tracer | None) -> _Parts:
     partitions = {feed.feed_id: feed.partition for feed in root_feeds if feed.partition is not None}
     redis = LazyRedis(settings.redis_url, deadline_s=settings.redis_deadline_s, connections=4, name="watcher-leases")
-    publisher = Publisher(settings.redis_url, name="watcher-publisher")
+    publisher = Publisher(settings.redis_url, name="watcher-publisher", on_taken=tracer.published if tracer else None)
     hints = open_offers(settings.hints_url, name="watcher-hints")
     threads = FileThreads(settings.cloud_threads, deadline_s=settings.cloud_deadline_s)
     large_threads = FileThreads(_LARGE_AT_ONCE, deadline_s=settings.cloud_deadline_s)
@@ -128,6 +129,7 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
         trusted=lambda feed, term: ownership.trusted(feed, term, clock.monotonic()),
         give_up=give_up,
         rand=rand,
+        tracer=tracer,
     )
     ownership = Ownership(settings.name, [*partitions, *remote.feed_ids], trust_s=settings.trust_s)
     keeper = LeaseKeeper(
@@ -149,7 +151,7 @@ def _build(settings: Settings, pool: Pool, root_feeds: list[feeds.Feed], rand: R
     kinds = settings.job_kinds(settings.queue)
     tools = FeedTools(
         pool=pool,
-        recorder=Recorder(pool, store=STORE, kinds=kinds, after_commit=after_commit, at_once=at_once),
+        recorder=Recorder(pool, store=STORE, kinds=kinds, after_commit=after_commit, at_once=at_once, tracer=tracer),
         disk=disk,
         looker=Looker(disk, pool, threads, large_threads, large_at_once=_LARGE_AT_ONCE),
         threads=threads,
@@ -211,7 +213,8 @@ async def serve(settings: Settings, stop: lifecycle.Stop) -> int:
     if pool is None:
         return 0
     root_feeds = feeds_of_root(settings.root_name)
-    parts = _build(settings, pool, root_feeds, rand)
+    tracer = open_tracer(settings, process="watcher", name=settings.name)
+    parts = _build(settings, pool, root_feeds, rand, tracer)
     ops = OpsServer(
         settings.ops_host, settings.ops_port, process="watcher", readiness=parts.readiness, token=settings.ops_token
     )
@@ -245,6 +248,8 @@ async def serve(settings: Settings, stop: lifecycle.Stop) -> int:
         await end(senders)
         await ops.close()
         await asyncio.gather(parts.threads.close(grace_s=2.0), parts.large_threads.close(grace_s=2.0))
+        if tracer is not None:
+            await tracer.close()
         await parts.stores.close()
         await parts.redis.aclose()
         await pool.close(timeout_s=2.0)

@@ -23,6 +23,7 @@ from shared.store import feeds, items, leases, log
 from shared.store.errors import StoreBusy, StoreUnavailable, TermOver
 from shared.store.pool import Connection, Pool
 from shared.store.queries import statements
+from shared.telemetry.traces import Tracer
 from watcher.announce import Announcement, Announcer, Appending, QueuedJob
 from watcher.joining import Ask, Joiner
 from watcher.pacing import FileStat
@@ -122,12 +123,13 @@ class Recorder:
         after_commit: AfterCommit,
         at_once: int = 2,
         rand: Random | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._pool = pool
         self._store = store
         self._after_commit = after_commit
         self._rand = rand or SystemRandom()
-        self._announcer = Announcer(store=store, kinds=kinds, new_id=self._new_id)
+        self._announcer = Announcer(store=store, kinds=kinds, new_id=self._new_id, tracer=tracer)
         self._joiner: Joiner[_Work, list[Verdict]] = Joiner(
             self._write, at_once=at_once, size_max=_JOINED_MAX, concerns_all=_is_away
         )
@@ -155,6 +157,7 @@ class Recorder:
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             raise PageRefused(str(error)) from error
         log.remember(self._pool, appending.events, appending.results)
+        self._announcer.committed(appending)
         if verdicts:
             self._after_commit(recorded)
         return [

@@ -13,6 +13,7 @@ from shared.settings import boolean, bounded_float, bounded_int, choice, setting
 from shared.store.settings import DatabaseSettings
 from shared.telemetry.health import OpsSettings
 from shared.telemetry.logs import LogSettings
+from shared.telemetry.traces import TraceSettings
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -30,7 +31,14 @@ def _host_name() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    DatabaseSettings, QueueSettings, CloudSettings, ProviderSettings, JobKindSettings, OpsSettings, LogSettings
+    DatabaseSettings,
+    QueueSettings,
+    CloudSettings,
+    ProviderSettings,
+    JobKindSettings,
+    OpsSettings,
+    LogSettings,
+    TraceSettings,
 ):
     """All settings of the process."""
 

@@ -40,6 +40,7 @@ from shared.store.pool import Pool
 from shared.telemetry import logs
 from shared.telemetry.health import OpsServer, Readiness
 from shared.telemetry.metrics import CLOUD_AVOIDED
+from shared.telemetry.traces import Tracer, open_tracer
 from worker.cloud_leftovers import CloudLeftovers
 from worker.coroutines import Coroutines, load_async_handlers
 from worker.endings import Endings
@@ -96,7 +97,9 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             prepared=(*jobs.TRANSACTION_STATEMENTS, *responses.TRANSACTION_STATEMENTS, *log.APPEND_STATEMENTS),
         )
         closing.push_async_callback(pool.close, timeout_s=2.0)
-        publisher = Publisher(settings.redis_url, name=settings.name)
+        if (tracer := open_tracer(settings, process="worker", name=settings.name)) is not None:
+            closing.push_async_callback(tracer.close)
+        publisher = Publisher(settings.redis_url, name=settings.name, on_taken=tracer.published if tracer else None)
         publishing = asyncio.create_task(publisher.run(), name="publisher")
         closing.push_async_callback(_end_publisher, publisher, publishing)
         handlers = HandlerPool(
@@ -140,7 +143,13 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
         # As long as the lease is ours: a response that stands should not wait for the next attempt to find it.
         tries = max(4, int(settings.lease_s / 2))
         endings = Endings(
-            pool, publisher, rand=rand, tries=tries, gather_s=settings.gather_s, at_work=lambda: len(held)
+            pool,
+            publisher,
+            rand=rand,
+            tries=tries,
+            gather_s=settings.gather_s,
+            at_work=lambda: len(held),
+            tracer=tracer,
         )
         loop = _build_loop(
             settings=settings,
@@ -155,6 +164,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str], stop: Stop) -> 
             scratch=scratch,
             threads=threads,
             rand=rand,
+            tracer=tracer,
         )
         ops = OpsServer(
             settings.ops_host,
@@ -219,6 +229,7 @@ def _build_loop(
     scratch: Scratch,
     threads: FileThreads,
     rand: Random,
+    tracer: Tracer | None,
 ) -> JobLoop:
     runner = JobRunner(
         pool=pool,
@@ -235,6 +246,7 @@ def _build_loop(
         policy=RetryPolicy(settings.max_attempts, settings.retry_base_s, settings.retry_cap_s),
         options=settings.options,
         rand=rand,
+        tracer=tracer,
     )
     return JobLoop(
         pool=pool,

@@ -31,6 +31,8 @@ from shared.store.log import Appended, NewEvent
 from shared.store.pool import Connection, Pool
 from shared.store.responses import Completion, NewFile
 from shared.telemetry.metrics import STAGE_LAG_SECONDS, WORKER_ENDINGS_SIZE
+from shared.telemetry.traces import Tracer, wall_of
+from shared.traceparent import of_event
 from worker.ending_batches import BatchLimits, next_batch
 from worker.handlers.contract import ERROR_MAX_CHARS
 from worker.response_document import DOCUMENT_NAME, DOCUMENT_TYPE, DocumentFile
@@ -91,6 +93,7 @@ class Endings:
         at_work: Callable[[], int] = lambda: 0,
         wall_clock: Callable[[], float] = wall,
         clock: Callable[[], float] = monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         """`at_work` is how many jobs may end soon, those that wait here included: a job alone waits for nobody."""
         self._pool = pool
@@ -101,6 +104,7 @@ class Endings:
         self._gather_s = gather_s
         self._at_work = at_work
         self._wall = wall_clock
+        self._tracer = tracer
         self._clock = clock
         self._waiting: deque[_Ending] = deque()
         self._enough = asyncio.Event()
@@ -263,6 +267,8 @@ class Endings:
                 event = ending.event
                 self._publisher.offer(Message(EVENT, event.device_id, result.epoch, result.seq, event.body))
                 _RECORDED_LAG.observe(max(0.0, ended[ending.job_id]))
+                if self._tracer is not None:
+                    self._trace(self._tracer, ending, result.seq)
                 _log.info(
                     "event recorded",
                     stage=Stage.RECORDED,
@@ -276,6 +282,21 @@ class Endings:
         for ending in batch:
             if not ending.outcome.done():
                 ending.outcome.set_result(ending.job_id in ended)
+
+    def _trace(self, tracer: Tracer, ending: _Ending, seq: int) -> None:
+        event = ending.event
+        tracer.stage(
+            of_event(event.body),
+            Stage.RECORDED,
+            wall_of(ending.since),
+            self._wall(),
+            stage=Stage.RECORDED.value,
+            device_id=event.device_id,
+            event_id=event.event_id,
+            job_id=str(ending.job_id),
+            seq=seq,
+            status=ending.finish.status,
+        )
 
 
 def _give_up(batch: Sequence[_Ending], error: Exception) -> None:

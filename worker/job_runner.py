@@ -23,6 +23,8 @@ from shared.store.errors import StoreError
 from shared.store.jobs import Claimed
 from shared.store.pool import Connection, Pool
 from shared.telemetry.metrics import WORKER_FINISHED, WORKER_HANDLER_SECONDS, WORKER_REPLACED, WORKER_RETRIES
+from shared.telemetry.traces import Tracer
+from shared.traceparent import parse
 from worker.coroutines import Coroutines
 from worker.endings import Endings
 from worker.errors import AttemptFailed, HomeUnavailable, LeaseLost, Outage, PermanentFailure, ServiceAway, WorkerError
@@ -79,7 +81,9 @@ class JobRunner:
         policy: RetryPolicy,
         options: Mapping[str, Any],
         rand: Random,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._pool = pool
         self._sources = sources
         self._stores = stores
@@ -98,6 +102,7 @@ class JobRunner:
 
     async def run(self, job: Claimed, queue: str) -> None:
         """One attempt, to whatever end."""
+        began = wall() if self._tracer is not None else 0.0
         try:
             await self._attempt(job, queue)
         except LeaseLost as error:
@@ -115,6 +120,22 @@ class JobRunner:
         except Exception as error:  # noqa: BLE001 - ours: it costs this attempt and is seen in the log
             _log.exception("attempt failed unexpectedly")
             await self._fail(job, queue, Failure(f"{type(error).__name__}: {error}"[:ERROR_MAX_CHARS]))
+        finally:
+            if self._tracer is not None:
+                self._trace(self._tracer, job, queue, began)
+
+    def _trace(self, tracer: Tracer, job: Claimed, queue: str, began: float) -> None:
+        tracer.stage(
+            parse(job.traceparent),
+            "attempt",
+            began,
+            wall(),
+            device_id=job.device_id,
+            job_id=str(job.job_id),
+            kind=job.kind,
+            queue=queue,
+            attempt=job.attempt,
+        )
 
     async def _attempt(self, job: Claimed, queue: str) -> None:
         if job.lease_token > 1 and (committed := await self._found(job)) is not None:

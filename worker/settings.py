@@ -16,6 +16,7 @@ from shared.store.log import Retention
 from shared.store.settings import DatabaseSettings
 from shared.telemetry.health import OpsSettings
 from shared.telemetry.logs import LogSettings
+from shared.telemetry.traces import TraceSettings
 from worker.handlers.photo_options import sizes_problem
 from worker.model_settings import ModelSettings
 
@@ -49,6 +50,7 @@ class Settings(
     CloudSettings,
     ProviderSettings,
     LogSettings,
+    TraceSettings,
     OpsSettings,
     ModelSettings,
 ):

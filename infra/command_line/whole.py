@@ -21,6 +21,18 @@ def demo(
 
 
 @app.command()
+def trace(
+    what: Annotated[str, typer.Argument(help="A job's id; with --device also an event's id or a file's name.")],
+    device: Annotated[str | None, typer.Option(help="The device of the event or the file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Where a file, a job or an event is now, since when and who holds it, and every stage with its lag."""
+    from infra.commands.trace import run
+
+    end_with(lambda: run(os.environ, what, device_id=device, as_json=as_json))
+
+
+@app.command()
 def doctor(
     cloud: Annotated[
         bool,

@@ -21,7 +21,7 @@ from shared.bus.kept_connection import KeptConnection
 from shared.stages import Stage
 from shared.telemetry.metrics import BUS_DELIVERIES, BUS_DROPPED, BUS_PUBLISHED, STAGE_LAG_SECONDS
 
-__all__ = ["Budget", "CommandQueue", "Counters", "Item", "Limits"]
+__all__ = ["Budget", "CommandQueue", "Counters", "Item", "Limits", "Taken"]
 
 # A timer that fires late because this process was stopped must not judge Redis before its answers are read.
 _SECOND_LOOK_S: Final = 0.02
@@ -79,11 +79,16 @@ class Budget:
         self.size_bytes -= len(command)
 
 
+Taken = Callable[[bytes, float], None]
+"""Told of a command that Redis took, and how many seconds it had waited for that."""
+
+
 class Counters:
     """Metrics of one role, looked up once."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, on_taken: Taken | None = None) -> None:
         self.role = role
+        self.on_taken = on_taken
         self.published = BUS_PUBLISHED.labels(role)
         self.uncounted = BUS_PUBLISHED.labels("canary")
         self.deliveries = BUS_DELIVERIES.labels(role)
@@ -274,6 +279,8 @@ class CommandQueue:
                 self._counters.uncounted.inc()
                 return
             self._counters.published.inc()
+            if self._counters.on_taken is not None:
+                self._counters.on_taken(item.command, self._clock() - (item.until - self._limits.max_age_s))
             if type(reply) is int:
                 self._received += reply
 

@@ -8,6 +8,7 @@ from random import Random, SystemRandom
 from typing import Final
 
 from shared.bus import resp
+from shared.bus.command_queue import Taken
 from shared.bus.message import CANARY, Message
 from shared.bus.names import slot_channel
 from shared.bus.routed_queue import Limits, Offer, RoutedQueue
@@ -25,10 +26,18 @@ class Publisher:
     and ends it."""
 
     def __init__(
-        self, url: str, *, name: str = "publisher", rand: Random | None = None, limits: Limits | None = None
+        self,
+        url: str,
+        *,
+        name: str = "publisher",
+        rand: Random | None = None,
+        limits: Limits | None = None,
+        on_taken: Taken | None = None,
     ) -> None:
         """`name` is shown by CLIENT LIST (no blanks). Opens nothing until `run()`."""
-        self._queue = RoutedQueue(url, role="publisher", name=name, rand=rand or SystemRandom(), limits=limits)
+        self._queue = RoutedQueue(
+            url, role="publisher", name=name, rand=rand or SystemRandom(), limits=limits, on_taken=on_taken
+        )
 
     def __repr__(self) -> str:
         return f"Publisher({self._queue!r})"

@@ -16,7 +16,7 @@ from random import Random
 import structlog
 
 from shared.bus.client import Endpoint
-from shared.bus.command_queue import Budget, CommandQueue, Counters, Events, Item, Limits
+from shared.bus.command_queue import Budget, CommandQueue, Counters, Events, Item, Limits, Taken
 from shared.bus.slot_map import Address, SlotMap, parse_moved
 from shared.bus.topology import Topology
 from shared.clock import monotonic
@@ -56,13 +56,14 @@ class RoutedQueue:
         rand: Random,
         limits: Limits | None = None,
         clock: Callable[[], float] = monotonic,
+        on_taken: Taken | None = None,
     ) -> None:
         """`role` labels the metrics, `name` is shown by CLIENT LIST."""
         self._limits = limits or Limits()
         self._name = name
         self._rand = rand
         self._clock = clock
-        self._counters = Counters(role)
+        self._counters = Counters(role, on_taken)
         self._moved = BUS_MOVED.labels(role)
         self._budget = Budget(self._limits)
         self._topology = Topology(url, name=name, rand=rand, deadline_s=self._limits.deadline_s, on_change=self._on_map)

@@ -12,6 +12,7 @@ from shared.cloud.stores import Stores
 from shared.store import remote_feeds, remote_items
 from shared.store.pool import Pool
 from shared.telemetry.metrics import WATCHER_FILES
+from shared.telemetry.traces import Tracer
 from watcher.feed_set import Refusals
 from watcher.remote.feed_machine import PollTimes
 from watcher.remote.feed_set import RemoteFeedSet
@@ -42,6 +43,7 @@ def build_remote(
     trusted: Callable[[str, int], bool],
     give_up: Callable[[str, int], Awaitable[None]],
     rand: Random,
+    tracer: Tracer | None = None,
 ) -> RemoteFeedSet:
     """The feeds of all stores that are open."""
     at_once = asyncio.Semaphore(_AT_ONCE)
@@ -67,6 +69,7 @@ def build_remote(
             after_commit=after_commit,
             at_once=at_once,
             rand=rand,
+            tracer=tracer,
         )
         return RemoteTools(
             pool=pool,

@@ -14,6 +14,7 @@ from shared.job_kinds import JobKinds
 from shared.protocol.ids import time_ordered_uuid
 from shared.store import leases, log
 from shared.store.pool import Connection, Pool
+from shared.telemetry.traces import Tracer
 from watcher.announce import Announcer
 from watcher.places import Refused
 from watcher.record import PageRefused
@@ -56,13 +57,14 @@ class RemoteRecorder:
         after_commit: AfterCommit,
         at_once: asyncio.Semaphore,
         rand: Random | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._pool = pool
         self._store = store
         self._after_commit = after_commit
         self._at_once = at_once
         self._rand = rand or SystemRandom()
-        self._announcer = Announcer(store=store, kinds=kinds, new_id=self._new_id)
+        self._announcer = Announcer(store=store, kinds=kinds, new_id=self._new_id, tracer=tracer)
 
     async def page(self, feed_id: str, term: int, record: Record, hashes: Hashes) -> Told:
         """Commit a page with its cursor."""
@@ -135,6 +137,7 @@ class RemoteRecorder:
             answer, told, ledger = await run(bad, hashes)
             told.refused += [Refused(item_id, "store", reason) for item_id, reason in bad.items()]
         log.remember(self._pool, ledger.appending.events, ledger.appending.results)
+        self._announcer.committed(ledger.appending)
         self._after_commit(told)
         return answer
 
