@@ -73,6 +73,10 @@ class ScheduleRoutes:
         """Make it, or replace it; a paused one stays paused. Saying it twice changes nothing."""
         name, body = _name(call), call.body
         await self._check(body)
+        device_ids, content = sorted(set(body.device_ids)), content_of(body.data)
+        if len(device_ids) * len(content.encode()) > schedules.FIRING_MAX_BYTES:
+            detail = f"data: times the devices is more than {schedules.FIRING_MAX_BYTES} bytes; make several schedules"
+            raise Problem("invalid-body", detail, field="data")
         # In a thread: which zones there are the system's files say, and a rule may name a day decades away.
         rule, next_at = await asyncio.to_thread(_ruled, body, await schedules.now(self._pool))
         new = NewSchedule(
@@ -80,10 +84,10 @@ class ScheduleRoutes:
             rule.cron,
             rule.every_s,
             rule.timezone,
-            sorted(set(body.device_ids)),
+            device_ids,
             body.kind,
             body.name,
-            content_of(body.data),
+            content,
             body.priority,
             next_at,
             call.claims.principal,

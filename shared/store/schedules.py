@@ -17,6 +17,7 @@ from shared.store.queries import statements
 
 __all__ = [
     "DEVICES_MAX",
+    "FIRING_MAX_BYTES",
     "SCHEDULES_MAX",
     "Due",
     "NewSchedule",
@@ -34,6 +35,8 @@ __all__ = [
 
 SCHEDULES_MAX: Final = 1000
 DEVICES_MAX: Final = 1000
+FIRING_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Of requests that one firing writes: it is one statement, and one that takes too long never fires."""
 
 _SQL = statements("schedules")
 

@@ -82,6 +82,12 @@ async def test_there_is_a_bound_on_schedules(api: RunningApi, monkeypatch: pytes
     problem(await put(api, "c"), 409, "wrong-state")
 
 
+async def test_one_firing_writes_no_more_than_a_statement_can(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "FIRING_MAX_BYTES", 100)
+    assert (await put(api, data="x" * 100, device_ids=["truck-7", "truck-7"])).status_code == 201
+    assert problem(await put(api, data="x" * 101), 400, "invalid-body")["field"] == "data"
+
+
 async def test_only_operators_make_schedules(api: RunningApi) -> None:
     for client in (api.device("truck-7"), api.service):
         problem(await client.put(f"{PATH}/daily", json=BODY), 403, "forbidden")
