@@ -100,9 +100,9 @@ def _where_event(event: EventFacts, bounds: Bounds) -> At:
     if event.seq is not None and event.seq <= event.acked:
         return At("acked", event.acked_at or recorded_at, None, None)
     if event.hub is None or event.connected_at is None or _has_gone(event):
-        away = event.disconnected_at
-        stuck = None if away is None else f"its device is not connected, since {away:%Y-%m-%dT%H:%M:%SZ}"
-        return At("recorded", recorded_at, f"device {event.device_id}, not connected", stuck)
+        # Nothing is wrong with it: it is delivered when the device is back.
+        away = "" if event.disconnected_at is None else f" since {event.disconnected_at:%Y-%m-%dT%H:%M:%SZ}"
+        return At("recorded", recorded_at, f"device {event.device_id}, not connected{away}", None)
     if event.hub_silent_s is None or event.hub_silent_s > bounds.hub_silence_s:
         ago = "is gone" if event.hub_silent_s is None else f"was last heard {event.hub_silent_s:.0f} s ago"
         return At("recorded", recorded_at, event.hub, f"{event.hub} {ago}")
