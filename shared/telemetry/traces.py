@@ -8,12 +8,13 @@ belongs to a trace of its own, with a link. OpenTelemetry is imported only where
 
 import asyncio
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from shared.clock import monotonic, wall
-from shared.settings import SettingsError, bounded_float, setting, text
+from shared.settings import bounded_float, setting, text
 from shared.stages import Stage
 from shared.traceparent import SAMPLED_END, Traceparent, of_event, of_job
 
@@ -34,6 +35,23 @@ _NS: Final = 1_000_000_000
 _TRACED_COMMAND: Final = SAMPLED_END + b"\r\n"
 
 
+_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http"
+
+
+def _sample(raw: str) -> float:
+    sample = bounded_float(0, 1)(raw)
+    if sample > 0 and not _is_installed(_EXPORTER):
+        raise ValueError("what it needs is not installed: install fleetwire[otlp], or set it to 0")
+    return sample
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class TraceSettings:
     """What is traced and where spans go; a base class of the settings of processes that make spans."""
@@ -42,7 +60,7 @@ class TraceSettings:
         "FLEETWIRE_TRACE_SAMPLE",
         0.0,
         help="Share of files that are traced, 0 to 1; above 0 the extra fleetwire[otlp] must be installed.",
-        parse=bounded_float(0, 1),
+        parse=_sample,
     )
     trace_url: str = setting(
         "FLEETWIRE_TRACE_URL",
@@ -134,16 +152,11 @@ class Tracer:
 
 
 def open_tracer(settings: TraceSettings, *, process: str, name: str) -> Tracer | None:
-    """None when nothing is to be traced. Raises SettingsError when what it needs is not installed."""
+    """None when nothing is to be traced."""
     if settings.trace_sample <= 0:
         return None
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ImportError as error:
-        hint = "install fleetwire[otlp], or set it to 0"
-        raise SettingsError(
-            [f"FLEETWIRE_TRACE_SAMPLE={settings.trace_sample} needs a package: {error}; {hint}"]
-        ) from None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
     exporter = OTLPSpanExporter(endpoint=settings.trace_url, timeout=_DEADLINE_S)
     return Tracer(exporter, process=process, name=name, sample=settings.trace_sample)
 
