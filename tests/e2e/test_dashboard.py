@@ -40,6 +40,14 @@ async def shown(page: Page, selector: str, text: str | re.Pattern[str]) -> None:
     await expect(page.locator(selector).first).to_have_text(text, timeout=DEADLINE_MS)
 
 
+COUNT_TURNS = """() => {
+  window.shifts.length = 0;
+  window.turns = 0;
+  new MutationObserver(() => { window.turns += 1; }).observe(document.body,
+    { subtree: true, childList: true, characterData: true, attributes: true });
+}"""
+
+
 async def test_an_operator_signs_in_and_finds_the_fleet_a_job_and_its_files_and_what_a_drain_would_do(
     site: Site,
 ) -> None:
@@ -94,6 +102,9 @@ async def test_an_operator_signs_in_and_finds_the_fleet_a_job_and_its_files_and_
         assert list((await look(page)).problems()) == []
         await page.keyboard.press("Escape")
 
+        # What moves because somebody went elsewhere is no shift; from here on nobody does anything.
+        await page.evaluate(COUNT_TURNS)
+        await page.wait_for_function("() => window.turns >= 3", timeout=DEADLINE_MS)
         shifts: Any = await page.evaluate("() => window.shifts")
         assert sum(one[0] for one in shifts) < 0.01, shifts
         await page.click("text=Sign out")

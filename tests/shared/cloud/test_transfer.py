@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared.cloud.errors import CloudError, ContentChanged, ContentMismatch, NameTaken, NotAFile, StoreUnavailable
@@ -366,6 +366,7 @@ async def test_many_uploads_hold_no_more_than_the_budget_together(slept: Slept) 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1 << 32), in_order=st.booleans(), rate=st.sampled_from([0.1, 0.3, 0.6]))
+@example(seed=1_790_662_459, in_order=False, rate=0.6)
 async def test_whatever_goes_wrong_the_bytes_are_right_or_nothing_is_there(
     seed: int, in_order: bool, rate: float, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -399,6 +400,8 @@ async def test_whatever_goes_wrong_the_bytes_are_right_or_nothing_is_there(
             else:
                 assert provider.text(PATH) == content
                 return
+            if "the answer was lost" in str(last):
+                continue  # nobody knows what is there: the next try looks
             if PATH in provider.objects and provider.text(PATH) != content:
                 # Removing failed, or it cannot be told from somebody else's: both are said, and wait for a person.
                 assert "could not be removed" in str(last) or "may be this upload" in str(last)
