@@ -394,11 +394,14 @@ class Life(RuleBasedStateMachine):
     def killed(self, under_way: bool) -> None:
         if under_way:
             self._send()
-        queued = [
+        self.box = Outbox(self.rand, queued=self._restored(), wait=self.wait)
+
+    def _restored(self) -> list[Queued]:
+        """What a new process finds. That operations were put off is not in the plain model's rows."""
+        return [
             Queued(op_id, operation["entity_id"], 300, base, after)
             for op_id, (operation, base, after) in self.rows.items()
         ]
-        self.box = Outbox(self.rand, queued=queued, wait=self.wait)
 
     @rule()
     def the_network_is_back(self) -> None:
@@ -448,6 +451,9 @@ class LifeOnDisk(Life):
         body = json.dumps(self.rows[op_id][0])
         self.file.add(Submission(op_id, operation["entity_id"], body, base, after, op_id.encode()))
         return op_id
+
+    def _restored(self) -> list[Queued]:
+        return list(self.file.load(EPOCH + self.now, self.now).queued)
 
     def _write(self, change: Change) -> None:
         super()._write(change)

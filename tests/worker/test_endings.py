@@ -132,7 +132,7 @@ async def test_a_lease_lost_inside_a_batch_has_no_effect_and_the_others_are_unha
     claimed = {job.name: job for job in await claim(pool, limit=2, lease_s=0.01)}
     heirs = [await until_claimed(pool, "heir"), await claim(pool, "heir")]
     heir = {job.name: job for batch in heirs for job in batch}
-    endings = Endings(pool, bus, rand=Random(1), gather_s=30, at_work=lambda: 3)
+    endings = Endings(pool, bus, rand=Random(1), gather_s=0.5, at_work=lambda: 3)
     results = await asyncio.gather(
         endings.ready(heir["kept"], response(heir["kept"])),
         endings.ready(claimed["lost"], response(claimed["lost"])),
