@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -16,6 +16,7 @@ from shared.settings import SettingsError, load
 from shared.store import jobs
 from shared.store.pool import Pool
 from tests.api.conftest import ApiProcess, RunningApi, StartApi, api_environment, http_client, token
+from tests.waiting import until, until_so
 
 # What stands for the process: it is ready, then does with each line what is said here.
 _SILENT = "import sys; print('ready', flush=True); sys.stdin.read()"
@@ -27,15 +28,6 @@ _DIES = "import sys; print('ready', flush=True); sys.stdin.readline()"
 
 class Hints:
     go_out = False
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], deadline_s: float = 40) -> None:
-    async with asyncio.timeout(deadline_s):
-        while True:
-            found = condition()
-            if found is True or (found is not False and await found):
-                return
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -58,7 +50,7 @@ async def running(script: str, hints: Hints, most: int = 2) -> AsyncIterator[Sma
 async def test_no_more_than_agreed_are_handed_over_and_the_rest_is_left_to_polling() -> None:
     async with running(_SILENT, Hints()) as small:
         assert not small.offer(uuid4(), "ping"), "there is no process yet"
-        await until(lambda: small.ready)
+        await until_so(lambda: small.ready, "a process is there", deadline_s=40)
         first = uuid4()
         assert small.offer(first, "ping")
         assert small.offer(uuid4(), "ping")
@@ -70,10 +62,10 @@ async def test_no_more_than_agreed_are_handed_over_and_the_rest_is_left_to_polli
 
 async def test_what_is_over_makes_room() -> None:
     async with running(_PROMPT, Hints()) as small:
-        await until(lambda: small.ready)
+        await until_so(lambda: small.ready, "a process is there", deadline_s=40)
         for _ in range(10):
-            await until(lambda: small.offer(uuid4(), "ping"))
-        await until(lambda: small.held == 0)
+            await until_so(lambda: small.offer(uuid4(), "ping"), "there is room", deadline_s=40)
+        await until_so(lambda: small.held == 0, "all are over", deadline_s=40)
 
 
 async def test_nothing_is_handed_over_while_hints_go_out_and_no_process_runs_for_it() -> None:
@@ -84,17 +76,17 @@ async def test_nothing_is_handed_over_while_hints_go_out_and_no_process_runs_for
         assert not small.offer(uuid4(), "ping")
         assert not small.ready
         hints.go_out = False
-        await until(lambda: small.ready)
+        await until_so(lambda: small.ready, "a process is there", deadline_s=40)
         hints.go_out = True
         assert not small.offer(uuid4(), "ping")
 
 
 async def test_a_process_that_dies_takes_its_jobs_places_with_it_and_is_followed_by_another() -> None:
     async with running(_DIES, Hints(), most=1) as small:
-        await until(lambda: small.ready)
+        await until_so(lambda: small.ready, "a process is there", deadline_s=40)
         assert small.offer(uuid4(), "ping")
-        await until(lambda: not small.ready)
-        await until(lambda: small.ready)
+        await until_so(lambda: not small.ready, "the process is gone", deadline_s=40)
+        await until_so(lambda: small.ready, "a process is there", deadline_s=40)
         assert small.held == 0
 
 
@@ -113,7 +105,7 @@ async def test_the_process_is_told_no_key_that_its_api_makes_tokens_with(monkeyp
         "assert {'FLEETWIRE_LOG_LEVEL', 'FLEETWIRE_PARENT_PID', 'FLEETWIRE_DB_POOL_MAX', 'PATH'} <= known;" + _SILENT
     )
     async with running(script, Hints()) as small:
-        await until(lambda: small.ready)
+        await until_so(lambda: small.ready, "a process is there", deadline_s=40)
 
 
 def test_kinds_and_numbers_are_checked() -> None:
@@ -163,6 +155,6 @@ async def test_small_jobs_are_done_by_the_api_alone_while_hints_are_away(
                 await asyncio.sleep(0.02)
             return False
 
-        await until(done)
+        await until(done, "a job is done by the API", deadline_s=40)
     finally:
         assert await api.end() == 0

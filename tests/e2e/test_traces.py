@@ -26,6 +26,7 @@ from shared.settings import load
 from shared.store.pool import open_pool
 from shared.telemetry.traces import Tracer, TraceSettings
 from tests.hub.conftest import Device, Fleet, environment, token
+from tests.waiting import until_so
 from tests.watcher.rig import Rig
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(150)]
@@ -236,18 +237,14 @@ async def test_a_photo_is_one_trace_from_its_file_to_its_ack_in_memory(
         monkeypatch.setattr(app, "open_tracer", open_in_memory)
     async with running(tmp_path, database_url, redis_url, FLEETWIRE_TRACE_SAMPLE="1") as scene:
         event = await a_photo_comes_back(scene)
-        async with asyncio.timeout(10):
-            while len(of_memory(exporter)) < len(STAGES):
-                await asyncio.sleep(0.01)
+        await until_so(lambda: len(of_memory(exporter)) >= len(STAGES), "every stage is told", deadline_s=10)
         check(of_memory(exporter), event)
 
         # Given again from the log it is no part of the file's own trace, and says whose it was.
         again = await scene.fleet.connect(scene.hub_url, DEVICE, after=f"{1}:0")
         await again.welcome()
         assert (await again.frame())["type"] == "event"
-        async with asyncio.timeout(10):
-            while len(of_memory(exporter)) < len(STAGES) + 2:
-                await asyncio.sleep(0.01)
+        await until_so(lambda: len(of_memory(exporter)) >= len(STAGES) + 2, "the later trace is told", deadline_s=10)
         trace_id = event["traceparent"].split("-")[1]
         late = [span for span in of_memory(exporter) if trace_id in span.links]
         assert {span.name for span in late} >= {"fanned_out", "sent"}

@@ -21,6 +21,7 @@ from shared.store.hubs import HubRow
 from shared.store.pool import Pool
 from shared.telemetry.health import OpsServer, Readiness
 from tests.api.conftest import RING, RunningApi, StartApi, record, token
+from tests.waiting import until
 
 SESSION = "/api/v1/dashboard/session"
 LIVE = "/api/v1/dashboard/live"
@@ -213,12 +214,16 @@ async def test_live_pages_are_few_and_ours(start_api: StartApi) -> None:
     async with stream(client):
         refused = await client.get(LIVE)
         assert (refused.status_code, refused.json()["type"]) == (503, "urn:fleetwire:problem:too-many-waiting")
-    async with asyncio.timeout(10):
-        while (await _status(client)) == 503:  # until the one that left is noticed
-            await asyncio.sleep(0.02)
-    async with asyncio.timeout(10):  # who asks with HEAD only is no viewer
-        while not (answer := await client.head(LIVE)).is_success:
-            await asyncio.sleep(0.02)
+
+    async def has_room() -> bool:
+        return await _status(client) != 503
+
+    async def looked() -> httpx.Response | None:
+        answer = await client.head(LIVE)
+        return answer if answer.is_success else None
+
+    await until(has_room, "the one that left is noticed")
+    answer = await until(looked, "who asks with HEAD only is no viewer")
     assert answer.headers["content-type"].startswith("text/event-stream")
 
 
