@@ -87,11 +87,7 @@ class Link:
     async def __aexit__(self, *_: object) -> None:
         """Ends within a second and never raises."""
         self.on_lost = _nothing
-        try:
-            async with asyncio.timeout(_CLOSE_S):
-                await self._connection.close()
-        except RABBIT_ERRORS:
-            pass
+        await _close(self._connection)
 
     async def queue(self, queue: str) -> AbstractQueue:
         """The queue of hints, made when it is not there."""
@@ -137,8 +133,17 @@ async def _open(address: RabbitAddress, host: str, port: int, name: str) -> Link
     try:
         return Link(connection, await connection.channel(publisher_confirms=True, on_return_raises=True))
     except BaseException:
-        await connection.close()
+        await _close(connection)
         raise
+
+
+async def _close(connection: AbstractConnection) -> None:
+    """Within a second; a broker that stands still answers nothing."""
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await connection.close()
+    except RABBIT_ERRORS:
+        pass
 
 
 def said(error: Exception) -> str:
